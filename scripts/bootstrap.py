@@ -1,0 +1,145 @@
+"""Make `.venv` and install the package with its book and test extras: exact versions, no questions asked.
+
+Needs only the standard library, so that any Python can start it:
+
+    python3 scripts/bootstrap.py          # does nothing when the environment is already right
+
+It works without `ensurepip` (a bare Debian or Ubuntu): the environment is then made without pip, and pip's own
+wheel, which Python can run as it is, is fetched from the package index. The stamp that says "installed" is written
+last, so an interrupted installation is taken up again by the next call.
+"""
+
+import hashlib
+import html.parser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+STAMP = VENV / "trpts-installed"
+OLDEST = (3, 11)
+NEWER = [f"python3.{minor}" for minor in (13, 12, 11, 14)]  # tried in this order when `python3` is too old
+
+
+def say(text):
+    print(f"[setup] {text}", flush=True)
+
+
+def stop(text):
+    sys.exit(f"[setup] {text}")
+
+
+def newer_python():
+    """The first Python on the PATH that is new enough, or None."""
+    found = (shutil.which(name) for name in NEWER)
+    return next((path for path in found if path), None)
+
+
+def pip_index():
+    """The package index that pip would use: its environment variable, its configuration, or PyPI."""
+    if os.environ.get("PIP_INDEX_URL"):
+        return os.environ["PIP_INDEX_URL"]
+    places = [os.environ.get("PIP_CONFIG_FILE"), Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf",
+              "/etc/pip.conf", "/etc/xdg/pip/pip.conf"]
+    for place in filter(None, places):
+        if Path(place).is_file():
+            found = re.search(r"^\s*index[-_]url\s*=\s*(\S+)", Path(place).read_text(), re.M)
+            if found:
+                return found.group(1)
+    return "https://pypi.org/simple"
+
+
+class Wheels(html.parser.HTMLParser):
+    """Collects (name, address, hash) of the wheels that an index page lists."""
+
+    def __init__(self, page_url):
+        super().__init__()
+        self.page_url, self.found = page_url, []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        address, _, digest = urllib.parse.urljoin(self.page_url, attrs.get("href") or "").partition("#sha256=")
+        name = urllib.parse.unquote(address.rsplit("/", 1)[-1])
+        if tag == "a" and re.fullmatch(r"pip-[\d.]+-py3-none-any\.whl", name) and "data-yanked" not in attrs:
+            self.found.append((tuple(map(int, name.split("-")[1].split("."))), address, digest, name))
+
+
+def pip_wheel():
+    """Fetch the newest pip wheel into the environment; its path. Python runs pip straight from it."""
+    page_url = pip_index().rstrip("/") + "/pip/"
+    try:
+        with urllib.request.urlopen(page_url, timeout=60) as page:
+            wheels = Wheels(page.url)
+            wheels.feed(page.read().decode())
+        if not wheels.found:
+            stop("the package index lists no pip wheel. Install your system's `python3-venv` package and try again.")
+        _, address, digest, name = max(wheels.found)
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            content = answer.read()
+    except (urllib.error.URLError, OSError) as error:
+        stop(f"this Python has no ensurepip, and pip could not be fetched from the package index ({error}). "
+             "Install your system's `python3-venv` package, or mend the network, and try again.")
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        stop(f"{name} from the package index does not have the hash that the index states; nothing was installed.")
+    path = VENV / name
+    path.write_bytes(content)
+    return path
+
+
+def make_venv(python):
+    """Make `.venv`; return the command that runs pip in it."""
+    if not (BIN / "pip").exists() and not (BIN / "pip.exe").exists():
+        has_ensurepip = subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0
+        if has_ensurepip:
+            say(f"making {VENV.name}/")
+            subprocess.run([python, "-m", "venv", "--clear", str(VENV)], check=True)
+        else:
+            say(f"making {VENV.name}/ (this Python has no ensurepip: fetching pip from the package index)")
+            subprocess.run([python, "-m", "venv", "--clear", "--without-pip", str(VENV)], check=True)
+            return [str(BIN / "python"), f"{pip_wheel()}/pip"]
+    return [str(BIN / "python"), "-m", "pip"]
+
+
+def wanted():
+    """What the stamp must say: a hash of everything that decides what is installed."""
+    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt", "scripts/bootstrap.py")]
+    return hashlib.sha256(b"\0".join([*parts, str(ROOT).encode()])).hexdigest()
+
+
+def main():
+    if sys.version_info < OLDEST:
+        better = newer_python()
+        have, need = ".".join(map(str, sys.version_info[:3])), ".".join(map(str, OLDEST))
+        if not better:
+            stop(f"Python {have} is too old: {need} or newer is needed. Install one (Debian, Ubuntu: `apt install "
+                 f"python3.12 python3.12-venv`; macOS: `brew install python@3.12`; or python.org) and run this again.")
+        say(f"Python {have} is too old; using {better}")
+        os.execv(better, [better, *sys.argv])
+    if STAMP.exists() and STAMP.read_text() == wanted():
+        say(f"environment is up to date ({VENV.name}/)")
+        return
+    start = time.monotonic()
+    pip = make_venv(sys.executable)
+    say("installing the exact versions of constraints.txt; the first time this fetches about 3 GB, most of it torch")
+    done = subprocess.run([*pip, "install", "--disable-pip-version-check", "-q", "-c", "constraints.txt",
+                           "-e", ".[book,test]"], cwd=ROOT)
+    if done.returncode:
+        stop("the installation failed, see pip's message above; what was installed stays, run the command again.")
+    STAMP.write_text(wanted())
+    say(f"environment is ready ({VENV.name}/, {time.monotonic() - start:.0f} s)")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        stop("interrupted; run the command again to go on.")

@@ -1,0 +1,26 @@
+"""TR-PTS and TransPrune, reproduced: task-relevant parameter and token selection.
+
+The names below are loaded when they are first used, so that `import trpts` costs nothing and the hash of a run's
+code (`trpts.lab.code`) covers only the rooms that the run enters.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "create_backbone": "trpts.backbones",
+    "fisher_scores": "trpts.fisher",
+    "probe_head": "trpts.tuning",
+}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name):
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'trpts' has no attribute {name!r}; it offers {', '.join(__all__)}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,142 @@
+"""The command line: `trpts run | book | status | refresh | regress`."""
+
+import argparse
+import signal
+import sys
+import time
+
+import yaml
+
+from trpts import __version__
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import Project
+
+PROFILES = "quick, full or paper"
+
+
+def main(argv=None):
+    """Run one command; the exit status. Errors that a user can mend end in one sentence, 2; drift or failures in 1."""
+    arguments = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return arguments.command(arguments)
+    except TrptsError as error:
+        print(f"trpts: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("trpts: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _interrupt(signum, frame):
+    raise KeyboardInterrupt
+
+
+def parser():
+    top = argparse.ArgumentParser(prog="trpts", description="TR-PTS and TransPrune, reproduced.")
+    top.add_argument("--version", action="version", version=f"trpts {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, function, summary):
+        sub = commands.add_parser(name, help=summary, description=function.__doc__)
+        sub.set_defaults(command=function)
+        return sub
+
+    run = command("run", cmd_run, "execute the chapters with papermill")
+    run.add_argument("--profile", default="quick", help=f"{PROFILES} (default: quick)")
+    run.add_argument("--only", metavar="NN", help="one chapter, by number or name")
+    run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE",
+                     help="set a parameter of the chapter named by --only (may be repeated)")  # fmt: skip
+    run.add_argument("--force", action="store_true", help="run even what is up to date")
+
+    book = command("book", cmd_book, "run what is not up to date, then build the book")
+    book.add_argument("--profile", default="quick", help=f"{PROFILES} (default: quick)")
+
+    status = command("status", cmd_status, "show which chapters and records are current")
+    status.add_argument("--profile", default="quick", help=f"{PROFILES} (default: quick)")
+
+    command("refresh", cmd_refresh, "write the quick outputs back into notebooks/")
+
+    regress = command("regress", cmd_regress, "hold the quick chapters' metrics against the committed baselines")
+    regress.add_argument("--only", metavar="NN", help="one chapter, by number or name")
+    regress.add_argument("--bless", action="store_true", help="make the baselines anew (clean tree only, runs twice)")
+    return top
+
+
+def cmd_run(arguments):
+    """Execute the chapters that are not up to date; copies land in build/runs/<profile>/."""
+    from trpts.press.runner import run_chapters
+
+    overrides = dict(_parameter(text) for text in arguments.parameter)
+    if overrides and arguments.only is None:
+        raise TrptsError("--parameter needs --only: parameters belong to one chapter")
+    failures = run_chapters(Project.find(), arguments.profile, arguments.only, overrides, arguments.force)
+    return 1 if failures else 0
+
+
+def cmd_book(arguments):
+    """Run what is not up to date, then build the book; the last line is the path of its front page."""
+    from trpts.press.book import build_book
+    from trpts.press.runner import run_chapters, say
+
+    project, start = Project.find(), time.monotonic()
+    failures = run_chapters(project, arguments.profile)
+    if failures:
+        raise TrptsError(f"no book was built: {', '.join(failures)} failed")
+    say("book: building the pages")
+    page = build_book(project, arguments.profile)
+    say(f"book: done in {time.monotonic() - start:.0f} s, chapters included")
+    say(str(page))
+    return 0
+
+
+def cmd_status(arguments):
+    """List chapters and records with their state."""
+    from trpts.lab.profiles import load_profile
+    from trpts.press.chapters import find_chapters
+    from trpts.press.status import chapter_rows, record_rows
+
+    project = Project.find()
+    print(chapter_rows(project, load_profile(project, arguments.profile), find_chapters(project)).to_string(index=False))
+    records = record_rows(project)
+    print("\n" + (records.to_string(index=False) if len(records) else "There are no records yet."))
+    return 0
+
+
+def cmd_refresh(arguments):
+    """Run the quick profile and write its outputs, cleaned of what differs from run to run, into notebooks/."""
+    from trpts.press.chapters import find_chapters, read_notebook
+    from trpts.press.runner import run_chapters, say
+    from trpts.press.staging import for_git, put
+
+    project = Project.find()
+    failures = run_chapters(project, "quick")
+    for chapter in find_chapters(project):
+        if chapter.name not in failures:
+            put(for_git(read_notebook(project.runs("quick") / chapter.path.name)), chapter.path)
+            say(f"{chapter.name}: stored outputs are current")
+    return 1 if failures else 0
+
+
+def cmd_regress(arguments):
+    """Run the quick chapters afresh and compare their metrics with the baselines; 1 on drift."""
+    from trpts.press.regression import bless, regress
+
+    if arguments.bless:
+        bless(Project.find(), arguments.only)
+        return 0
+    return 1 if regress(Project.find(), arguments.only) else 0
+
+
+def _parameter(text):
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise TrptsError(f"--parameter {text!r}: expected NAME=VALUE")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise TrptsError(f"--parameter {text!r}: the value is not readable: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

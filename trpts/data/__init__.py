@@ -1,0 +1,5 @@
+"""Tasks: what a model is tuned on. `Task` holds the three splits; each module beside it makes some."""
+
+from trpts.data.task import Split, Task
+
+__all__ = ["Split", "Task"]

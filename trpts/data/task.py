@@ -1,0 +1,51 @@
+"""A classification task: images and labels in three splits."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+
+@dataclass(frozen=True)
+class Split:
+    """images [S, channels, height, width] float32, labels [S] int64."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __post_init__(self):
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels: expected one label per image")
+
+    def __len__(self):
+        return len(self.labels)
+
+    def batches(self, batch_size, generator=None):
+        """Yield (images, labels) of at most `batch_size`; in order, or shuffled by `generator`."""
+        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
+        for rows in order.to(self.labels.device).split(batch_size):
+            yield self.images[rows], self.labels[rows]
+
+    def to(self, device):
+        """The same split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def first(self, n):
+        """The first n samples; the splits are shuffled once when they are made."""
+        if not 1 <= n <= len(self):
+            raise ValueError(f"{n} samples asked for: expected 1 to {len(self)}")
+        return Split(self.images[:n], self.labels[:n])
+
+
+@dataclass(frozen=True)
+class Task:
+    """`train` to learn from, `val` to choose by, `test` looked at once, at the end."""
+
+    name: str
+    n_classes: int
+    train: Split
+    val: Split
+    test: Split
+
+    def to(self, device):
+        """The same task on another device."""
+        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))

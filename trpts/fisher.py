@@ -1,0 +1,140 @@
+"""Diagonal Fisher information: which connections does a task hold on to?
+
+TR-PTS scores each weight by the diagonal of the empirical Fisher information matrix,
+
+    F(θ) ≈ E_{(x,y)~D} [ (∂L_CE(x, y; θ) / ∂θ)² ]                                              (TR-PTS, section 3)
+
+with the data set's own labels y. For a Linear layer  z_n = W x_n + b  over the tokens n of one sample s, the
+gradient is a sum of outer products,  G_s = Σ_n g_n x_nᵀ  with  g_n = ∂L_s/∂z_n,  so that one backward pass of a
+whole batch holds every sample's own gradient: keep x and g of each layer, form G_s, square, add up. No weight
+gradient of the batch is ever computed.
+"""
+
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+SAMPLES = ("per-sample", "batch")
+WORKSPACE_BYTES = 64 * 2**20  # the per-sample gradients held at once, in bytes: bounds memory, not the result
+
+
+def fisher_scores(model, batches, samples="per-sample"):
+    """Score every Linear weight of `model`, head excepted, by its diagonal Fisher information.
+
+    per-sample:  F = 1/S Σ_s G_s²                S samples, G_s the gradient of sample s's own loss
+    batch:       F = 1/M Σ_m (1/B Σ_{s∈m} G_s)²  M batches: squares of batch means, where signs cancel
+
+    The paper does not say which of the two it means; "per-sample" is the literal reading of its formula and the
+    default. Nor does it say in which mode the model runs; we use eval mode, so that dropout adds no noise.
+
+    model    a classifier: images [B, ...] -> logits [B, K]; scored as given, its head left alone
+    batches  iterable of (images [B, ...], labels [B] of class numbers)
+    returns  {module name: float32 tensor [out, in], >= 0}, in the order of model.named_modules()
+    raises   ValueError: unknown `samples`, no batch, labels that do not fit the logits, a head without any signal
+             (all weights zero: every gradient behind it is exactly zero), values that are not finite, a Linear layer
+             that is used twice or not fed one row per sample
+    """
+    if samples not in SAMPLES:
+        raise ValueError(f"samples={samples!r} is unknown: expected one of {', '.join(SAMPLES)}")
+    layers = scored_layers(model)
+    totals = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()}
+    n_samples = n_batches = 0
+    with _frozen_in_eval(model), _capture(layers) as captured:
+        for images, labels in batches:
+            if len(labels) == 0:
+                raise ValueError("a batch is empty: every batch needs at least one sample")
+            n_samples, n_batches = n_samples + len(labels), n_batches + 1
+            _backward(model, images, labels, captured)
+            for name, (x, g) in captured.items():  # x [B, N, in], g [B, N, out]
+                _add_squares(totals[name], x, g, samples)
+            captured.clear()
+    if not n_batches:
+        raise ValueError("batches is empty: the Fisher information needs at least one sample")
+    for name, total in totals.items():
+        total /= n_samples if samples == "per-sample" else n_batches
+        if not torch.isfinite(total).all():
+            raise ValueError(f"the score of layer {name} is not finite: look for inf or NaN in weights and images")
+    if all(not total.any() for total in totals.values()):
+        raise ValueError("every score is zero: a head of zeros sends no gradient back; initialise or probe it first")
+    return totals
+
+
+def scored_layers(model):
+    """The Linear layers that are scored, {name: module}: all but the classifier head (timm's `get_classifier`)."""
+    head = model.get_classifier() if hasattr(model, "get_classifier") else getattr(model, "head", None)
+    outside = set() if head is None else set(head.modules())
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and m not in outside}
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no Linear layer besides its head: there is nothing to score")
+    return layers
+
+
+@contextmanager
+def _frozen_in_eval(model):
+    """Eval mode, no parameter asking for a gradient; both as before on exit."""
+    was_training = {m: m.training for m in model.modules()}
+    wanted = {p: p.requires_grad for p in model.parameters()}
+    model.eval().requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+        for parameter, flag in wanted.items():
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def _capture(layers):
+    """Hooks that fill a dict {name: [x, z]} during a forward pass; removed on exit."""
+    captured, handles = {}, []
+
+    def keep(name):
+        def hook(module, inputs, z):
+            if name in captured:
+                raise ValueError(f"layer {name} is used twice in one forward pass: shared weights are not supported")
+            if not z.requires_grad:  # weights are frozen: the graph starts at the first scored layer
+                z = z.detach().requires_grad_()
+            captured[name] = (inputs[0].detach(), z)
+            return z
+
+        return hook
+
+    try:
+        handles += [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+        yield captured
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _backward(model, images, labels, captured):
+    """One forward and backward pass; replace each captured (x, z) by (x, ∂(Σ_s L_s)/∂z), both [B, N, features]."""
+    logits = model(images)  # [B, K]
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise ValueError(f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} labels: expected [B, K]")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, the head knows 0 to {logits.shape[1] - 1}")
+    loss = functional.cross_entropy(logits.float(), labels, reduction="sum")  # a sum: each g belongs to its sample
+    outputs = [z for _, z in captured.values()]
+    gradients = torch.autograd.grad(loss, outputs, allow_unused=True)
+    for (name, (x, z)), g in zip(list(captured.items()), gradients, strict=True):
+        if len(x) != len(labels):
+            raise ValueError(f"layer {name} sees {len(x)} rows for {len(labels)} samples: expected one row per sample")
+        g = torch.zeros_like(z) if g is None else g
+        captured[name] = (x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1]))
+
+
+def _add_squares(total, x, g, samples):
+    """Add this batch's squared gradients to total [out, in]."""
+    if samples == "batch":
+        mean = torch.einsum("bno,bni->oi", g, x) / len(x)  # [out, in]
+        total.add_(mean.float().square_())
+        return
+    step = max(1, WORKSPACE_BYTES // (total.numel() * 4))
+    for xs, gs in zip(x.split(step), g.split(step), strict=True):
+        grads = torch.bmm(gs.transpose(1, 2), xs)  # [step, out, in]
+        total.add_(grads.float().square_().sum(0))

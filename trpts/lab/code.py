@@ -1,0 +1,85 @@
+"""Which code made a number: the modules a run depends on, and their hash.
+
+The hash covers the modules that the named ones import, directly or through others, and nothing else, so that a change
+to a page's looks does not age a measurement. Comments and docstrings are left out: prose may be mended freely.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import io
+import tokenize
+from functools import cache
+from pathlib import Path
+
+import grimp
+
+PACKAGE = "trpts"
+
+
+@cache
+def _graph():
+    return grimp.build_graph(PACKAGE, cache_dir=None)
+
+
+def modules_behind(names):
+    """All modules of this package that `names` import, themselves included, sorted.
+
+    A module's parent packages count too: Python runs them on import.
+    raises  ValueError: a name that is no module of this package
+    """
+    graph, found, queue = _graph(), set(), list(names)
+    while queue:
+        name = queue.pop()
+        if name in found:
+            continue
+        if name not in graph.modules:
+            raise ValueError(f"{name!r} is no module of {PACKAGE}")
+        found.add(name)
+        queue += graph.find_modules_directly_imported_by(name)
+        if "." in name:
+            queue.append(name.rsplit(".", 1)[0])
+    return sorted(found)
+
+
+def code_hash(names):
+    """{"modules": [...], "hash": "..."} of everything behind `names`; a module that is gone hashes as missing."""
+    known = [n for n in names if n in _graph().modules]
+    gone = [n for n in names if n not in _graph().modules]
+    modules = modules_behind(known)
+    lines = [f"{name} {_module_hash(name)}" for name in modules] + [f"{name} missing" for name in sorted(gone)]
+    return {"modules": modules, "hash": short_hash("\n".join(lines))}
+
+
+def short_hash(text):
+    """The first 16 hex digits of the SHA-256 of `text`: enough to tell versions apart."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _module_hash(name):
+    path = Path(importlib.util.find_spec(name).origin)
+    data = "".join(p.read_text(encoding="utf-8") for p in sorted(path.parent.glob("*.schema.json")))
+    return short_hash(without_prose(path.read_text(encoding="utf-8")) + data)
+
+
+def without_prose(source):
+    """Python source without comments, docstrings and blank lines; the code itself is left as written.
+
+    Positions come from `ast` and `tokenize`, the text from the source, so every Python version agrees on it.
+    """
+    lines = source.splitlines()
+    blank = set()
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        holds_doc = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        if holds_doc and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            if isinstance(first.value.value, str):
+                blank.update(range(first.lineno - 1, first.end_lineno))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    kept = (line.rstrip() for row, line in enumerate(lines) if row not in blank)
+    return "\n".join(line for line in kept if line)

@@ -1,0 +1,84 @@
+"""Where things stand: the folders of a checkout, and files that are either whole or not there."""
+
+import errno
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from trpts.lab.errors import TrptsError
+
+MARKS = ("notebooks", "profiles")  # a checkout is known by these folders
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout of this project, or a small one made by a test."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start="."):
+        """The checkout around `start`."""
+        start = Path(start).resolve()
+        for folder in (start, *start.parents):
+            if all((folder / mark).is_dir() for mark in MARKS):
+                return cls(folder)
+        raise TrptsError(f"{start} is not inside a checkout of trpts: no folder above it holds {' and '.join(MARKS)}")
+
+    @property
+    def notebooks(self):
+        return self.root / "notebooks"
+
+    @property
+    def build(self):
+        return self.root / "build"
+
+    def runs(self, profile):
+        """Executed notebooks."""
+        return self.build / "runs" / profile
+
+    def results(self, profile):
+        """Records: those of the quick profile come and go, the others are committed.
+
+        The environment variable TRPTS_RESULTS, set by `trpts regress` for the notebooks it runs, points elsewhere.
+        """
+        if os.environ.get("TRPTS_RESULTS"):
+            return Path(os.environ["TRPTS_RESULTS"])
+        return self.build / "results" / profile if profile == "quick" else self.committed(profile)
+
+    def committed(self, profile):
+        """Committed records: what tables and figures read."""
+        return self.root / "data" / "results" / profile
+
+
+def make_folder(path):
+    """Make a folder that can be written to; its path."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise TrptsError(f"cannot write into {path}: {_reason(error)}; make it writable or free some space") from error
+
+
+def write_whole(path, text):
+    """Write `text` to `path` so that a reader finds either the old file or the whole new one, whatever happens."""
+    make_folder(path.parent)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise TrptsError(f"cannot write {path}: {_reason(error)}; nothing of it was left behind") from error
+        raise
+
+
+def _reason(error):
+    return {errno.ENOSPC: "the disk is full", errno.EACCES: "no permission"}.get(error.errno, error.strerror)

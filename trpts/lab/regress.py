@@ -1,0 +1,126 @@
+"""Regression: do today's metrics still lie where the seeds said they would?
+
+A baseline holds, for each metric of each quick record, its values over several seeds. Counts (`n_*`) must be equal.
+Any other metric, rerun with the baseline's first seed, must lie in the interval in which one more seed would fall with
+99 % probability, if seeds were normally distributed:
+
+    |x − m| <= t_{0.995, n−1} · s · √(1 + 1/n)         m mean, s standard deviation over n seeds
+
+The same seed on the same machine gives the same number, so most reruns land on the baseline exactly; the interval is
+what another machine, thread count or library version is allowed.
+"""
+
+import json
+import statistics
+import xml.etree.ElementTree as ET
+
+from scipy.stats import t as student_t
+
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import write_whole
+from trpts.lab.records import flat_metrics, record_name
+
+CONFIDENCE = 0.99
+MIN_SEEDS = 3
+
+
+def is_count(metric):
+    """Counts are named `n_*` and compared exactly."""
+    return metric.startswith("n_")
+
+
+def baseline_of(records):
+    """Baselines {record file name of the first seed: {"config", "metrics": {name: {"values", "tolerance"}}}}.
+
+    Records that differ in nothing but the seed are one group.
+    raises  TrptsError: fewer than MIN_SEEDS seeds in a group, or a count that changes with the seed
+    """
+    groups = {}
+    for record in sorted(records, key=lambda r: r["config"]["seed"]):
+        rest = {k: v for k, v in record["config"].items() if k != "seed"}
+        groups.setdefault(json.dumps(rest, sort_keys=True), []).append(record)
+    return {record_name(group[0]["config"]): _baseline(group) for group in groups.values()}
+
+
+def _baseline(group):
+    first = group[0]
+    if len(group) < MIN_SEEDS:
+        raise TrptsError(f"{first['config']['kind']}: {len(group)} seeds, a tolerance needs at least {MIN_SEEDS}")
+    flats = [flat_metrics(record) for record in group]
+    metrics = {}
+    for name in flats[0]:
+        values = [flat[name] for flat in flats]
+        if is_count(name) and len(set(values)) > 1:
+            raise TrptsError(f"{first['config']['kind']}: {name} is a count but takes the values {values}")
+        metrics[name] = {"values": values, "tolerance": 0 if is_count(name) else tolerance(values)}
+    return {"config": first["config"], "metrics": metrics}
+
+
+def tolerance(values):
+    """Half width of the interval for one more value, see above."""
+    n = len(values)
+    return float(student_t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(values) * (1 + 1 / n) ** 0.5
+
+
+def compare(baselines, records):
+    """Compare records with baselines: one row {"record", "metric", "found", "expected", "tolerance", "ok"} a metric.
+
+    A baseline without a record, a record without a baseline, and a metric that is on one side only are rows that fail.
+    """
+    rows, found = [], {record_name(r["config"]): r for r in records}
+    for name in sorted(baselines.keys() | found.keys()):
+        if name not in found or name not in baselines:
+            missing = "record" if name not in found else "baseline"
+            rows.append({"record": name, "metric": f"(no {missing})", "found": None, "expected": None, "tolerance": None,
+                         "ok": False})  # fmt: skip
+            continue
+        expected, measured = baselines[name]["metrics"], flat_metrics(found[name])
+        for metric in sorted(expected.keys() | measured.keys()):
+            values = expected.get(metric, {}).get("values")
+            allowed = expected.get(metric, {}).get("tolerance")
+            middle = None if values is None else values[0] if is_count(metric) else statistics.fmean(values)
+            x = measured.get(metric)
+            ok = x is not None and middle is not None and abs(x - middle) <= allowed
+            rows.append({"record": name, "metric": metric, "found": x, "expected": middle, "tolerance": allowed, "ok": ok})
+    return rows
+
+
+def read_baselines(path):
+    """Baselines as written by `write_baselines`."""
+    try:
+        baselines = json.loads(path.read_text(encoding="utf-8"))
+        for entry in baselines.values():
+            for metric in entry["metrics"].values():
+                if not isinstance(metric["tolerance"], (int, float)) or not metric["values"]:
+                    raise ValueError("a metric without values or tolerance")
+        return baselines
+    except FileNotFoundError:
+        raise TrptsError(f"{path} does not exist: make it with `trpts regress --bless`") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrptsError(f"{path}: not a readable baseline file: {error}") from error
+
+
+def write_baselines(baselines, path):
+    write_whole(path, json.dumps(baselines, indent=1, sort_keys=True) + "\n")
+
+
+def write_reports(rows, failures, folder):
+    """Write report.json and junit.xml; `failures` are chapters that did not run, {chapter: sentence}."""
+    write_whole(folder / "report.json", json.dumps({"failures": failures, "rows": rows}, indent=1) + "\n")
+    bad = [row for row in rows if not row["ok"]]
+    suite = ET.Element("testsuite", name="trpts regress", tests=str(len(rows) + len(failures)),
+                       failures=str(len(bad)), errors=str(len(failures)))  # fmt: skip
+    for row in rows:
+        case = ET.SubElement(suite, "testcase", classname=row["record"], name=row["metric"])
+        if not row["ok"]:
+            ET.SubElement(case, "failure", message=sentence(row))
+    for chapter, text in failures.items():
+        ET.SubElement(ET.SubElement(suite, "testcase", classname=chapter, name="runs"), "error", message=text)
+    write_whole(folder / "junit.xml", ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
+
+
+def sentence(row):
+    """A failing row in words."""
+    if row["found"] is None or row["expected"] is None:
+        return f"{row['record']}: {row['metric']}: found {row['found']}, expected {row['expected']}"
+    return f"{row['record']}: {row['metric']} is {row['found']:.6g}, expected {row['expected']:.6g} ± {row['tolerance']:.3g}"

@@ -1,0 +1,1 @@
+"""The press: runs the chapters, stages them into the book, builds the pages."""

@@ -1,0 +1,85 @@
+"""Build the book: stage, generate what is generated, and let jupyter-book's Sphinx turn it into pages.
+
+The engine never executes a notebook, treats every warning as an error, and reads nothing from the network.
+"""
+
+import importlib.util
+import pprint
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from jupyter_book.config import get_final_config
+
+from trpts.lab.errors import TrptsError
+from trpts.lab.profiles import load_profile
+from trpts.lab.project import make_folder, write_whole
+from trpts.press.chapters import find_chapters
+from trpts.press.staging import stage
+from trpts.press.status import status_page
+
+LEFT_OUT = ("sphinx_thebe", "sphinx_comments")  # both load scripts from outside
+MATHJAX_PACKAGE = "sphinx-mathjax-offline"
+MATHJAX_FILES = ("tex-svg.js", "input/tex/extensions")  # one script with its own glyphs, and what it loads on demand
+
+
+def build_book(project, profile_name):
+    """Stage the executed chapters of a profile and build the pages; the path of the front page.
+
+    raises  TrptsError: a chapter that was not run, or any warning of the book engine
+    """
+    folder = make_folder(project.build / "book")
+    source, pages = folder / "src", folder / "html"
+    chapters = find_chapters(project)
+    stage(project, chapters, project.runs(profile_name), source)
+    write_if_new(source / "status.md", status_page(project, load_profile(project, profile_name), chapters))
+    put_mathjax(folder / "assets" / "mathjax")
+    write_conf(project.root / "book" / "_config.yml", folder)
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-c", folder, "-d", folder / "doctrees",
+               "-W", "--keep-going", "-n", "-q", "-j", "1", source, pages]  # fmt: skip
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout + done.stderr, file=sys.stderr)
+        raise TrptsError("the book engine reported the warnings above, and warnings count as errors: no book was built")
+    remove_orphans(source, pages)
+    return pages / "index.html"
+
+
+def write_conf(config_path, folder):
+    """Write Sphinx's conf.py from the book's _config.yml, as jupyter-book would, less the extensions in LEFT_OUT."""
+    conf, _ = get_final_config(
+        user_yaml=config_path, cli_config={"latex_individualpages": False}, raise_on_invalid=True
+    )
+    conf["extensions"] = [name for name in conf["extensions"] if name not in LEFT_OUT]
+    conf["html_static_path"] = [str(folder / "assets"), *conf.get("html_static_path", [])]
+    conf = {name: value for name, value in conf.items() if not name.startswith(("thebe", "comments"))}
+    text = '"""Generated from book/_config.yml at each build."""\n\nglobals().update(\n'
+    write_if_new(folder / "conf.py", text + pprint.pformat(conf, width=110) + "\n)\n")
+
+
+def put_mathjax(target):
+    """Copy MathJax from its package: formulas need no network."""
+    package = Path(importlib.util.find_spec(MATHJAX_PACKAGE).submodule_search_locations[0])
+    for name in MATHJAX_FILES:
+        source = package / "static" / "mathjax" / name
+        if not (target / name).exists():
+            copy = shutil.copytree if source.is_dir() else shutil.copyfile
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            copy(source, target / name)
+
+
+def write_if_new(path, text):
+    """Write unless the file says so already: an unchanged time keeps the engine from rebuilding."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_whole(path, text)
+
+
+def remove_orphans(source, pages):
+    """Remove built pages whose source is gone."""
+    extra = {"genindex", "search", "404"}
+    for page in pages.rglob("*.html"):
+        name = page.relative_to(pages).with_suffix("")
+        known = any((source / name).with_suffix(suffix).is_file() for suffix in (".md", ".ipynb"))
+        if not known and "_static" not in name.parts and str(name) not in extra:
+            page.unlink()

@@ -1,0 +1,116 @@
+"""A chapter: its notebook, its parameters, and everything that its output depends on."""
+
+import ast
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+
+import nbformat
+import papermill
+
+from trpts.lab.code import code_hash, short_hash
+from trpts.lab.errors import TrptsError
+from trpts.lab.provenance import file_hash, versions
+
+EXPERIMENTS = "trpts.lab.experiments"
+
+
+class Chapter:
+    """One notebook of a project."""
+
+    def __init__(self, project, path):
+        self.project, self.path, self.name = project, Path(path), Path(path).stem
+
+    @cached_property
+    def nb(self):
+        return read_notebook(self.path)
+
+    @property
+    def title(self):
+        """The first heading, or the file's name."""
+        text = "\n".join(cell.source for cell in self.nb.cells if cell.cell_type == "markdown")
+        heading = re.search(r"^# (.+)$", text, re.M)
+        return heading.group(1) if heading else self.name
+
+    @property
+    def parameters(self):
+        """{name: default} of the cell tagged `parameters`."""
+        found = papermill.inspect_notebook(str(self.path))
+        return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
+
+    def settings(self, profile, overrides=None):
+        """The parameters of a run: the profile's, then `overrides`; unknown or missing ones are refused."""
+        known = self.parameters
+        chosen = profile["chapters"].get(self.name)
+        if chosen is None:
+            raise TrptsError(f"profile {profile['profile']!r} has no entry for chapter {self.name}")
+        wanted = {"profile": profile["profile"], **chosen, **(overrides or {})}
+        unknown, unset = sorted(wanted.keys() - known.keys()), sorted(known.keys() - wanted.keys())
+        if unknown:
+            raise TrptsError(f"{self.name} has no parameter {', '.join(unknown)}: it knows {', '.join(sorted(known))}")
+        if unset:
+            raise TrptsError(f"profile {profile['profile']!r} leaves {', '.join(unset)} of chapter {self.name} open")
+        return wanted
+
+    @cached_property
+    def imports(self):
+        """Names of this package's modules that the code cells import."""
+        names = set()
+        for cell in self.nb.cells:
+            if cell.cell_type == "code":
+                for node in ast.walk(ast.parse(cell.source)):
+                    names |= _imported(node)
+        return sorted(name for name in names if name.split(".")[0] == "trpts")
+
+    def key(self, settings):
+        """What the output depends on, part by part: equal keys mean that nothing needs to run again."""
+        return {
+            "source": self.source_hash(),
+            "code": code_hash(self.imports)["hash"],
+            "parameters": short_hash(json.dumps(settings, sort_keys=True)),
+            "data": self._data_hash(settings),
+            "versions": short_hash(json.dumps(versions())),
+        }
+
+    def source_hash(self):
+        """Hash of the cells as written: text, type and tags, no outputs."""
+        cells = [[c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb", {})] for c in self.nb.cells]
+        return short_hash(json.dumps(cells, sort_keys=True))
+
+    def _data_hash(self, settings):
+        """Hash of the files that the chapter reads: the weights it is given and the committed records of its kinds."""
+        kinds = [name.rsplit(".", 1)[-1] for name in self.imports if name.startswith(EXPERIMENTS + ".")]
+        files = [p for kind in kinds for p in sorted(self.project.committed("full").glob(f"{kind}-*.json"))]
+        if settings.get("weights"):
+            files.append(self.project.root / settings["weights"])
+        return short_hash("\n".join(f"{p.name} {file_hash(p)}" for p in files if p.is_file()))
+
+
+def _imported(node):
+    """Names that an import statement may load: `from a import b` may mean the module a.b."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return {name for alias in node.names for name in (node.module, f"{node.module}.{alias.name}")}
+    return set()
+
+
+def read_notebook(path):
+    try:
+        return nbformat.read(path, as_version=4)
+    except FileNotFoundError:
+        raise TrptsError(f"{path} does not exist") from None
+    except Exception as error:  # nbformat raises many kinds: not JSON, not a notebook, a version it does not know
+        raise TrptsError(f"{path}: not a readable notebook: {error}") from error
+
+
+def find_chapters(project, only=None):
+    """The project's chapters in order; `only` picks one by number ("01") or name ("01_fim")."""
+    every = [Chapter(project, path) for path in sorted(project.notebooks.glob("[0-9][0-9]_*.ipynb"))]
+    if only is None:
+        return every
+    found = [c for c in every if c.name == only or c.name.split("_")[0] == only]
+    if not found:
+        raise TrptsError(f"chapter {only!r} does not exist: there are {', '.join(c.name for c in every)}")
+    return found

@@ -1,0 +1,52 @@
+"""Small generated parts of a chapter: facts from records, never typed by hand."""
+
+import pandas as pd
+from IPython.display import Markdown
+
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import Project
+from trpts.lab.records import flat_metrics, kind_of, read_records
+
+
+def full_records(experiment):
+    """The committed full-profile records of an experiment, by seed.
+
+    raises  TrptsError: there are none
+    """
+    project = Project.find()
+    records = read_records(project.committed("full"), kind_of(experiment))
+    if not records:
+        raise TrptsError(f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile full`")
+    return sorted(records, key=lambda record: record["config"]["seed"])
+
+
+def frame(records):
+    """A table of metrics, one row per seed; lists and tables are opened into columns such as block_share[3]."""
+    return pd.DataFrame([flat_metrics(r) for r in records], index=[r["config"]["seed"] for r in records]).rename_axis("seed")
+
+
+def spread(values, digits=2):
+    """"0.24 ± 0.01": mean and standard deviation over seeds."""
+    return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
+
+
+def expected(experiment, metric, words):
+    """A line for the head of a chapter: what to expect, with its range over seeds, and how long a full run took."""
+    try:
+        records = full_records(experiment)
+    except TrptsError as error:  # the full profile's own first run makes them further down the page
+        return Markdown(f"**Expect**: {error}.")
+    values, machine = frame(records)[metric], records[0]["machine"]
+    minutes = sum(r["time_s"] for r in records) / 60
+    return Markdown(
+        f"**Expect**: {words} {spread(values)} (mean ± standard deviation over {len(values)} seeds, range "
+        f"{values.min():.2f} to {values.max():.2f}). **Time**: the full profile's {len(records)} runs took "
+        f"{minutes:.1f} minutes on {machine['cores']} cores ({machine['processor']}); the time of this page's own run "
+        f"is on the status page."
+    )
+
+
+def paper_and_ours(rows):
+    """The table "paper says / we measured": rows of (question, quote from trpts.paper, what we measured)."""
+    cells = [(q, f"{quote['statement']} ({quote['source']})", ours) for q, quote, ours in rows]
+    return Markdown(pd.DataFrame(cells, columns=["question", "paper says", "we measured"]).to_markdown(index=False))

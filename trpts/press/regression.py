@@ -1,0 +1,75 @@
+"""`trpts regress`: run the quick chapters afresh and hold their metrics against the committed baselines."""
+
+import shutil
+import subprocess
+
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import make_folder
+from trpts.lab.records import flat_metrics, read_records, record_name
+from trpts.lab.regress import baseline_of, compare, read_baselines, sentence, write_baselines, write_reports
+from trpts.press.chapters import find_chapters
+from trpts.press.runner import run_chapters, say
+
+SEEDS = [0, 1, 2, 3, 4]  # the first is the quick profile's own
+
+
+def baseline_path(project, chapter):
+    return project.root / "data" / "baselines" / f"{chapter.name}.json"
+
+
+def regress(project, only=None):
+    """Run, compare, write build/regress/report.json and junit.xml; the number of failures."""
+    chapters = find_chapters(project, only)
+    baselines = {chapter.name: read_baselines(baseline_path(project, chapter)) for chapter in chapters}
+    folder, rows, failures = project.build / "regress", [], {}
+    for chapter in chapters:
+        failed, records = fresh_run(project, chapter, folder / "run")
+        failures |= failed
+        rows += compare(baselines[chapter.name], records)
+    write_reports(rows, failures, folder)
+    bad = [sentence(row) for row in rows if not row["ok"]]
+    for text in bad:
+        say(f"drift: {text}")
+    say(f"regress: {len(rows) - len(bad)} of {len(rows)} metrics within tolerance, {len(failures)} chapters failed; "
+        f"reports in {folder.relative_to(project.root)}/")  # fmt: skip
+    return len(bad) + len(failures)
+
+
+def bless(project, only=None):
+    """Make the baselines anew: refuses a dirty tree, runs every chapter twice over SEEDS, and both must agree."""
+    refuse_dirty(project)
+    for chapter in find_chapters(project, only):
+        first, second = (_blessing_run(project, chapter) for _ in range(2))
+        if first != second:
+            differing = sorted(name for name in first if first[name] != second.get(name))
+            raise TrptsError(f"{chapter.name} gives other metrics when run again ({', '.join(differing)}): its "
+                             "randomness must come from its seed before it can be a baseline")  # fmt: skip
+        baselines = baseline_of(list(first.values()))
+        write_baselines(baselines, baseline_path(project, chapter))
+        say(f"blessed {chapter.name}: {sum(len(b['metrics']) for b in baselines.values())} metrics over {len(SEEDS)} seeds")
+
+
+def refuse_dirty(project):
+    """Raise TrptsError unless the checkout is exactly a commit."""
+    done = subprocess.run(["git", "status", "--porcelain"], cwd=project.root, capture_output=True, text=True)
+    if done.returncode:
+        raise TrptsError(f"{project.root} is no git checkout: a baseline must belong to a commit")
+    if done.stdout.strip():
+        raise TrptsError(f"the tree is dirty ({done.stdout.splitlines()[0].strip()} …): commit before blessing a baseline")
+
+
+def _blessing_run(project, chapter):
+    """{record name: {"config", "metrics"}} of one run over all seeds."""
+    failures, records = fresh_run(project, chapter, project.build / "regress" / "bless", {"seeds": SEEDS})
+    if failures:
+        raise TrptsError(f"{chapter.name} failed, so there is nothing to bless: {failures[chapter.name]}")
+    return {record_name(r["config"]): {"config": r["config"], "metrics": flat_metrics(r)} for r in records}
+
+
+def fresh_run(project, chapter, folder, overrides=None):
+    """Run one chapter on the quick profile into an empty folder: (failures, records)."""
+    shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folder / "results")
+    failures = run_chapters(project, "quick", chapter.name, overrides, force=True, runs=folder / "runs",
+                            results=folder / "results")  # fmt: skip
+    return failures, read_records(folder / "results")
