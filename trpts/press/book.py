@@ -35,8 +35,8 @@ def build_book(project, profile_name):
     stage(project, chapters, project.runs(profile_name), source)
     write_if_new(source / "status.md", status_page(project, load_profile(project, profile_name), chapters))
     put_mathjax(folder / "assets" / "mathjax")
-    write_conf(project.root / "book" / "_config.yml", folder)
-    command = [sys.executable, "-m", "sphinx", "-b", "html", "-c", folder, "-d", folder / "doctrees",
+    write_conf(source, assets=folder / "assets")
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-d", folder / "doctrees",
                "-W", "--keep-going", "-n", "-q", "-j", "1", source, pages]  # fmt: skip
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
@@ -46,16 +46,16 @@ def build_book(project, profile_name):
     return pages / "index.html"
 
 
-def write_conf(config_path, folder):
-    """Write Sphinx's conf.py from the book's _config.yml, as jupyter-book would, less the extensions in LEFT_OUT."""
+def write_conf(source, assets):
+    """Write Sphinx's conf.py from _config.yml, as jupyter-book would, less the extensions in LEFT_OUT."""
     conf, _ = get_final_config(
-        user_yaml=config_path, cli_config={"latex_individualpages": False}, raise_on_invalid=True
+        user_yaml=source / "_config.yml", cli_config={"latex_individualpages": False}, raise_on_invalid=True
     )
     conf["extensions"] = [name for name in conf["extensions"] if name not in LEFT_OUT]
-    conf["html_static_path"] = [str(folder / "assets"), *conf.get("html_static_path", [])]
+    conf["html_static_path"] = [str(assets), *conf.get("html_static_path", [])]
     conf = {name: value for name, value in conf.items() if not name.startswith(("thebe", "comments"))}
     text = '"""Generated from book/_config.yml at each build."""\n\nglobals().update(\n'
-    write_if_new(folder / "conf.py", text + pprint.pformat(conf, width=110) + "\n)\n")
+    write_if_new(source / "conf.py", text + pprint.pformat(conf, width=110) + "\n)\n")
 
 
 def put_mathjax(target):

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 from cycler import cycler
 from IPython.display import display
 
+DPI = 144
 DARK_MIME = "application/vnd.trpts.dark-png"
 # Okabe and Ito's palette, told apart by colour-blind readers; black gives way to the theme's text colour.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -30,16 +31,16 @@ def style(theme):
         "axes.edgecolor": grid, "grid.color": grid, "axes.spines.top": False, "axes.spines.right": False,
         "axes.prop_cycle": cycler(color=PALETTE), "legend.frameon": False,
         "font.size": 11, "axes.titlesize": 11, "figure.constrained_layout.use": True,
-        "figure.dpi": 120, "savefig.dpi": 120, "svg.hashsalt": "trpts",
+        "figure.dpi": DPI, "savefig.dpi": DPI, "svg.hashsalt": "trpts",
     }  # fmt: skip
 
 
-def show(draw, alt, size=(7.2, 3.4)):
+def show(draw, alt, size=(6.0, 3.3)):
     """Draw a figure in both themes and display it.
 
     draw  function of a matplotlib Figure; called once per theme, it must not change anything else
     alt   what is seen, in words: for screen readers, and when the picture does not load
-    size  inches (width, height) at 120 pixels per inch
+    size  inches (width, height) at DPI pixels per inch
     """
     if len(alt.split()) < 5:
         raise ValueError(f"alt={alt!r}: expected a sentence that says what is seen")

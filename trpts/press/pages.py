@@ -47,6 +47,10 @@ def expected(experiment, metric, words):
 
 
 def paper_and_ours(rows):
-    """The table "paper says / we measured": rows of (question, quote from trpts.paper, what we measured)."""
-    cells = [(q, f"{quote['statement']} ({quote['source']})", ours) for q, quote, ours in rows]
-    return Markdown(pd.DataFrame(cells, columns=["question", "paper says", "we measured"]).to_markdown(index=False))
+    """The table of what the paper says, what the brief says and what we measured.
+
+    rows  (question, quote of trpts.paper, our measurement in words)
+    """
+    cells = [(q, f"{quote['paper']} ({quote['source']})", quote["brief"], ours) for q, quote, ours in rows]
+    table = pd.DataFrame(cells, columns=["question", "paper says", "brief says", "we measured"])
+    return Markdown(table.to_markdown(index=False))
