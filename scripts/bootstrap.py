@@ -48,8 +48,13 @@ def pip_index():
     """The package index that pip would use: its environment variable, its configuration, or PyPI."""
     if os.environ.get("PIP_INDEX_URL"):
         return os.environ["PIP_INDEX_URL"]
-    places = [os.environ.get("PIP_CONFIG_FILE"), Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf",
-              "/etc/pip.conf", "/etc/xdg/pip/pip.conf"]
+    places = [
+        os.environ.get("PIP_CONFIG_FILE"),
+        Path.home() / ".config/pip/pip.conf",
+        Path.home() / ".pip/pip.conf",
+        "/etc/pip.conf",
+        "/etc/xdg/pip/pip.conf",
+    ]
     for place in filter(None, places):
         if Path(place).is_file():
             found = re.search(r"^\s*index[-_]url\s*=\s*(\S+)", Path(place).read_text(), re.M)
@@ -86,8 +91,10 @@ def pip_wheel():
         with urllib.request.urlopen(address, timeout=60) as answer:
             content = answer.read()
     except (urllib.error.URLError, OSError) as error:
-        stop(f"this Python has no ensurepip, and pip could not be fetched from the package index ({error}). "
-             "Install your system's `python3-venv` package, or mend the network, and try again.")
+        stop(
+            f"this Python has no ensurepip, and pip could not be fetched from the package index ({error}). "
+            "Install your system's `python3-venv` package, or mend the network, and try again."
+        )
     if digest and hashlib.sha256(content).hexdigest() != digest:
         stop(f"{name} from the package index does not have the hash that the index states; nothing was installed.")
     path = VENV / name
@@ -109,6 +116,36 @@ def make_venv(python):
     return [str(BIN / "python"), "-m", "pip"]
 
 
+def install(pip):
+    """Run pip; say every ten seconds what it is at, keep its own words in a log, show their end if it fails."""
+    log = VENV / "install.log"
+    command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", "-c", "constraints.txt"]
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen([*command, "-e", ".[book,test]"], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+    start = time.monotonic()
+    try:
+        while True:
+            try:
+                code = process.wait(timeout=10)
+                break
+            except subprocess.TimeoutExpired:
+                say(f"  {time.monotonic() - start:.0f} s: {doing(log.read_text(encoding='utf-8', errors='replace'))}")
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code:
+        print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]), file=sys.stderr)
+        stop("the installation failed, see pip's message above; what was installed stays, run the command again.")
+
+
+def doing(words):
+    """The last step in pip's log that tells a reader something, without addresses."""
+    steps = re.findall(r"^ *((?:Collecting|Downloading|Installing|Building|Using cached) .*)$", words, re.M)
+    last = steps[-1] if steps else "starting"
+    return "installing the packages" if last.startswith("Installing coll") else re.sub(r"\S*/", "", last)[:80]
+
+
 def wanted():
     """What the stamp must say: a hash of everything that decides what is installed."""
     parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt", "scripts/bootstrap.py")]
@@ -120,8 +157,10 @@ def main():
         better = newer_python()
         have, need = ".".join(map(str, sys.version_info[:3])), ".".join(map(str, OLDEST))
         if not better:
-            stop(f"Python {have} is too old: {need} or newer is needed. Install one (Debian, Ubuntu: `apt install "
-                 f"python3.12 python3.12-venv`; macOS: `brew install python@3.12`; or python.org) and run this again.")
+            stop(
+                f"Python {have} is too old: {need} or newer is needed. Install one (Debian, Ubuntu: `apt install "
+                f"python3.12 python3.12-venv`; macOS: `brew install python@3.12`; or python.org) and run this again."
+            )
         say(f"Python {have} is too old; using {better}")
         os.execv(better, [better, *sys.argv])
     if STAMP.exists() and STAMP.read_text() == wanted():
@@ -130,10 +169,7 @@ def main():
     start = time.monotonic()
     pip = make_venv(sys.executable)
     say("installing the exact versions of constraints.txt; the first time this fetches about 3 GB, most of it torch")
-    done = subprocess.run([*pip, "install", "--disable-pip-version-check", "-q", "-c", "constraints.txt",
-                           "-e", ".[book,test]"], cwd=ROOT)
-    if done.returncode:
-        stop("the installation failed, see pip's message above; what was installed stays, run the command again.")
+    install(pip)
     STAMP.write_text(wanted())
     say(f"environment is ready ({VENV.name}/, {time.monotonic() - start:.0f} s)")
 

@@ -49,6 +49,8 @@ def _load(model, path):
     for key, tensor in wanted.items():
         have = tuple(found[key].shape) if key in found else "nothing"
         if have != tuple(tensor.shape):
-            raise ValueError(f"{path} holds weights of another architecture: {key} is {have} there, "
-                             f"the model expects {tuple(tensor.shape)}")
+            raise ValueError(
+                f"{path} holds weights of another architecture: {key} is {have} there, "
+                f"the model expects {tuple(tensor.shape)}"
+            )
     model.load_state_dict({k: found[k] for k in wanted}, strict=False)

@@ -97,7 +97,9 @@ def cmd_status(arguments):
     from trpts.press.status import chapter_rows, record_rows
 
     project = Project.find()
-    print(chapter_rows(project, load_profile(project, arguments.profile), find_chapters(project)).to_string(index=False))
+    print(
+        chapter_rows(project, load_profile(project, arguments.profile), find_chapters(project)).to_string(index=False)
+    )
     records = record_rows(project)
     print("\n" + (records.to_string(index=False) if len(records) else "There are no records yet."))
     return 0

@@ -74,9 +74,9 @@ def without_prose(source):
         body = getattr(node, "body", None)
         first = body[0] if isinstance(body, list) and body else None
         holds_doc = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-        if holds_doc and isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            if isinstance(first.value.value, str):
-                blank.update(range(first.lineno - 1, first.end_lineno))
+        constant = first.value if holds_doc and isinstance(first, ast.Expr) else None
+        if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
+            blank.update(range(first.lineno - 1, first.end_lineno))
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start

@@ -70,7 +70,7 @@ def peak_memory_bytes():
 
 def file_hash(path):
     """First 16 hex digits of a file's SHA-256."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

@@ -42,7 +42,9 @@ def validate(record, place):
     if error is not None:
         where = "/".join(map(str, error.absolute_path)) or "the record"
         if error.validator == "const" and where == "schema":
-            raise TrptsError(f"{place}: schema version {error.instance!r}, this version of trpts reads {SCHEMA_VERSION}")
+            raise TrptsError(
+                f"{place}: schema version {error.instance!r}, this version of trpts reads {SCHEMA_VERSION}"
+            )
         raise TrptsError(f"{place}: not a valid record: {where}: {error.message}")
     for name, value in flat_metrics(record).items():
         if not math.isfinite(value):
@@ -84,7 +86,7 @@ def read_records(folder, kind="*"):
 
 
 def state(record, experiment):
-    """"current", "made by earlier code" or "other data": does the record stand for the code and inputs of today?"""
+    """ "current", "made by earlier code" or "other data": does the record stand for the code and inputs of today?"""
     if record["code"]["hash"] != code_hash([experiment.__name__])["hash"]:
         return "made by earlier code"
     if record["inputs"] != experiment.inputs(record["config"]):

@@ -65,24 +65,33 @@ def tolerance(values):
 def compare(baselines, records):
     """Compare records with baselines: one row {"record", "metric", "found", "expected", "tolerance", "ok"} a metric.
 
-    A baseline without a record, a record without a baseline, and a metric that is on one side only are rows that fail.
+    A metric that is on one side only fails, and so do a whole record without baseline or a baseline without record.
     """
     rows, found = [], {record_name(r["config"]): r for r in records}
     for name in sorted(baselines.keys() | found.keys()):
-        if name not in found or name not in baselines:
-            missing = "record" if name not in found else "baseline"
-            rows.append({"record": name, "metric": f"(no {missing})", "found": None, "expected": None, "tolerance": None,
-                         "ok": False})  # fmt: skip
-            continue
-        expected, measured = baselines[name]["metrics"], flat_metrics(found[name])
-        for metric in sorted(expected.keys() | measured.keys()):
-            values = expected.get(metric, {}).get("values")
-            allowed = expected.get(metric, {}).get("tolerance")
-            middle = None if values is None else values[0] if is_count(metric) else statistics.fmean(values)
-            x = measured.get(metric)
-            ok = x is not None and middle is not None and abs(x - middle) <= allowed
-            rows.append({"record": name, "metric": metric, "found": x, "expected": middle, "tolerance": allowed, "ok": ok})
+        expected = baselines[name]["metrics"] if name in baselines else {}
+        measured = flat_metrics(found[name]) if name in found else {}
+        rows += [_row(name, m, measured.get(m), expected.get(m)) for m in sorted(expected.keys() | measured.keys())]
     return rows
+
+
+def _row(name, metric, x, entry):
+    middle = allowed = None
+    if entry is not None:
+        middle = entry["values"][0] if is_count(metric) else statistics.fmean(entry["values"])
+        allowed = entry["tolerance"]
+    ok = x is not None and entry is not None and abs(x - middle) <= allowed
+    return {"record": name, "metric": metric, "found": x, "expected": middle, "tolerance": allowed, "ok": ok}
+
+
+def spot_check(records, experiment):
+    """Run the first seed of each group of records again and compare: rows as of `compare`.
+
+    This is what a record made by earlier code must pass: its number may be old, but it must still be what comes out.
+    """
+    baselines = baseline_of(records)
+    fresh = [{"config": b["config"], "metrics": experiment.run(b["config"])} for b in baselines.values()]
+    return compare(baselines, fresh)
 
 
 def read_baselines(path):
@@ -123,4 +132,5 @@ def sentence(row):
     """A failing row in words."""
     if row["found"] is None or row["expected"] is None:
         return f"{row['record']}: {row['metric']}: found {row['found']}, expected {row['expected']}"
-    return f"{row['record']}: {row['metric']} is {row['found']:.6g}, expected {row['expected']:.6g} ± {row['tolerance']:.3g}"
+    found, expected, allowed = f"{row['found']:.6g}", f"{row['expected']:.6g}", f"{row['tolerance']:.3g}"
+    return f"{row['record']}: {row['metric']} is {found}, expected {expected} ± {allowed}"

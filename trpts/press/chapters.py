@@ -75,7 +75,9 @@ class Chapter:
 
     def source_hash(self):
         """Hash of the cells as written: text, type and tags, no outputs."""
-        cells = [[c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb", {})] for c in self.nb.cells]
+        cells = [
+            [c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb", {})] for c in self.nb.cells
+        ]
         return short_hash(json.dumps(cells, sort_keys=True))
 
     def _data_hash(self, settings):

@@ -22,11 +22,13 @@ def full_records(experiment):
 
 def frame(records):
     """A table of metrics, one row per seed; lists and tables are opened into columns such as block_share[3]."""
-    return pd.DataFrame([flat_metrics(r) for r in records], index=[r["config"]["seed"] for r in records]).rename_axis("seed")
+    return pd.DataFrame([flat_metrics(r) for r in records], index=[r["config"]["seed"] for r in records]).rename_axis(
+        "seed"
+    )
 
 
 def spread(values, digits=2):
-    """"0.24 ± 0.01": mean and standard deviation over seeds."""
+    """ "0.24 ± 0.01": mean and standard deviation over seeds."""
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
 
 

@@ -6,9 +6,10 @@ import subprocess
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
 from trpts.lab.records import flat_metrics, read_records, record_name
-from trpts.lab.regress import baseline_of, compare, read_baselines, sentence, write_baselines, write_reports
+from trpts.lab.regress import baseline_of, compare, read_baselines, sentence, spot_check, write_baselines, write_reports
 from trpts.press.chapters import find_chapters
 from trpts.press.runner import run_chapters, say
+from trpts.press.status import experiment_of, record_state
 
 SEEDS = [0, 1, 2, 3, 4]  # the first is the quick profile's own
 
@@ -26,6 +27,8 @@ def regress(project, only=None):
         failed, records = fresh_run(project, chapter, folder / "run")
         failures |= failed
         rows += compare(baselines[chapter.name], records)
+    if only is None:
+        rows += stale_rows(project)
     write_reports(rows, failures, folder)
     bad = [sentence(row) for row in rows if not row["ok"]]
     for text in bad:
@@ -33,6 +36,20 @@ def regress(project, only=None):
     say(f"regress: {len(rows) - len(bad)} of {len(rows)} metrics within tolerance, {len(failures)} chapters failed; "
         f"reports in {folder.relative_to(project.root)}/")  # fmt: skip
     return len(bad) + len(failures)
+
+
+def stale_rows(project):
+    """Spot-check the committed full records that were made by earlier code: rows as of `compare`."""
+    folder, rows = project.committed("full"), []
+    stale = [record for record in read_records(folder) if record_state(record) == "made by earlier code"]
+    for kind in sorted({record["config"]["kind"] for record in stale}):
+        say(f"{kind}: committed records were made by earlier code, running one seed again")
+        records = read_records(folder, kind)
+        experiment = experiment_of(records[0])
+        if experiment is None:
+            raise TrptsError(f"the committed records of {kind} have no experiment any more: remove or remake them")
+        rows += spot_check(records, experiment)
+    return rows
 
 
 def bless(project, only=None):
@@ -46,7 +63,8 @@ def bless(project, only=None):
                              "randomness must come from its seed before it can be a baseline")  # fmt: skip
         baselines = baseline_of(list(first.values()))
         write_baselines(baselines, baseline_path(project, chapter))
-        say(f"blessed {chapter.name}: {sum(len(b['metrics']) for b in baselines.values())} metrics over {len(SEEDS)} seeds")
+        n_metrics = sum(len(baseline["metrics"]) for baseline in baselines.values())
+        say(f"blessed {chapter.name}: {n_metrics} metrics over {len(SEEDS)} seeds")
 
 
 def refuse_dirty(project):
@@ -55,7 +73,8 @@ def refuse_dirty(project):
     if done.returncode:
         raise TrptsError(f"{project.root} is no git checkout: a baseline must belong to a commit")
     if done.stdout.strip():
-        raise TrptsError(f"the tree is dirty ({done.stdout.splitlines()[0].strip()} …): commit before blessing a baseline")
+        first = done.stdout.splitlines()[0].strip()
+        raise TrptsError(f"the tree is dirty ({first} …): commit before blessing a baseline")
 
 
 def _blessing_run(project, chapter):

@@ -6,7 +6,6 @@ import shutil
 import nbformat
 
 from trpts.lab.errors import TrptsError
-from trpts.lab.project import write_whole
 from trpts.press.chapters import read_notebook
 from trpts.press.figures import DARK_MIME
 from trpts.press.runner import write_notebook
@@ -100,11 +99,12 @@ def for_git(nb):
 def without_volatile(nb):
     """A copy without what differs from run to run: times, paths, execution counts, progress on stderr."""
     nb = read_back(nb)
-    key = nb.metadata.get("trpts", {})
+    made = nb.metadata.get("trpts", {})
+    lasting = {part: value for part, value in made.get("key", {}).items() if part != "versions"}
     nb.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "trpts": {"key": {k: v for k, v in key.get("key", {}).items() if k != "versions"}, "profile": key.get("profile")},
+        "trpts": {"key": lasting, "profile": made.get("profile")},
     }
     for cell in nb.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "mystnb")}
