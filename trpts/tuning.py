@@ -71,11 +71,11 @@ def probe_head(model, split, l2=1e-4):
     Gradient-based scores need a head that knows the task: behind a head of zeros every gradient is zero, behind a
     random one its direction is chance. The paper does not say which head it scores with; we probe first.
     """
-    x, y = features(model, split).cpu(), split.labels.cpu()
-    fit = LogisticRegression(C=1 / (l2 * len(y)), max_iter=2000, tol=1e-6).fit(x.double().numpy(), y.numpy())
-    head = model.get_classifier()
-    if len(fit.classes_) != head.out_features:
-        raise ValueError(f"the split holds {len(fit.classes_)} classes, the head {head.out_features}")
+    head, y = model.get_classifier(), split.labels.cpu()
+    if len(y.unique()) != head.out_features:
+        raise ValueError(f"the split holds {len(y.unique())} classes, the head {head.out_features}")
+    x = features(model, split).cpu().double()
+    fit = LogisticRegression(C=1 / (l2 * len(y)), max_iter=2000, tol=1e-6).fit(x.numpy(), y.numpy())
     weight, bias = torch.tensor(fit.coef_), torch.tensor(fit.intercept_)
     if len(weight) == 1:  # two classes: scikit-learn gives one row for the log-odds; half to each side
         weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])

@@ -1,0 +1,95 @@
+"""Shared by the tests: the checkout, small projects made on the spot, and the book built once."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from trpts.backbones import create_backbone
+from trpts.lab.project import Project
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def project():
+    """The checkout under test."""
+    return Project(ROOT)
+
+
+@pytest.fixture
+def vit():
+    """The small vision transformer with five classes and random weights."""
+    return create_backbone("vit_small_digits", 5, seed=3)
+
+
+@pytest.fixture
+def batch():
+    """Eight random images and labels for `vit`."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(8, 1, 8, 8, generator=generator), torch.randint(0, 5, (8,), generator=generator)
+
+
+def write_chapter(folder, name, *sources, parameters="profile = 'quick'"):
+    """Write a small notebook: a title, a parameters cell, one cell per source."""
+    cells = [new_markdown_cell(f"# {name}"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    cells += [new_code_cell(source) for source in sources]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A function that makes a small project of chapters, {name: [cell sources]}, and enters its folder."""
+
+    def make(chapters, parameters=None, settings=None):
+        (tmp_path / "notebooks").mkdir()
+        (tmp_path / "profiles").mkdir()
+        for name, sources in chapters.items():
+            write_chapter(tmp_path / "notebooks", name, *sources, parameters=parameters or "profile = 'quick'")
+        for profile in ("quick", "full", "paper"):
+            content = {"profile": profile, "requires": [], "chapters": {name: settings or {} for name in chapters}}
+            (tmp_path / "profiles" / f"{profile}.yaml").write_text(yaml.safe_dump(content))
+        monkeypatch.chdir(tmp_path)
+        return Project(tmp_path)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def html(project):
+    """The folder of the built pages; `trpts book` runs once and does nothing twice."""
+    done = subprocess.run([sys.executable, "-m", "trpts.cli", "book"], cwd=project.root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = Path(done.stdout.splitlines()[-1])
+    assert page.is_file(), "the last line of `trpts book` is not the path of the front page"
+    return page.parent
+
+
+def find_browser():
+    """Path of the system's Chromium or Chrome, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium; without one the checks are skipped, or fail where TRPTS_BROWSER_REQUIRED is set."""
+    path = find_browser()
+    if path is None:
+        text = "no Chromium or Chrome on the PATH: the browser checks were not run (Debian: apt install chromium)"
+        pytest.fail(text) if os.environ.get("TRPTS_BROWSER_REQUIRED") else pytest.skip(text)
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-gpu"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *quiet])
+        yield chromium
+        chromium.close()

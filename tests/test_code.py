@@ -1,0 +1,82 @@
+"""Code hashes cover what a run imports, and nothing else; the package's arrows go one way."""
+
+import sys
+
+import grimp
+import pytest
+
+from trpts.lab import code
+from trpts.lab.code import code_hash, modules_behind, without_prose
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A package of three modules: a imports b, c stands alone. Returns (write, hash_of)."""
+    package = tmp_path / "toy_package"
+    package.mkdir()
+
+    def write(**sources):
+        for name, source in sources.items():
+            (package / f"{name}.py").write_text(source)
+        for cached in (code._graph, code._module_hash):
+            cached.cache_clear()
+
+    write(__init__="", a="from toy_package import b\n", b="x = 1\n", c="y = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(code, "PACKAGE", "toy_package")
+    yield write, lambda: code_hash(["toy_package.a"])
+    for cached in (code._graph, code._module_hash):
+        cached.cache_clear()
+    sys.modules.pop("toy_package", None)
+
+
+def test_hash_covers_the_closure_and_only_that(toy):
+    write, hash_of = toy
+    before = hash_of()
+    assert before["modules"] == ["toy_package", "toy_package.a", "toy_package.b"]
+    write(c="y = 2\n")
+    assert hash_of() == before
+    write(b="x = 2\n")
+    assert hash_of()["hash"] != before["hash"]
+
+
+def test_prose_does_not_count(toy):
+    write, hash_of = toy
+    before = hash_of()
+    write(b='"""What x is."""\n\n# and why\nx = 1  # one\n')
+    assert hash_of() == before
+
+
+def test_a_module_that_is_gone_changes_the_hash(toy):
+    write, _ = toy
+    assert code_hash(["toy_package.b"])["hash"] != code_hash(["toy_package.b", "toy_package.gone"])["hash"]
+    with pytest.raises(ValueError, match="no module of toy_package"):
+        modules_behind(["toy_package.gone"])
+
+
+def test_without_prose_keeps_strings_and_code():
+    source = 'def f():\n    """Doc\n    string."""\n    text = "# not a comment"  # a comment\n\n    return text\n'
+    assert without_prose(source) == 'def f():\n    text = "# not a comment"\n    return text'
+
+
+def test_a_figure_does_not_age_a_measurement():
+    behind = modules_behind(["trpts.lab.experiments.fisher_digits"])
+    assert "trpts.fisher" in behind
+    assert not [name for name in behind if name.startswith("trpts.press")]
+
+
+def test_arrows_go_one_way():
+    """press -> lab -> tuning -> fisher -> backbones, data: no room imports one further along."""
+    order = ["trpts.data", "trpts.backbones", "trpts.fisher", "trpts.tuning", "trpts.lab", "trpts.press", "trpts.cli"]
+    graph = grimp.build_graph("trpts", cache_dir=None)
+
+    def room(module):
+        return next((i for i, name in enumerate(order) if f"{module}.".startswith(f"{name}.")), None)
+
+    upward = [
+        f"{module} imports {other}"
+        for module in graph.modules
+        for other in graph.find_modules_directly_imported_by(module)
+        if room(module) is not None and room(other) is not None and room(other) > room(module)
+    ]
+    assert not upward

@@ -1,0 +1,57 @@
+"""Tasks and the real digits."""
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from trpts.data import Split, digits
+
+
+def test_splits_part_the_data():
+    task = digits.load()
+    sizes = [len(s) for s in (task.train, task.val, task.test)]
+    assert sum(sizes) == len(load_digits().target) == 1797
+    assert [round(n / 1797, 1) for n in sizes] == [0.6, 0.2, 0.2]
+    rows = [tuple(image.flatten().tolist()) for s in (task.train, task.val, task.test) for image in s.images]
+    everything = {tuple((row / 8 - 1).tolist()) for row in torch.tensor(load_digits().data, dtype=torch.float32)}
+    assert set(rows) == everything
+
+
+def test_labels_follow_the_classes_given():
+    task, raw = digits.load([7, 3]), load_digits()
+    assert len(task.train) + len(task.val) + len(task.test) == sum((raw.target == 7) | (raw.target == 3))
+    assert sum((s.labels == 0).sum().item() for s in (task.train, task.val, task.test)) == sum(raw.target == 7)
+
+
+def test_same_split_every_time():
+    assert torch.equal(digits.load().test.images, digits.load().test.images)
+
+
+def test_size_channels_and_range():
+    images = digits.load(range(2), image_size=16, channels=3).train.images
+    assert images.shape[1:] == (3, 16, 16)
+    assert images.min() >= -1
+    assert images.max() <= 1
+    assert torch.equal(images[:, 0], images[:, 2])
+
+
+def test_batches_cover_each_sample_once():
+    split = Split(torch.arange(10).reshape(10, 1, 1, 1).float(), torch.arange(10))
+    in_order = [labels.tolist() for _, labels in split.batches(4)]
+    assert in_order == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    shuffled = [y for _, labels in split.batches(4, torch.Generator().manual_seed(0)) for y in labels.tolist()]
+    assert sorted(shuffled) == list(range(10))
+    assert shuffled != list(range(10))
+
+
+@pytest.mark.parametrize("classes", [[1], [1, 1], [0, 10], []])
+def test_refuses_classes(classes):
+    with pytest.raises(ValueError, match="expected at least two different digits"):
+        digits.load(classes)
+
+
+def test_refuses_sizes():
+    with pytest.raises(ValueError, match="3 images but 2 labels"):
+        Split(torch.zeros(3, 1, 8, 8), torch.zeros(2))
+    with pytest.raises(ValueError, match="expected 1 to 2"):
+        Split(torch.zeros(2, 1, 8, 8), torch.zeros(2)).first(3)

@@ -1,0 +1,108 @@
+"""Fisher scores: worked by hand, against autograd, and what they refuse."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import cross_entropy
+
+from trpts import fisher
+from trpts.fisher import fisher_scores, scored_layers
+
+# Two samples through one 2 x 2 layer of zeros, worked by hand in chapter 01.
+X, Y = torch.tensor([[1.0, 2.0], [2.0, 0.0]]), torch.tensor([0, 1])
+
+
+def zero_layer():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    nn.init.zeros_(model[0].weight)
+    return model
+
+
+def reference(model, images, labels):
+    """Mean of squared per-sample gradients by torch.func, {layer name: [out, in]}."""
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(parameters, image, label):
+        return cross_entropy(functional_call(model, parameters, image[None]), label[None])
+
+    model.eval()
+    grads = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, labels)
+    return {name: grads[f"{name}.weight"].square().mean(0) for name in scored_layers(model)}
+
+
+def test_by_hand():
+    """Gradients [[-.5, -1], [.5, 1]] and [[1, 0], [-1, 0]]: mean of squares, and square of the mean."""
+    torch.testing.assert_close(fisher_scores(zero_layer(), [(X, Y)])["0"], torch.tensor([[0.625, 0.5]] * 2))
+    squares = fisher_scores(zero_layer(), [(X, Y)], samples="batch")["0"]
+    torch.testing.assert_close(squares, torch.tensor([[0.0625, 0.25]] * 2))
+
+
+def test_batch_variant_averages_over_batches():
+    """One sample per batch: squares of batch means are the per-sample squares."""
+    singles = [(X[:1], Y[:1]), (X[1:], Y[1:])]
+    per_sample = fisher_scores(zero_layer(), [(X, Y)])["0"]
+    torch.testing.assert_close(fisher_scores(zero_layer(), singles, samples="batch")["0"], per_sample)
+
+
+def test_equals_autograd_on_a_vit(vit, batch):
+    images, labels = batch
+    expected = reference(vit, images, labels)
+    scores = fisher_scores(vit, [(images[:5], labels[:5]), (images[5:], labels[5:])])  # uneven batches
+    assert list(scores) == list(expected)
+    assert len(scores) == 4 * len(vit.blocks)
+    for name, score in scores.items():
+        torch.testing.assert_close(score, expected[name], rtol=1e-4, atol=1e-6 * expected[name].max().item())
+        assert score.dtype == torch.float32
+        assert score.min() >= 0
+
+
+def test_bounded_workspace_gives_the_same(vit, batch, monkeypatch):
+    whole = fisher_scores(vit, [batch])
+    monkeypatch.setattr(fisher, "WORKSPACE_BYTES", 1)  # one sample at a time
+    for name, score in fisher_scores(vit, [batch]).items():
+        torch.testing.assert_close(score, whole[name])
+
+
+def test_model_is_left_as_it_was(vit, batch):
+    vit.train()
+    vit.blocks[1].eval()
+    vit.blocks[2].requires_grad_(False)
+    before = {name: p.clone() for name, p in vit.state_dict().items()}
+    flags = [p.requires_grad for p in vit.parameters()], [m.training for m in vit.modules()]
+    fisher_scores(vit, [batch])
+    with pytest.raises(ValueError, match="labels run from"):
+        fisher_scores(vit, [(batch[0], batch[1] + 5)])
+    assert flags == ([p.requires_grad for p in vit.parameters()], [m.training for m in vit.modules()])
+    assert all(torch.equal(before[name], p) for name, p in vit.state_dict().items())
+    assert all(p.grad is None for p in vit.parameters())
+    assert not any(m._forward_hooks for m in vit.modules())
+
+
+def test_head_is_left_out(vit, batch):
+    assert "head" not in fisher_scores(vit, [batch])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m, b: (m, [], "per-sample"), "batches is empty"),
+        (lambda m, b: (m, [(b[0][:0], b[1][:0])], "per-sample"), "a batch is empty"),
+        (lambda m, b: (m, [b], "all"), "samples='all' is unknown"),
+        (lambda m, b: (m, [(b[0], b[1][:3])], "per-sample"), "do not fit 3 labels"),
+        (lambda m, b: (m, [(b[0] * float("nan"), b[1])], "per-sample"), "is not finite"),
+        (lambda m, b: (nn.init.zeros_(m.head.weight) is not None and m, [b], "per-sample"), "head of zeros"),
+        (lambda m, b: (nn.Sequential(nn.Flatten()), [b], "per-sample"), "no Linear layer"),
+    ],
+)
+def test_refuses(vit, batch, spoil, message):
+    model, batches, samples = spoil(vit, batch)
+    with pytest.raises(ValueError, match=message):
+        fisher_scores(model, batches, samples)
+
+
+def test_refuses_shared_layers(batch):
+    shared = nn.Linear(64, 64)
+    model = nn.Sequential(nn.Flatten(), shared, nn.ReLU(), shared)
+    with pytest.raises(ValueError, match="used twice"):
+        fisher_scores(model, [batch])

@@ -1,0 +1,122 @@
+"""Tolerances come from seeds, and a drift beyond them is seen."""
+
+import json
+import statistics
+import xml.etree.ElementTree as ET
+from types import SimpleNamespace
+
+import pytest
+
+from trpts.lab.errors import TrptsError
+from trpts.lab.experiments import fisher_digits
+from trpts.lab.records import read_records, record_name
+from trpts.lab.regress import (
+    baseline_of,
+    compare,
+    read_baselines,
+    spot_check,
+    tolerance,
+    write_baselines,
+    write_reports,
+)
+
+VALUES = [0.70, 0.72, 0.74, 0.71, 0.73]
+
+
+def record(seed, accuracy, n_things=4):
+    return {"config": {"kind": "toy", "seed": seed}, "metrics": {"accuracy": accuracy, "n_things": n_things}}
+
+
+def seeds(**kwargs):
+    return [record(seed, value, **kwargs) for seed, value in enumerate(VALUES)]
+
+
+def failed(rows):
+    return {row["metric"] for row in rows if not row["ok"]}
+
+
+def test_tolerance_by_hand():
+    """Five values of standard deviation 0.015811; t for 99 % and 4 degrees of freedom is 4.6041; √(1 + 1/5) = 1.0954."""
+    assert statistics.stdev(VALUES) == pytest.approx(0.0158114, abs=1e-7)
+    assert tolerance(VALUES) == pytest.approx(4.60409 * 0.0158114 * 1.0954451, rel=1e-4)
+
+
+def test_first_seed_is_within_and_drift_is_not():
+    baselines = baseline_of(seeds())
+    assert list(baselines) == [record_name({"kind": "toy", "seed": 0})]
+    assert not failed(compare(baselines, [record(0, 0.70)]))
+    assert not failed(compare(baselines, [record(0, 0.79)]))
+    assert failed(compare(baselines, [record(0, 0.81)])) == {"accuracy"}
+    assert failed(compare(baselines, [record(0, 0.63)])) == {"accuracy"}
+
+
+def test_counts_are_exact():
+    assert failed(compare(baseline_of(seeds()), [record(0, 0.72, n_things=5)])) == {"n_things"}
+    with pytest.raises(TrptsError, match="n_things is a count but takes the values"):
+        baseline_of([*seeds(), record(5, 0.7, n_things=9)])
+
+
+def test_missing_and_surplus_records_and_metrics_fail():
+    baselines = baseline_of(seeds())
+    assert failed(compare(baselines, [])) == {"accuracy", "n_things"}
+    other = {"config": {"kind": "other", "seed": 0}, "metrics": {"speed": 1.0}}
+    assert failed(compare(baselines, [record(0, 0.7), other])) == {"speed"}
+    surplus = record(0, 0.7)
+    surplus["metrics"]["new"] = 1.0
+    assert failed(compare(baselines, [surplus])) == {"new"}
+
+
+def test_two_seeds_are_not_enough():
+    with pytest.raises(TrptsError, match="2 seeds, a tolerance needs at least 3"):
+        baseline_of(seeds()[:2])
+
+
+def test_baselines_are_read_as_written_or_refused(tmp_path):
+    path = tmp_path / "b.json"
+    with pytest.raises(TrptsError, match="--bless"):
+        read_baselines(path)
+    write_baselines(baseline_of(seeds()), path)
+    assert read_baselines(path) == baseline_of(seeds())
+    for spoiled in (path.read_text()[:-20], '{"a": 1}', '{"a": {"metrics": {"x": {"values": [], "tolerance": 1}}}}'):
+        path.write_text(spoiled)
+        with pytest.raises(TrptsError, match="not a readable baseline file"):
+            read_baselines(path)
+
+
+def test_reports(tmp_path):
+    rows = compare(baseline_of(seeds()), [record(0, 0.9)])
+    write_reports(rows, {"01_x": "cell 3: boom"}, tmp_path)
+    suite = ET.parse(tmp_path / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+    assert "accuracy is 0.9, expected 0.72" in suite.find(".//failure").get("message")
+    assert json.loads((tmp_path / "report.json").read_text())["failures"] == {"01_x": "cell 3: boom"}
+
+
+def test_spot_check_sees_a_changed_experiment():
+    same = SimpleNamespace(run=lambda config: {"accuracy": 0.70, "n_things": 4})
+    drifted = SimpleNamespace(run=lambda config: {"accuracy": 0.95, "n_things": 4})
+    assert not failed(spot_check(seeds(), same))
+    assert failed(spot_check(seeds(), drifted)) == {"accuracy"}
+
+
+def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
+    """Absolute gradients instead of squares: a fault that runs, looks fine, and must turn the chapter's check red."""
+    baselines = read_baselines(project.root / "data" / "baselines" / "01_fim.json")
+    (entry,) = baselines.values()
+
+    def without_square(model, batches, samples="per-sample"):
+        return {name: score.sqrt() for name, score in real(model, batches, samples).items()}
+
+    real = fisher_digits.fisher_scores
+    monkeypatch.setattr(fisher_digits, "fisher_scores", without_square)
+    faulty = {"config": entry["config"], "metrics": fisher_digits.run(entry["config"])}
+    assert {"top_share[0.01]", "top_share[0.1]"} <= failed(compare(baselines, [faulty]))
+
+
+def test_stale_committed_records_still_come_out(project):
+    """A record made by earlier code may stay as long as one seed, run again, lies within the seeds' spread."""
+    from trpts.press.regression import stale_rows
+
+    assert read_records(project.committed("full"), "fisher_digits"), "chapter 01 has no committed records"
+    rows = stale_rows(project)
+    assert not [row for row in rows if not row["ok"]]
