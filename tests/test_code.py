@@ -48,7 +48,7 @@ def test_prose_does_not_count(toy):
 
 
 def test_a_module_that_is_gone_changes_the_hash(toy):
-    write, _ = toy
+    _write, _hash_of = toy
     assert code_hash(["toy_package.b"])["hash"] != code_hash(["toy_package.b", "toy_package.gone"])["hash"]
     with pytest.raises(ValueError, match="no module of toy_package"):
         modules_behind(["toy_package.gone"])

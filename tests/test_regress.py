@@ -36,7 +36,7 @@ def failed(rows):
 
 
 def test_tolerance_by_hand():
-    """Five values of standard deviation 0.015811; t for 99 % and 4 degrees of freedom is 4.6041; √(1 + 1/5) = 1.0954."""
+    """Standard deviation 0.015811; t for 99 % and 4 degrees of freedom 4.6041; √(1 + 1/5) = 1.0954."""
     assert statistics.stdev(VALUES) == pytest.approx(0.0158114, abs=1e-7)
     assert tolerance(VALUES) == pytest.approx(4.60409 * 0.0158114 * 1.0954451, rel=1e-4)
 

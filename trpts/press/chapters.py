@@ -36,6 +36,7 @@ class Chapter:
     @property
     def parameters(self):
         """{name: default} of the cell tagged `parameters`."""
+        _ = self.nb  # read first: papermill has no sentence for a notebook that cannot be read
         found = papermill.inspect_notebook(str(self.path))
         return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
 

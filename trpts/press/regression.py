@@ -5,6 +5,7 @@ import subprocess
 
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
+from trpts.lab.provenance import pick_device
 from trpts.lab.records import flat_metrics, read_records, record_name
 from trpts.lab.regress import baseline_of, compare, read_baselines, sentence, spot_check, write_baselines, write_reports
 from trpts.press.chapters import find_chapters
@@ -39,12 +40,13 @@ def regress(project, only=None):
 
 
 def stale_rows(project):
-    """Spot-check the committed full records that were made by earlier code: rows as of `compare`."""
+    """Spot-check the committed full records of this kind of device that earlier code made: rows as of `compare`."""
     folder, rows = project.committed("full"), []
-    stale = [record for record in read_records(folder) if record_state(record) == "made by earlier code"]
+    here = [record for record in read_records(folder) if record["config"]["device"] == pick_device()]
+    stale = [record for record in here if record_state(record) == "made by earlier code"]
     for kind in sorted({record["config"]["kind"] for record in stale}):
         say(f"{kind}: committed records were made by earlier code, running one seed again")
-        records = read_records(folder, kind)
+        records = [record for record in here if record["config"]["kind"] == kind]
         experiment = experiment_of(records[0])
         if experiment is None:
             raise TrptsError(f"the committed records of {kind} have no experiment any more: remove or remake them")

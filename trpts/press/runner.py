@@ -107,7 +107,7 @@ def run_chapter(chapter, settings, folder, results=None):
             nb = papermill.execute_notebook(
                 str(chapter.path), str(partial), parameters=settings, engine_name="trpts", progress_bar=bar,
                 chapter_name=chapter.name, cwd=str(chapter.project.root), request_save_on_cell_execute=False,
-                extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: no note on TCP at each kernel start
+                extra_arguments=["--IPKernelApp.log_level=50"],  # no note on TCP at each start, no traceback on Ctrl-C
             )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         make_folder(failed.parent)

@@ -1,0 +1,144 @@
+"""The built book: pages, known sentences, alt texts, and no asset from outside."""
+
+import re
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+import yaml
+
+from trpts.lab.errors import TrptsError
+from trpts.press import book
+from trpts.press.chapters import find_chapters
+
+SENTENCES = {
+    "index.html": "Most of a vision model does not matter for the task at hand",
+    "notation.html": "diagonal of the Fisher information",
+    "glossary.html": "How strongly, on average over samples, the loss pulls at each parameter",
+    "bibliography.html": "Task-Relevant Parameter and Token Selection",
+    "status.html": "Time per chapter",
+    "notebooks/01_fim.html": "agrees with finite differences",
+}
+
+
+class Page(HTMLParser):
+    """Collects what a page shows and loads."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.images, self.loaded, self.links, self.ids = [], [], [], set()
+        self.html = path.read_text(encoding="utf-8")
+        self.feed(self.html)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids.add(attrs.get("id"))
+        if tag == "img":
+            self.images.append(attrs)
+        if tag == "a" and attrs.get("href"):
+            self.links.append(attrs["href"])
+        loads = tag in ("script", "img", "iframe", "source", "video") or (
+            tag == "link" and attrs.get("rel") != "canonical"
+        )
+        self.loaded += [attrs[key] for key in ("src", "href") if loads and attrs.get(key)]
+
+
+@pytest.fixture(scope="module")
+def pages(html):
+    found = (path for path in html.rglob("*.html") if "_static" not in path.parts)
+    return {str(path.relative_to(html)): Page(path) for path in found}
+
+
+def test_every_source_has_its_page(project, pages):
+    toc = yaml.safe_load((project.root / "book" / "_toc.yml").read_text())
+    listed = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    assert {f"{name}.html" for name in listed} | {"genindex.html", "search.html"} == set(pages)
+    assert {f"notebooks/{chapter.name}" for chapter in find_chapters(project)} <= set(listed)
+    assert set(SENTENCES) == {f"{name}.html" for name in listed}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_known_sentences(pages, name):
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", pages[name].html))
+    assert SENTENCES[name] in text
+
+
+def test_every_image_says_what_is_seen(pages):
+    images = [image for page in pages.values() for image in page.images]
+    assert len(images) >= 6
+    for image in images:
+        alt = image.get("alt") or ""
+        assert len(alt.split()) >= 5, image.get("src", "")[:80]
+        assert image.get("class") in ("only-light", "only-dark"), "a figure that is not drawn for both themes"
+
+
+def test_nothing_is_loaded_from_outside(html, pages):
+    for name, page in pages.items():
+        for address in page.loaded:
+            assert not re.match(r"(https?:)?//", address), f"{name} loads {address}"
+            if not address.startswith(("data:", "#")):
+                path = (html / name).parent / address.split("?")[0].split("#")[0]
+                assert path.is_file(), f"{name} loads {address}, which is not there"
+
+
+def test_links_inside_the_book_hold(html, pages):
+    for name, page in pages.items():
+        for link in page.links:
+            if re.match(r"(https?:|mailto:)", link):
+                continue
+            file, _, anchor = link.partition("#")
+            target = ((html / name).parent / file).resolve() if file else html / name
+            assert target.is_file(), f"{name} links to {link}"
+            if anchor and target.suffix == ".html":
+                assert anchor in pages[str(target.relative_to(html))].ids, f"{name} links to {link}"
+
+
+def test_chapter_has_equation_figures_and_folded_solution(pages):
+    page = pages["notebooks/01_fim.html"]
+    assert "equation-eq-trpts-fim" in page.ids
+    assert {"fig-fim-density", "fig-fim-blocks", "fig-fim-concentration"} <= page.ids
+    assert len(re.findall(r'class="solution dropdown', page.html)) == 1
+    assert re.search(r"±", page.html), "no measured number with its spread"
+    assert "injected" not in page.html
+
+
+def test_math_script_is_in_the_site(html):
+    assert (html / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1e6
+    assert re.search(r'src="\.\./_static/mathjax/tex-svg\.js[?"]', (html / "notebooks" / "01_fim.html").read_text())
+
+
+def test_staged_chapters_stand_where_the_repository_has_them(project, html):
+    staged = [p.relative_to(project.build / "book" / "src") for p in (project.build / "book" / "src").rglob("*.ipynb")]
+    assert staged
+    assert all((project.root / path).is_file() for path in staged)
+    assert all((html / "_sources" / path).is_file() for path in staged), "the download button has nothing to give"
+
+
+def test_engine_never_executes(project, html):
+    assert yaml.safe_load((project.root / "book" / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"
+    assert '"off"' in (conf := (project.build / "book" / "src" / "conf.py").read_text()) or "'off'" in conf
+    assert not [name for name in book.LEFT_OUT if f"'{name}'" in conf]
+
+
+def test_status_page_says_time_machine_and_versions(project, pages, html):
+    nb = nbformat.read(project.runs("quick") / "01_fim.ipynb", as_version=4)
+    text = re.sub(r"<[^>]+>", " ", pages["status.html"].html)
+    assert f"{nb.metadata['trpts']['duration_s']:.1f}".rstrip("0").rstrip(".") in text
+    for word in ("torch", "timm", "cores", "GiB"):
+        assert word in text
+
+
+def test_warnings_stop_the_build(project, html, tmp_path, monkeypatch, capsys):
+    """A reference to nowhere, planted in a copy of the book."""
+    import shutil
+
+    from trpts.lab.project import Project
+
+    for folder in ("book", "notebooks", "profiles", "data"):
+        shutil.copytree(project.root / folder, tmp_path / folder)
+    shutil.copytree(project.runs("quick"), tmp_path / "build" / "runs" / "quick")
+    with (tmp_path / "book" / "notation.md").open("a") as page:
+        page.write("\nSee {numref}`fig-nowhere`.\n")
+    with pytest.raises(TrptsError, match="warnings count as errors: no book was built"):
+        book.build_book(Project(tmp_path), "quick")
+    assert "fig-nowhere" in capsys.readouterr().err

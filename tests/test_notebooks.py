@@ -1,0 +1,87 @@
+"""The committed notebooks: current stored outputs, quick defaults, short cells. nbval itself: see conftest.py."""
+
+import copy
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from trpts.lab.profiles import NAMES, load_profile
+from trpts.lab.project import Project
+from trpts.press.chapters import Chapter, find_chapters
+from trpts.press.status import stored_state
+
+CHAPTERS = find_chapters(Project.find(__file__))
+each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
+
+
+@each
+def test_stored_outputs_are_current(project, chapter):
+    assert stored_state(chapter, load_profile(project, "quick")) == "current", "run `make refresh` and commit"
+
+
+@each
+def test_stale_stored_outputs_are_noticed(project, chapter):
+    """A changed cell, a changed module and a changed record each make the stored outputs stale."""
+    quick = load_profile(project, "quick")
+    for part, state in (
+        ("source", "made by earlier code"),
+        ("code", "made by earlier code"),
+        ("data", "other profile or data"),
+    ):
+        spoiled = copy.copy(chapter)
+        spoiled.nb = copy.deepcopy(chapter.nb)
+        spoiled.nb.metadata["trpts"]["key"][part] = "0" * 16
+        assert stored_state(spoiled, quick) == state
+    edited = copy.copy(chapter)
+    edited.nb = copy.deepcopy(chapter.nb)
+    edited.nb.cells[0].source += "!"
+    assert stored_state(edited, quick) == "made by earlier code"
+
+
+def test_profiles_have_the_same_keys(project):
+    profiles = {name: load_profile(project, name)["chapters"] for name in NAMES}
+    assert list(profiles["quick"]) == [chapter.name for chapter in CHAPTERS]
+    for chapters in profiles.values():
+        assert {name: set(keys) for name, keys in chapters.items()} == {
+            name: set(keys) for name, keys in profiles["quick"].items()
+        }
+
+
+@each
+def test_defaults_are_the_quick_profile(project, chapter):
+    """Opened in Jupyter and run by hand, a chapter does what `make book` does."""
+    quick = load_profile(project, "quick")
+    assert chapter.settings(quick) == chapter.parameters
+
+
+@each
+def test_shape_of_a_chapter(chapter):
+    code = [cell for cell in chapter.nb.cells if cell.cell_type == "code"]
+    assert chapter.nb.cells[0].source.startswith("# ")
+    assert len(code) <= 40
+    assert max(len(cell.source.splitlines()) for cell in code) <= 40
+    assert sum("nbval-check-output" in cell.metadata.get("tags", []) for cell in code) >= 1
+    assert any(cell.outputs for cell in code)
+
+
+def test_nbval_goes_red_on_a_changed_stored_output(tmp_path, project):
+    """The replayed nbval run compares: a number edited in a stored output fails, the untouched notebook passes."""
+    for folder in ("profiles", "data"):
+        (tmp_path / folder).symlink_to(project.root / folder)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "conftest.py").write_text((project.root / "conftest.py").read_text())
+    (tmp_path / "build").symlink_to(project.build)
+    nb = Chapter(project, project.notebooks / "01_fim.ipynb").nb
+    results = []
+    for number in ("0.6250", "0.6251"):
+        changed = copy.deepcopy(nb)
+        cell = next(c for c in changed.cells if c.cell_type == "code" and "print(by_hand)" in c.source)
+        cell.outputs[0].text = cell.outputs[0].text.replace("0.6250", number)
+        nbformat.write(changed, tmp_path / "notebooks" / "01_fim.ipynb")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "notebooks"]
+        results.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True))
+    assert results[0].returncode == 0, results[0].stdout
+    assert results[1].returncode == 1
+    assert "Cell outputs differ" in results[1].stdout

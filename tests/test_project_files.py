@@ -1,0 +1,134 @@
+"""README, Makefile, environment.yml, pyproject.toml and constraints.txt tell the same story."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import trpts
+from trpts.cli import parser
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+@pytest.fixture(scope="module")
+def pyproject(project):
+    return tomllib.loads((project.root / "pyproject.toml").read_text())
+
+
+def requirements(pyproject):
+    extras = pyproject["project"]["optional-dependencies"]
+    return [Requirement(text) for text in [*pyproject["project"]["dependencies"], *extras["book"], *extras["test"]]]
+
+
+def pins(project):
+    found = {}
+    for line in (project.root / "constraints.txt").read_text().splitlines():
+        requirement = Requirement(line)
+        found.setdefault(requirement.name.lower().replace("_", "-"), []).append(requirement)
+    return found
+
+
+def test_environment_yml_is_in_step(project, pyproject):
+    environment = yaml.safe_load((project.root / "environment.yml").read_text())
+    *tools, pip = environment["dependencies"]
+    assert tools == [f"python{pyproject['project']['requires-python']}", "pip", "git", "make"]
+    extras = ",".join(pyproject["project"]["optional-dependencies"])
+    assert pip == {"pip": ["-c constraints.txt", f"-e .[{extras}]"]}
+
+
+def test_bootstrap_wants_the_same_python(project, pyproject):
+    source = (project.root / "scripts" / "bootstrap.py").read_text()
+    oldest = re.search(r"^OLDEST = \((\d+), (\d+)\)$", source, re.M).groups()
+    assert f">={'.'.join(oldest)}" == pyproject["project"]["requires-python"]
+
+
+def test_every_requirement_has_an_exact_pin_within_its_range(project, pyproject):
+    exact = pins(project)
+    for requirement in requirements(pyproject):
+        for pin in exact[requirement.name]:
+            (version,) = [s.version for s in pin.specifier]
+            assert str(pin.specifier).startswith("==")
+            assert requirement.specifier.contains(version), f"{requirement} against {pin}"
+
+
+def test_constraints_hold_no_address(project):
+    text = (project.root / "constraints.txt").read_text()
+    assert not re.search(r"://|@|--", text)
+
+
+def test_book_engine_is_pinned(pyproject):
+    assert "jupyter-book==1.0.4.post1" in pyproject["project"]["optional-dependencies"]["book"]
+
+
+def test_one_version(project, pyproject):
+    citation = yaml.safe_load((project.root / "CITATION.cff").read_text())
+    assert trpts.__version__ == pyproject["project"]["version"] == citation["version"]
+    assert f"## {trpts.__version__}" in (project.root / "CHANGELOG.md").read_text()
+
+
+def test_commands_of_the_readme_exist(project):
+    text = README.read_text()
+    targets = set(re.findall(r"^([a-z]+):", (project.root / "Makefile").read_text(), re.M))
+    commands = parser()._subparsers._group_actions[0].choices
+    made, called = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M)), set(re.findall(r"`trpts ([a-z]+)", text))
+    assert {"book", "test"} <= made <= targets
+    assert called <= set(commands)
+    for name, sub in commands.items():
+        for option in re.findall(rf"trpts {name}[^`\n]*?(--[a-z]+)", text):
+            assert option in sub._option_string_actions, f"trpts {name} {option}"
+
+
+def test_ci_calls_the_readme_s_test_command(project):
+    assert re.search(r"^make test$", (project.root / ".ci" / "run").read_text(), re.M)
+
+
+def test_map_of_the_readme_is_true(project):
+    """Each path named in the README's map exists, and each room of the package is on it."""
+    block = README.read_text().split("## Map")[1].split("```")[1]
+    named = {line.split()[0] for line in block.strip().splitlines()}
+    for name in named:
+        assert (project.root / name).exists(), name
+    rooms = [p for p in (project.root / "trpts").iterdir() if p.name not in ("__init__.py", "__pycache__")]
+    assert {f"trpts/{p.name}{'/' if p.is_dir() else ''}" for p in rooms} <= named
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md", "CHANGELOG.md"])
+def test_links_to_files_hold(project, name):
+    page = project.root / name
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not re.match(r"https?:|mailto:|#", link):
+            assert (page.parent / link.split("#")[0]).exists(), link
+
+
+def test_help_lists_the_commands(project):
+    done = subprocess.run(["make", "-s", "help"], cwd=project.root, capture_output=True, text=True, check=True)
+    for target in ("book", "test", "refresh", "full", "regress"):
+        assert re.search(rf"make {target}\s+\w", done.stdout)
+
+
+def test_style():
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "."], cwd=README.parent, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--check", "."], cwd=README.parent, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stdout
+
+
+def test_no_path_of_one_machine_and_nothing_pickled(project):
+    listed = subprocess.run(["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True)
+    for name in listed.stdout.splitlines():
+        path = project.root / name
+        if path.suffix in (".py", ".md", ".ipynb", ".json", ".yaml", ".yml", ".toml", ".txt") and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"(?<![\w.:/])/(home|root|Users|work)/\w", text), name
+            if path.suffix == ".py":
+                assert not re.search(r"\b(pickle\.load|torch\.load|joblib\.load)\(", text), name
