@@ -38,6 +38,25 @@ def test_by_hand():
     torch.testing.assert_close(squares, torch.tensor([[0.0625, 0.25]] * 2))
 
 
+def test_tokens_by_hand():
+    """Two tokens (1, 2) and (3, -2), averaged after the layer: g = (-1/4, 1/4) for both, G = g (4, 0)', F = G².
+
+    Squaring each token's outer product first would give 0.625 where 1 is right.
+    """
+
+    class MeanOfTokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = zero_layer()[0]
+
+        def forward(self, tokens):  # [B, N, 2]
+            return self.layer(tokens).mean(1)  # [B, 2]
+
+    tokens = torch.tensor([[[1.0, 2.0], [3.0, -2.0]]])
+    scores = fisher_scores(MeanOfTokens(), [(tokens, torch.tensor([0]))])
+    torch.testing.assert_close(scores["layer"], torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+
+
 def test_batch_variant_averages_over_batches():
     """One sample per batch: squares of batch means are the per-sample squares."""
     singles = [(X[:1], Y[:1]), (X[1:], Y[1:])]
