@@ -103,17 +103,26 @@ def pip_wheel():
 
 
 def make_venv(python):
-    """Make `.venv`; return the command that runs pip in it."""
-    if not (BIN / "pip").exists() and not (BIN / "pip.exe").exists():
+    """Make `.venv`, unless a working one is there; return the command that runs pip in it."""
+    if not works(BIN / "python"):
         has_ensurepip = subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0
-        if has_ensurepip:
-            say(f"making {VENV.name}/")
-            subprocess.run([python, "-m", "venv", "--clear", str(VENV)], check=True)
-        else:
-            say(f"making {VENV.name}/ (this Python has no ensurepip: fetching pip from the package index)")
-            subprocess.run([python, "-m", "venv", "--clear", "--without-pip", str(VENV)], check=True)
-            return [str(BIN / "python"), f"{pip_wheel()}/pip"]
-    return [str(BIN / "python"), "-m", "pip"]
+        how = [] if has_ensurepip else ["--without-pip"]
+        say(f"making {VENV.name}/" + ("" if has_ensurepip else " (this Python has no ensurepip)"))
+        subprocess.run([python, "-m", "venv", "--clear", *how, str(VENV)], check=True)
+    if works(BIN / "python", "import pip"):
+        return [str(BIN / "python"), "-m", "pip"]
+    wheels = sorted(VENV.glob("pip-*.whl"))
+    if not wheels:
+        say("fetching pip from the package index")
+    return [str(BIN / "python"), f"{wheels[-1] if wheels else pip_wheel()}/pip"]
+
+
+def works(python, program="pass"):
+    """Whether that Python is there, starts, and can run `program`; a system's upgrade may have left a dead link."""
+    try:
+        return subprocess.run([str(python), "-c", program], capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 def install(pip):
@@ -163,7 +172,7 @@ def main():
             )
         say(f"Python {have} is too old; using {better}")
         os.execv(better, [better, *sys.argv])
-    if STAMP.exists() and STAMP.read_text() == wanted():
+    if STAMP.exists() and STAMP.read_text() == wanted() and works(BIN / "python"):
         say(f"environment is up to date ({VENV.name}/)")
         return
     start = time.monotonic()
@@ -179,3 +188,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         stop("interrupted; run the command again to go on.")
+    except (OSError, subprocess.CalledProcessError) as error:
+        stop(f"{error}; mend it, or remove {VENV}, and run the command again.")

@@ -1,6 +1,7 @@
 """The built book: pages, known sentences, alt texts, and no asset from outside."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 
 import nbformat
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from trpts.lab.errors import TrptsError
+from trpts.lab.project import Project
 from trpts.press import book
 from trpts.press.chapters import find_chapters
 
@@ -128,17 +130,43 @@ def test_status_page_says_time_machine_and_versions(project, pages, html):
         assert word in text
 
 
-def test_warnings_stop_the_build(project, html, tmp_path, monkeypatch, capsys):
-    """A reference to nowhere, planted in a copy of the book."""
-    import shutil
-
-    from trpts.lab.project import Project
-
+@pytest.fixture
+def copy_of_book(project, html, tmp_path):
+    """A project with the book's sources and executed chapters, to be spoiled."""
     for folder in ("book", "notebooks", "profiles", "data"):
         shutil.copytree(project.root / folder, tmp_path / folder)
     shutil.copytree(project.runs("quick"), tmp_path / "build" / "runs" / "quick")
-    with (tmp_path / "book" / "notation.md").open("a") as page:
-        page.write("\nSee {numref}`fig-nowhere`.\n")
-    with pytest.raises(TrptsError, match="warnings count as errors: no book was built"):
-        book.build_book(Project(tmp_path), "quick")
-    assert "fig-nowhere" in capsys.readouterr().err
+    return Project(tmp_path)
+
+
+def test_warnings_stop_every_build_until_mended(copy_of_book, capsys):
+    """A reference to nowhere is an error again on the next build, which would otherwise read only what changed."""
+    page = copy_of_book.root / "book" / "notation.md"
+    good = page.read_text()
+    page.write_text(good + "\nSee {numref}`fig-nowhere`.\n")
+    for _ in range(2):
+        with pytest.raises(TrptsError, match="warnings count as errors: no book was built"):
+            book.build_book(copy_of_book, "quick")
+        assert "fig-nowhere" in capsys.readouterr().err
+    page.write_text(good)
+    assert book.build_book(copy_of_book, "quick").is_file()
+
+
+def test_interrupted_build_is_done_again(copy_of_book, monkeypatch):
+    """Stopped while pages were written: the next build writes them whole."""
+    page = book.build_book(copy_of_book, "quick")
+    whole = page.stat().st_size
+    mathjax = page.parent / "_static" / "mathjax" / "tex-svg.js"
+
+    def stopped(*args, **kwargs):
+        page.write_text("half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(book.subprocess, "run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            book.build_book(copy_of_book, "quick")
+    (copy_of_book.build / "book" / "assets" / "mathjax" / "tex-svg.js").write_text("half")
+    book.build_book(copy_of_book, "quick")
+    assert page.stat().st_size == whole
+    assert mathjax.stat().st_size > 1e6

@@ -90,6 +90,31 @@ def test_without_ensurepip_the_newest_release_of_pip_is_fetched(bootstrap, index
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "pip-25.1-py3-none-any.whl\n"
     assert Path(command[0]).parent == bootstrap.BIN
+    kept = bootstrap.VENV / "lib" / "kept"
+    kept.touch()
+    assert bootstrap.make_venv(str(python)) == command
+    assert kept.exists(), "what was installed must survive the next call"
+
+
+def test_dead_interpreter_is_replaced(bootstrap):
+    """The system's Python was upgraded: the environment's link leads nowhere, whatever the stamp says."""
+    bootstrap.make_venv(sys.executable)
+    (bootstrap.BIN / "python").unlink()
+    (bootstrap.BIN / "python").symlink_to("/nowhere/python")
+    assert not bootstrap.works(bootstrap.BIN / "python")
+    assert bootstrap.make_venv(sys.executable) == [str(bootstrap.BIN / "python"), "-m", "pip"]
+    assert bootstrap.works(bootstrap.BIN / "python", "import pip")
+
+
+def test_file_in_the_way_gives_one_sentence(project, tmp_path):
+    (tmp_path / "scripts").mkdir()
+    for name in ("scripts/bootstrap.py", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((project.root / name).read_bytes())
+    (tmp_path / ".venv").write_text("a file")
+    done = subprocess.run([sys.executable, tmp_path / "scripts" / "bootstrap.py"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "run the command again" in done.stderr
 
 
 def test_a_wheel_with_another_hash_is_refused(bootstrap, index):

@@ -125,3 +125,16 @@ def test_refuses_shared_layers(batch):
     model = nn.Sequential(nn.Flatten(), shared, nn.ReLU(), shared)
     with pytest.raises(ValueError, match="used twice"):
         fisher_scores(model, [batch])
+
+
+def test_refuses_what_is_changed_in_place(batch):
+    """Behind an in-place operation the kept tensor is another one: its gradient would be silently wrong."""
+    torch.manual_seed(0)
+
+    def model(inplace):
+        layers = [nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(inplace), nn.Linear(32, 5)]
+        return nn.Sequential(*layers)
+
+    assert fisher_scores(model(False), [batch])
+    with pytest.raises(ValueError, match="output of layer 3 is changed in place"):
+        fisher_scores(model(True), [batch])

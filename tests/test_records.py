@@ -186,3 +186,24 @@ def test_failing_experiment_leaves_no_record(tmp_path):
     with pytest.raises(TrptsError, match="accuracy is inf"):
         run_once(toy_experiment(accuracy=float("inf")), CONFIG, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_unreadable_quick_record_is_measured_again_and_a_committed_one_is_not(tmp_path):
+    experiment = toy_experiment()
+    (tmp_path / record_name({"kind": "fisher_digits", **CONFIG})).write_text("half a rec")
+    assert run_once(experiment, CONFIG, tmp_path)["metrics"] == {"accuracy": 0.5}
+    full = CONFIG | {"profile": "full"}
+    (tmp_path / record_name({"kind": "fisher_digits", **full})).write_text("half a rec")
+    with pytest.raises(TrptsError, match="remove the file to measure again"):
+        run_once(experiment, full, tmp_path)
+
+
+def test_record_whose_weights_are_elsewhere_is_of_other_data(tmp_path):
+    experiment = toy_experiment()
+    record = run_once(experiment, CONFIG, tmp_path)
+
+    def missing(config):
+        raise FileNotFoundError("weights.safetensors")
+
+    experiment.inputs = missing
+    assert state(record, experiment) == "other data"

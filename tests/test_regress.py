@@ -13,12 +13,14 @@ from trpts.lab.records import read_records, record_name
 from trpts.lab.regress import (
     baseline_of,
     compare,
+    is_checked,
     read_baselines,
     spot_check,
     tolerance,
     write_baselines,
     write_reports,
 )
+from trpts.press import regression
 
 VALUES = [0.70, 0.72, 0.74, 0.71, 0.73]
 
@@ -75,12 +77,27 @@ def test_baselines_are_read_as_written_or_refused(tmp_path):
     path = tmp_path / "b.json"
     with pytest.raises(TrptsError, match="--bless"):
         read_baselines(path)
-    write_baselines(baseline_of(seeds()), path)
-    assert read_baselines(path) == baseline_of(seeds())
-    for spoiled in (path.read_text()[:-20], '{"a": 1}', '{"a": {"metrics": {"x": {"values": [], "tolerance": 1}}}}'):
+    write_baselines(baseline_of(seeds()), path, commit="abc")
+    assert read_baselines(path) == {"commit": "abc", "baselines": baseline_of(seeds())}
+    empty = '{"baselines": {"a": {"metrics": {"x": {"values": [], "tolerance": 1}}}}}'
+    for spoiled in (path.read_text()[:-20], '{"a": 1}', empty):
         path.write_text(spoiled)
         with pytest.raises(TrptsError, match="not a readable baseline file"):
             read_baselines(path)
+
+
+def test_constant_metric_equals_itself():
+    """The mean of five equal floats need not be that float."""
+    records = [record(seed, 5 / 180) for seed in range(5)]
+    assert not failed(compare(baseline_of(records), [records[0]]))
+    assert failed(compare(baseline_of(records), [record(0, 6 / 180)])) == {"accuracy"}
+
+
+def test_metric_that_could_be_zero_is_not_called_checked():
+    records = [record(seed, value) for seed, value in enumerate([-1.0, 1.0, -1.0, 1.0, 0.5])]
+    (row, _) = compare(baseline_of(records), [record(0, 0.0)])
+    assert (row["metric"], row["tolerance"], row["ok"]) == ("accuracy", None, True)
+    assert not is_checked(row)
 
 
 def test_reports(tmp_path):
@@ -101,7 +118,7 @@ def test_spot_check_sees_a_changed_experiment():
 
 def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
     """Absolute gradients instead of squares: a fault that runs, looks fine, and must turn the chapter's check red."""
-    baselines = read_baselines(project.root / "data" / "baselines" / "01_fim.json")
+    baselines = read_baselines(project.root / "data" / "baselines" / "01_fim.json")["baselines"]
     (entry,) = baselines.values()
 
     def without_square(model, batches, samples="per-sample"):
@@ -115,8 +132,26 @@ def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
 
 def test_stale_committed_records_still_come_out(project):
     """A record made by earlier code may stay as long as one seed, run again, lies within the seeds' spread."""
-    from trpts.press.regression import stale_rows
-
     assert read_records(project.committed("full"), "fisher_digits"), "chapter 01 has no committed records"
-    rows = stale_rows(project)
-    assert not [row for row in rows if not row["ok"]]
+    assert not failed(regression.stale_rows(project))
+
+
+def test_stale_record_that_no_longer_comes_out_is_seen(project, monkeypatch):
+    records = read_records(project.committed("full"), "fisher_digits")
+    far = records[0]["metrics"] | {"probe_test_accuracy": 0.0}
+    monkeypatch.setattr(regression, "record_state", lambda r: "made by earlier code")
+    monkeypatch.setattr(regression, "experiment_of", lambda r: SimpleNamespace(run=lambda config: far))
+    assert failed(regression.stale_rows(project)) == {"probe_test_accuracy"}
+
+
+def test_page_refuses_a_mean_over_different_settings(project, monkeypatch):
+    from trpts.press import pages
+
+    records = read_records(project.committed("full"), "fisher_digits")
+    monkeypatch.setattr(pages, "read_records", lambda folder, kind: records)
+    assert len(pages.full_records(fisher_digits)) == len(records)
+    other = records[0] | {"config": records[0]["config"] | {"epochs": 1}}
+    monkeypatch.setattr(pages, "read_records", lambda folder, kind: [*records, other])
+    with pytest.raises(TrptsError, match="of 2 different settings"):
+        pages.full_records(fisher_digits)
+    assert pages.spread(pages.frame(records[:1])["probe_test_accuracy"]).endswith("(one seed)")

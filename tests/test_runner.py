@@ -91,6 +91,8 @@ def test_parameters_reach_the_notebook_and_unknown_ones_are_refused(tiny, capsys
         (["run", "-p", "n=1"], "--parameter needs --only"),
         (["run", "--only", "00", "-p", "n"], "--parameter 'n': expected NAME=VALUE"),
         (["run", "--only", "00", "-p", "n=[1"], "the value is not readable"),
+        (["run", "--only", "00", "-p", "profile=full"], "the parameter profile is set by --profile alone"),
+        (["run", "--only", "00", "-p", "n=2020-01-01"], "has no parameter n"),
     ],
 )
 def test_refuses_in_one_sentence(tiny, capsys, arguments, message):
@@ -209,3 +211,71 @@ def test_copy_states(tiny):
     (folder / "failed").mkdir()
     (folder / "failed" / "00_a.ipynb").touch()
     assert copy_state(changed, settings, folder) == "failed"
+
+
+def test_value_that_no_record_can_hold_is_refused(tiny, capsys):
+    tiny({"00_a": [GOOD]}, "profile = 'quick'\nn = 1", {"n": 1})
+    assert main(["run", "--only", "00", "-p", "n=2020-01-01"]) == 2
+    assert "a parameter of 00_a is no number, text, list or table" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("source", "message"), [("1 +", "cell 3 is not Python"), ("%time 1", None), ("!true", None)])
+def test_cells_that_are_not_plain_python(tiny, capsys, source, message):
+    tiny({"00_a": [source]})
+    assert main(["run"]) == (2 if message else 0)
+    assert (message or "") in capsys.readouterr().err
+
+
+def test_default_that_is_no_plain_value(tiny, capsys):
+    tiny({"00_a": [GOOD]}, "profile = 'quick'\nn = 2**3", {"n": 8})
+    assert main(["run"]) == 2
+    assert "a parameter's default is no plain value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["chapters:", "chapters: {00_a: 3}", "chapters: {00_a: {}}\nrequires: 1"])
+def test_profile_of_another_shape(tiny, capsys, content):
+    project = tiny({"00_a": [GOOD]})
+    text = f"profile: quick\n{content}\n" + ("" if "requires" in content else "requires: []\n")
+    (project.root / "profiles" / "quick.yaml").write_text(text)
+    assert main(["run"]) == 2
+    assert "quick.yaml: expected chapters to be tables" in capsys.readouterr().err
+
+
+def test_third_party_error_on_a_file_is_one_sentence(tiny, capsys):
+    project = tiny({"00_a": [GOOD]})
+    (project.root / "book").mkdir()
+    (project.root / "book" / "index.md").write_text("# Book")
+    (project.build / "book").mkdir(parents=True)
+    (project.build / "book" / "src").write_text("a file in the way")
+    assert main(["book"]) == 2
+    assert re.search(r"trpts: .*src.*mend it and run again", capsys.readouterr().err)
+
+
+def test_one_command_at_a_time(tiny, capsys):
+    project = tiny({"00_a": [GOOD]})
+    holder = "from trpts.lab.project import Project\nwith Project.find().lock(): print(1, flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", holder], cwd=project.root, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert process.stdout.readline() == "1\n"
+    assert main(["run"]) == 2
+    assert "another trpts command is at work" in capsys.readouterr().err
+    process.kill()
+    process.communicate()
+    assert main(["run"]) == 0, "the lock must go with the process that held it"
+
+
+def test_edit_during_a_refresh_is_not_lost(tiny, capsys):
+    """The notebook changes itself while it runs, as an author might."""
+    edit = "import nbformat\nnb = nbformat.read('notebooks/00_a.ipynb', 4)\nnb.cells[0].source = '# Edited'\n"
+    project = tiny({"00_a": [edit + "nbformat.write(nb, 'notebooks/00_a.ipynb')"]})
+    assert main(["refresh"]) == 1
+    assert "00_a: changed while it ran, left as it is" in capsys.readouterr().out
+    assert nbformat.read(project.notebooks / "00_a.ipynb", as_version=4).cells[0].source == "# Edited"
+
+
+@pytest.mark.parametrize("source", ["import trpts\ntrpts.fisher_scores", "from trpts import fisher_scores"])
+def test_names_of_the_package_count_as_their_modules(tiny, source):
+    project = tiny({"00_a": [source], "01_b": ["from trpts.tuning import accuracy"]})
+    by_name, other = find_chapters(project)
+    assert "trpts.fisher" in by_name.imports
+    assert "trpts.fisher" not in other.imports

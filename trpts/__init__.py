@@ -8,17 +8,17 @@ import importlib
 
 __version__ = "0.1.0"
 
-_HOMES = {
+HOMES = {
     "create_backbone": "trpts.backbones",
     "fisher_scores": "trpts.fisher",
     "probe_head": "trpts.tuning",
 }
-__all__ = [*_HOMES, "__version__"]
+__all__ = [*HOMES, "__version__"]
 
 
 def __getattr__(name):
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in HOMES:
+        return getattr(importlib.import_module(HOMES[name]), name)
     raise AttributeError(f"module 'trpts' has no attribute {name!r}; it offers {', '.join(__all__)}")
 
 

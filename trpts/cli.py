@@ -9,9 +9,10 @@ import yaml
 
 from trpts import __version__
 from trpts.lab.errors import TrptsError
+from trpts.lab.profiles import NAMES
 from trpts.lab.project import Project
 
-PROFILES = "quick, full or paper"
+PROFILES = f"one of {', '.join(NAMES)} (default: quick)"
 
 
 def main(argv=None):
@@ -22,6 +23,9 @@ def main(argv=None):
         return arguments.command(arguments)
     except TrptsError as error:
         print(f"trpts: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that fills up or a folder that closes while third-party code writes
+        print(f"trpts: {error.filename or 'a file'}: {error.strerror or error}; mend it and run again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("trpts: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
@@ -43,17 +47,17 @@ def parser():
         return sub
 
     run = command("run", cmd_run, "execute the chapters with papermill")
-    run.add_argument("--profile", default="quick", help=f"{PROFILES} (default: quick)")
+    run.add_argument("--profile", default="quick", help=PROFILES)
     run.add_argument("--only", metavar="NN", help="one chapter, by number or name")
     run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE",
                      help="set a parameter of the chapter named by --only (may be repeated)")  # fmt: skip
     run.add_argument("--force", action="store_true", help="run even what is up to date")
 
     book = command("book", cmd_book, "run what is not up to date, then build the book")
-    book.add_argument("--profile", default="quick", help=f"{PROFILES} (default: quick)")
+    book.add_argument("--profile", default="quick", help=PROFILES)
 
     status = command("status", cmd_status, "show which chapters and records are current")
-    status.add_argument("--profile", default="quick", help=f"{PROFILES} (default: quick)")
+    status.add_argument("--profile", default="quick", help=PROFILES)
 
     command("refresh", cmd_refresh, "write the quick outputs back into notebooks/")
 
@@ -70,7 +74,9 @@ def cmd_run(arguments):
     overrides = dict(_parameter(text) for text in arguments.parameter)
     if overrides and arguments.only is None:
         raise TrptsError("--parameter needs --only: parameters belong to one chapter")
-    failures = run_chapters(Project.find(), arguments.profile, arguments.only, overrides, arguments.force)
+    project = Project.find()
+    with project.lock():
+        failures = run_chapters(project, arguments.profile, arguments.only, overrides, arguments.force)
     return 1 if failures else 0
 
 
@@ -80,11 +86,12 @@ def cmd_book(arguments):
     from trpts.press.runner import run_chapters, say
 
     project, start = Project.find(), time.monotonic()
-    failures = run_chapters(project, arguments.profile)
-    if failures:
-        raise TrptsError(f"no book was built: {', '.join(failures)} failed")
-    say("book: building the pages")
-    page = build_book(project, arguments.profile)
+    with project.lock():
+        failures = run_chapters(project, arguments.profile)
+        if failures:
+            raise TrptsError(f"no book was built: {', '.join(failures)} failed")
+        say("book: building the pages")
+        page = build_book(project, arguments.profile)
     say(f"book: done in {time.monotonic() - start:.0f} s, chapters included")
     say(str(page))
     return 0
@@ -107,16 +114,22 @@ def cmd_status(arguments):
 
 def cmd_refresh(arguments):
     """Run the quick profile and write its outputs, cleaned of what differs from run to run, into notebooks/."""
+    from trpts.lab.profiles import load_profile
     from trpts.press.chapters import find_chapters, read_notebook
-    from trpts.press.runner import run_chapters, say
+    from trpts.press.runner import copy_state, run_chapters, say
     from trpts.press.staging import for_git, put
 
     project = Project.find()
-    failures = run_chapters(project, "quick")
-    for chapter in find_chapters(project):
-        if chapter.name not in failures:
-            put(for_git(read_notebook(project.runs("quick") / chapter.path.name)), chapter.path)
-            say(f"{chapter.name}: stored outputs are current")
+    with project.lock():
+        failures = run_chapters(project, "quick")
+        quick, runs = load_profile(project, "quick"), project.runs("quick")
+        for chapter in find_chapters(project):  # read afresh: a cell may have been edited while it ran
+            if copy_state(chapter, chapter.settings(quick), runs) == "current":
+                put(for_git(read_notebook(runs / chapter.path.name)), chapter.path)
+                say(f"{chapter.name}: stored outputs are current")
+            elif chapter.name not in failures:
+                failures[chapter.name] = "changed while it ran"
+                say(f"{chapter.name}: changed while it ran, left as it is: run the command again")
     return 1 if failures else 0
 
 
@@ -124,10 +137,12 @@ def cmd_regress(arguments):
     """Run the quick chapters afresh and compare their metrics with the baselines; 1 on drift."""
     from trpts.press.regression import bless, regress
 
-    if arguments.bless:
-        bless(Project.find(), arguments.only)
-        return 0
-    return 1 if regress(Project.find(), arguments.only) else 0
+    project = Project.find()
+    with project.lock():
+        if arguments.bless:
+            bless(project, arguments.only)
+            return 0
+        return 1 if regress(project, arguments.only) else 0
 
 
 def _parameter(text):

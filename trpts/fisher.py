@@ -34,7 +34,7 @@ def fisher_scores(model, batches, samples="per-sample"):
     returns  {module name: float32 tensor [out, in], >= 0}, in the order of model.named_modules()
     raises   ValueError: unknown `samples`, no batch, labels that do not fit the logits, a head without any signal
              (all weights zero: every gradient behind it is exactly zero), values that are not finite, a Linear layer
-             that is used twice or not fed one row per sample
+             that is used twice, not fed one row per sample, or whose output is changed in place
     """
     if samples not in SAMPLES:
         raise ValueError(f"samples={samples!r} is unknown: expected one of {', '.join(SAMPLES)}")
@@ -89,7 +89,7 @@ def _frozen_in_eval(model):
 
 @contextmanager
 def _capture(layers):
-    """Hooks that fill a dict {name: [x, z]} during a forward pass; removed on exit."""
+    """Hooks that fill a dict {name: (x, z, version of z)} during a forward pass; removed on exit."""
     captured, handles = {}, []
 
     def keep(name):
@@ -98,7 +98,7 @@ def _capture(layers):
                 raise ValueError(f"layer {name} is used twice in one forward pass: shared weights are not supported")
             if not z.requires_grad:  # weights are frozen: the graph starts at the first scored layer
                 z = z.detach().requires_grad_()
-            captured[name] = (inputs[0].detach(), z)
+            captured[name] = (inputs[0].detach(), z, z._version)
             return z
 
         return hook
@@ -112,16 +112,19 @@ def _capture(layers):
 
 
 def _backward(model, images, labels, captured):
-    """One forward and backward pass; replace each captured (x, z) by (x, ∂(Σ_s L_s)/∂z), both [B, N, features]."""
+    """One forward and backward pass; replace each captured (x, z, …) by (x, ∂(Σ_s L_s)/∂z), both [B, N, features]."""
     logits = model(images)  # [B, K]
     if logits.ndim != 2 or len(logits) != len(labels):
         raise ValueError(f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} labels: expected [B, K]")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise ValueError(f"labels run from {labels.min()} to {labels.max()}, the head knows 0 to {logits.shape[1] - 1}")
     loss = functional.cross_entropy(logits.float(), labels, reduction="sum")  # a sum: each g belongs to its sample
-    outputs = [z for _, z in captured.values()]
+    for name, (_, z, version) in captured.items():
+        if z._version != version:  # z now holds, and leads the gradient to, what the change made of it
+            raise ValueError(f"the output of layer {name} is changed in place by the operation behind it")
+    outputs = [z for _, z, _ in captured.values()]
     gradients = torch.autograd.grad(loss, outputs, allow_unused=True)
-    for (name, (x, z)), g in zip(list(captured.items()), gradients, strict=True):
+    for (name, (x, z, _)), g in zip(list(captured.items()), gradients, strict=True):
         if len(x) != len(labels):
             raise ValueError(f"layer {name} sees {len(x)} rows for {len(labels)} samples: expected one row per sample")
         g = torch.zeros_like(z) if g is None else g

@@ -1,4 +1,4 @@
-"""Real handwritten digits: 1,797 images of 8 x 8 pixels, written by 43 people, carried by scikit-learn.
+"""Real handwritten digits: 1,797 images of 8 x 8 pixels, written by 13 people, carried by scikit-learn.
 
 Source: UCI "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998), the part that scikit-learn
 ships; no download is needed.

@@ -20,6 +20,9 @@ def load_profile(project, name):
         raise TrptsError(f"{path}: expected the keys profile, requires and chapters")
     if profile["profile"] != name:
         raise TrptsError(f"{path}: says profile: {profile['profile']!r}, expected {name!r}")
+    tables = isinstance(profile["chapters"], dict) and all(isinstance(c, dict) for c in profile["chapters"].values())
+    if not tables or not isinstance(profile["requires"], list):
+        raise TrptsError(f"{path}: expected chapters to be tables of parameters and requires to be a list")
     return profile
 
 

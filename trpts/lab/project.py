@@ -3,8 +3,11 @@
 import errno
 import os
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from trpts.lab.errors import TrptsError
 
@@ -33,6 +36,19 @@ class Project:
     @property
     def build(self):
         return self.root / "build"
+
+    @contextmanager
+    def lock(self):
+        """Hold the build folder for one command at a time; the lock goes with the process, however it ends."""
+        lock = FileLock(make_folder(self.build) / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise TrptsError(f"another trpts command is at work in {self.build}: wait for it or stop it") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def runs(self, profile):
         """Executed notebooks."""

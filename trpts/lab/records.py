@@ -89,9 +89,10 @@ def state(record, experiment):
     """ "current", "made by earlier code" or "other data": does the record stand for the code and inputs of today?"""
     if record["code"]["hash"] != code_hash([experiment.__name__])["hash"]:
         return "made by earlier code"
-    if record["inputs"] != experiment.inputs(record["config"]):
+    try:
+        return "current" if record["inputs"] == experiment.inputs(record["config"]) else "other data"
+    except FileNotFoundError:  # weights of the reader's own, on another disk
         return "other data"
-    return "current"
 
 
 def run_once(experiment, config, folder):
@@ -103,9 +104,13 @@ def run_once(experiment, config, folder):
     config = {"kind": kind_of(experiment), **config}
     path = folder / record_name(config)
     if path.is_file():
-        record = read_record(path)
-        if state(record, experiment) == "current":
-            return record
+        try:
+            record = read_record(path)
+            if state(record, experiment) == "current":
+                return record
+        except TrptsError as error:
+            if config["profile"] != "quick":  # a committed record is nobody's to overwrite silently
+                raise TrptsError(f"{error}; remove the file to measure again") from error
     start = time.perf_counter()
     metrics = experiment.run(config)
     record = {

@@ -6,8 +6,9 @@ Any other metric, rerun with the baseline's first seed, must lie in the interval
 
     |x − m| <= t_{0.995, n−1} · s · √(1 + 1/n)         m mean, s standard deviation over n seeds
 
-The same seed on the same machine gives the same number, so most reruns land on the baseline exactly; the interval is
-what another machine, thread count or library version is allowed.
+A metric whose interval reaches zero is not checked, and the report says so. The same seed on the same machine gives the
+same number, so most reruns land on the baseline exactly; the interval is what another machine, thread count or library
+version is allowed.
 """
 
 import json
@@ -52,8 +53,13 @@ def _baseline(group):
         values = [flat[name] for flat in flats]
         if is_count(name) and len(set(values)) > 1:
             raise TrptsError(f"{first['config']['kind']}: {name} is a count but takes the values {values}")
-        metrics[name] = {"values": values, "tolerance": 0 if is_count(name) else tolerance(values)}
+        metrics[name] = {"values": values, "tolerance": 0 if is_count(name) else _useful(tolerance(values), values)}
     return {"config": first["config"], "metrics": metrics}
+
+
+def _useful(allowed, values):
+    """The tolerance, or None where seeds scatter so widely that even zero would pass: a check that cannot fail."""
+    return allowed if allowed < abs(statistics.fmean(values)) or len(set(values)) == 1 else None
 
 
 def tolerance(values):
@@ -77,11 +83,17 @@ def compare(baselines, records):
 
 def _row(name, metric, x, entry):
     middle = allowed = None
+    ok = x is not None and entry is not None
     if entry is not None:
-        middle = entry["values"][0] if is_count(metric) else statistics.fmean(entry["values"])
         allowed = entry["tolerance"]
-    ok = x is not None and entry is not None and abs(x - middle) <= allowed
+        middle = statistics.fmean(entry["values"]) if allowed else entry["values"][0]
+        ok = ok and (allowed is None or abs(x - middle) <= allowed)
     return {"record": name, "metric": metric, "found": x, "expected": middle, "tolerance": allowed, "ok": ok}
+
+
+def is_checked(row):
+    """Whether a row says anything: where seeds scatter too widely, `baseline_of` gives no tolerance."""
+    return not row["ok"] or row["tolerance"] is not None
 
 
 def spot_check(records, experiment):
@@ -95,22 +107,23 @@ def spot_check(records, experiment):
 
 
 def read_baselines(path):
-    """Baselines as written by `write_baselines`."""
+    """What `write_baselines` wrote: {"commit", "code", "versions", "machine", "baselines"}."""
     try:
-        baselines = json.loads(path.read_text(encoding="utf-8"))
-        for entry in baselines.values():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for entry in content["baselines"].values():
             for metric in entry["metrics"].values():
-                if not isinstance(metric["tolerance"], (int, float)) or not metric["values"]:
+                if not isinstance(metric["tolerance"], (int, float, type(None))) or not metric["values"]:
                     raise ValueError("a metric without values or tolerance")
-        return baselines
+        return content
     except FileNotFoundError:
         raise TrptsError(f"{path} does not exist: make it with `trpts regress --bless`") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrptsError(f"{path}: not a readable baseline file: {error}") from error
 
 
-def write_baselines(baselines, path):
-    write_whole(path, json.dumps(baselines, indent=1, sort_keys=True) + "\n")
+def write_baselines(baselines, path, **origin):
+    """Write baselines with where they come from: commit, code, versions, machine."""
+    write_whole(path, json.dumps({**origin, "baselines": baselines}, indent=1, sort_keys=True) + "\n")
 
 
 def write_reports(rows, failures, folder):
@@ -123,6 +136,8 @@ def write_reports(rows, failures, folder):
         case = ET.SubElement(suite, "testcase", classname=row["record"], name=row["metric"])
         if not row["ok"]:
             ET.SubElement(case, "failure", message=sentence(row))
+        elif not is_checked(row):
+            ET.SubElement(case, "skipped", message="seeds scatter too widely for a check")
     for chapter, text in failures.items():
         ET.SubElement(ET.SubElement(suite, "testcase", classname=chapter, name="runs"), "error", message=text)
     write_whole(folder / "junit.xml", ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
@@ -130,7 +145,7 @@ def write_reports(rows, failures, folder):
 
 def sentence(row):
     """A failing row in words."""
-    if row["found"] is None or row["expected"] is None:
+    if row["found"] is None or row["tolerance"] is None:
         return f"{row['record']}: {row['metric']}: found {row['found']}, expected {row['expected']}"
     found, expected, allowed = f"{row['found']:.6g}", f"{row['expected']:.6g}", f"{row['tolerance']:.3g}"
     return f"{row['record']}: {row['metric']} is {found}, expected {expected} ± {allowed}"

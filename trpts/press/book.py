@@ -38,10 +38,18 @@ def build_book(project, profile_name):
     write_conf(source, assets=folder / "assets")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-d", folder / "doctrees",
                "-W", "--keep-going", "-n", "-q", "-j", "1", source, pages]  # fmt: skip
+    # The engine re-reads only what changed: after a failure or an interruption it would pass over the very pages that
+    # were wrong or half-written. The mark stays until a build went well, and a build that finds it starts from nothing.
+    unfinished = folder / "unfinished"
+    if unfinished.exists():
+        for leftover in (folder / "doctrees", pages):
+            shutil.rmtree(leftover, ignore_errors=True)
+    unfinished.touch()
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
         print(done.stdout + done.stderr, file=sys.stderr)
         raise TrptsError("the book engine reported the warnings above, and warnings count as errors: no book was built")
+    unfinished.unlink()
     remove_orphans(source, pages)
     return pages / "index.html"
 
@@ -61,12 +69,12 @@ def write_conf(source, assets):
 def put_mathjax(target):
     """Copy MathJax from its package: formulas need no network."""
     package = Path(importlib.util.find_spec(MATHJAX_PACKAGE).submodule_search_locations[0])
-    for name in MATHJAX_FILES:
-        source = package / "static" / "mathjax" / name
-        if not (target / name).exists():
-            copy = shutil.copytree if source.is_dir() else shutil.copyfile
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            copy(source, target / name)
+    sources = [package / "static" / "mathjax" / name for name in MATHJAX_FILES]
+    for source in [file for s in sources for file in ([s] if s.is_file() else sorted(s.rglob("*.js")))]:
+        copy = target / source.relative_to(package / "static" / "mathjax")
+        if not copy.is_file() or copy.stat().st_size != source.stat().st_size:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
 
 
 def write_if_new(path, text):

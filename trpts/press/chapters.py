@@ -2,13 +2,14 @@
 
 import ast
 import json
-import re
 from functools import cached_property
 from pathlib import Path
 
 import nbformat
 import papermill
+from IPython.core.inputtransformer2 import TransformerManager
 
+from trpts import HOMES
 from trpts.lab.code import code_hash, short_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.provenance import file_hash, versions
@@ -27,18 +28,14 @@ class Chapter:
         return read_notebook(self.path)
 
     @property
-    def title(self):
-        """The first heading, or the file's name."""
-        text = "\n".join(cell.source for cell in self.nb.cells if cell.cell_type == "markdown")
-        heading = re.search(r"^# (.+)$", text, re.M)
-        return heading.group(1) if heading else self.name
-
-    @property
     def parameters(self):
         """{name: default} of the cell tagged `parameters`."""
         _ = self.nb  # read first: papermill has no sentence for a notebook that cannot be read
         found = papermill.inspect_notebook(str(self.path))
-        return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
+        try:
+            return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
+        except (ValueError, SyntaxError) as error:
+            raise TrptsError(f"{self.path}: a parameter's default is no plain value: {error}") from error
 
     def settings(self, profile, overrides=None):
         """The parameters of a run: the profile's, then `overrides`; unknown or missing ones are refused."""
@@ -46,23 +43,34 @@ class Chapter:
         chosen = profile["chapters"].get(self.name)
         if chosen is None:
             raise TrptsError(f"profile {profile['profile']!r} has no entry for chapter {self.name}")
+        if "profile" in (overrides or {}):
+            raise TrptsError("the parameter profile is set by --profile alone: it decides where records go")
         wanted = {"profile": profile["profile"], **chosen, **(overrides or {})}
         unknown, unset = sorted(wanted.keys() - known.keys()), sorted(known.keys() - wanted.keys())
         if unknown:
             raise TrptsError(f"{self.name} has no parameter {', '.join(unknown)}: it knows {', '.join(sorted(known))}")
         if unset:
             raise TrptsError(f"profile {profile['profile']!r} leaves {', '.join(unset)} of chapter {self.name} open")
+        try:
+            json.dumps(wanted)
+        except TypeError as error:
+            raise TrptsError(f"a parameter of {self.name} is no number, text, list or table: {error}") from error
         return wanted
 
     @cached_property
     def imports(self):
-        """Names of this package's modules that the code cells import."""
+        """Names of this package's modules that the code cells import, or may load through the package's own names."""
         names = set()
-        for cell in self.nb.cells:
+        for number, cell in enumerate(self.nb.cells, 1):
             if cell.cell_type == "code":
-                for node in ast.walk(ast.parse(cell.source)):
+                try:
+                    tree = ast.parse(TransformerManager().transform_cell(cell.source))  # %magics become calls
+                except SyntaxError as error:
+                    raise TrptsError(f"{self.path}: cell {number} is not Python: {error}") from error
+                for node in ast.walk(tree):
                     names |= _imported(node)
-        return sorted(name for name in names if name.split(".")[0] == "trpts")
+        homes = {f"trpts.{name}": home for name, home in HOMES.items()}
+        return sorted({homes.get(name, name) for name in names if name.split(".")[0] == "trpts"})
 
     def key(self, settings):
         """What the output depends on, part by part: equal keys mean that nothing needs to run again."""
@@ -93,7 +101,8 @@ class Chapter:
 def _imported(node):
     """Names that an import statement may load: `from a import b` may mean the module a.b."""
     if isinstance(node, ast.Import):
-        return {alias.name for alias in node.names}
+        names = {alias.name for alias in node.names}
+        return names | set(HOMES.values()) if "trpts" in names else names  # `trpts.x` may load any of them
     if isinstance(node, ast.ImportFrom) and node.module:
         return {name for alias in node.names for name in (node.module, f"{node.module}.{alias.name}")}
     return set()

@@ -1,5 +1,7 @@
 """Small generated parts of a chapter: facts from records, never typed by hand."""
 
+import json
+
 import pandas as pd
 from IPython.display import Markdown
 
@@ -11,12 +13,18 @@ from trpts.lab.records import flat_metrics, kind_of, read_records
 def full_records(experiment):
     """The committed full-profile records of an experiment, by seed.
 
-    raises  TrptsError: there are none
+    raises  TrptsError: there are none, or they differ in more than the seed
     """
     project = Project.find()
     records = read_records(project.committed("full"), kind_of(experiment))
     if not records:
         raise TrptsError(f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile full`")
+    groups = {json.dumps({k: v for k, v in r["config"].items() if k != "seed"}, sort_keys=True) for r in records}
+    if len(groups) > 1:
+        raise TrptsError(
+            f"the committed records of {kind_of(experiment)} are of {len(groups)} different settings, and a mean over "
+            f"them would mean nothing: keep one of {'; '.join(sorted(groups))}"
+        )
     return sorted(records, key=lambda record: record["config"]["seed"])
 
 
@@ -28,7 +36,9 @@ def frame(records):
 
 
 def spread(values, digits=2):
-    """ "0.24 ± 0.01": mean and standard deviation over seeds."""
+    """Mean and standard deviation over seeds, "0.24 ± 0.01"; of a single seed its value, marked as such."""
+    if len(values) == 1:
+        return f"{values.iloc[0]:.{digits}f} (one seed)"
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
 
 

@@ -7,7 +7,16 @@ from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
 from trpts.lab.provenance import pick_device
 from trpts.lab.records import flat_metrics, read_records, record_name
-from trpts.lab.regress import baseline_of, compare, read_baselines, sentence, spot_check, write_baselines, write_reports
+from trpts.lab.regress import (
+    baseline_of,
+    compare,
+    is_checked,
+    read_baselines,
+    sentence,
+    spot_check,
+    write_baselines,
+    write_reports,
+)
 from trpts.press.chapters import find_chapters
 from trpts.press.runner import run_chapters, say
 from trpts.press.status import experiment_of, record_state
@@ -22,7 +31,7 @@ def baseline_path(project, chapter):
 def regress(project, only=None):
     """Run, compare, write build/regress/report.json and junit.xml; the number of failures."""
     chapters = find_chapters(project, only)
-    baselines = {chapter.name: read_baselines(baseline_path(project, chapter)) for chapter in chapters}
+    baselines = {chapter.name: device_baselines(project, chapter) for chapter in chapters}
     folder, rows, failures = project.build / "regress", [], {}
     for chapter in chapters:
         failed, records = fresh_run(project, chapter, folder / "run")
@@ -34,9 +43,23 @@ def regress(project, only=None):
     bad = [sentence(row) for row in rows if not row["ok"]]
     for text in bad:
         say(f"drift: {text}")
-    say(f"regress: {len(rows) - len(bad)} of {len(rows)} metrics within tolerance, {len(failures)} chapters failed; "
-        f"reports in {folder.relative_to(project.root)}/")  # fmt: skip
+    n_checked = sum(map(is_checked, rows))
+    n_loose = len(rows) - n_checked
+    say(f"regress: {n_checked - len(bad)} of {n_checked} metrics within tolerance, {len(failures)} chapters failed")
+    if n_loose:
+        say(f"regress: {n_loose} more metrics scatter too widely over seeds to be checked")
+    say(f"regress: reports in {folder.relative_to(project.root)}/")
     return len(bad) + len(failures)
+
+
+def device_baselines(project, chapter):
+    """A chapter's baselines; TrptsError if they were made on another kind of device than this machine's."""
+    path = baseline_path(project, chapter)
+    baselines = read_baselines(path)["baselines"]
+    others = {baseline["config"]["device"] for baseline in baselines.values()} - {pick_device()}
+    if others:
+        raise TrptsError(f"{path} was made on {others.pop()}, this machine computes on {pick_device()}: bless it here")
+    return baselines
 
 
 def stale_rows(project):
@@ -56,35 +79,45 @@ def stale_rows(project):
 
 def bless(project, only=None):
     """Make the baselines anew: refuses a dirty tree, runs every chapter twice over SEEDS, and both must agree."""
-    refuse_dirty(project)
+    commit = clean_commit(project)
     for chapter in find_chapters(project, only):
-        first, second = (_blessing_run(project, chapter) for _ in range(2))
+        records, again = (_blessing_run(project, chapter) for _ in range(2))
+        first, second = ({record_name(r["config"]): flat_metrics(r) for r in run} for run in (records, again))
         if first != second:
             differing = sorted(name for name in first if first[name] != second.get(name))
             raise TrptsError(f"{chapter.name} gives other metrics when run again ({', '.join(differing)}): its "
                              "randomness must come from its seed before it can be a baseline")  # fmt: skip
-        baselines = baseline_of(list(first.values()))
-        write_baselines(baselines, baseline_path(project, chapter))
-        n_metrics = sum(len(baseline["metrics"]) for baseline in baselines.values())
-        say(f"blessed {chapter.name}: {n_metrics} metrics over {len(SEEDS)} seeds")
+        baselines = baseline_of(records)
+        origin = {part: records[0][part] for part in ("code", "versions", "machine")}
+        write_baselines(baselines, baseline_path(project, chapter), commit=commit, **origin)
+        metrics = [pair for baseline in baselines.values() for pair in baseline["metrics"].items()]
+        wide = [name for name, metric in metrics if metric["tolerance"] is None]
+        say(f"blessed {chapter.name}: {len(metrics) - len(wide)} metrics over {len(SEEDS)} seeds")
+        if wide:
+            say(f"  too scattered over seeds to be checked: {', '.join(wide)}")
 
 
-def refuse_dirty(project):
-    """Raise TrptsError unless the checkout is exactly a commit."""
-    done = subprocess.run(["git", "status", "--porcelain"], cwd=project.root, capture_output=True, text=True)
+def clean_commit(project):
+    """The commit that the checkout is exactly at; TrptsError if it is not."""
+
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, text=True)
+
+    done = git("status", "--porcelain")
     if done.returncode:
         raise TrptsError(f"{project.root} is no git checkout: a baseline must belong to a commit")
     if done.stdout.strip():
         first = done.stdout.splitlines()[0].strip()
         raise TrptsError(f"the tree is dirty ({first} …): commit before blessing a baseline")
+    return git("rev-parse", "HEAD").stdout.strip()
 
 
 def _blessing_run(project, chapter):
-    """{record name: {"config", "metrics"}} of one run over all seeds."""
+    """The records of one run over all seeds."""
     failures, records = fresh_run(project, chapter, project.build / "regress" / "bless", {"seeds": SEEDS})
     if failures:
         raise TrptsError(f"{chapter.name} failed, so there is nothing to bless: {failures[chapter.name]}")
-    return {record_name(r["config"]): {"config": r["config"], "metrics": flat_metrics(r)} for r in records}
+    return records
 
 
 def fresh_run(project, chapter, folder, overrides=None):

@@ -75,6 +75,8 @@ def run_chapters(project, profile_name, only=None, overrides=None, force=False, 
     if missing:
         raise TrptsError(f"profile {profile_name!r} needs files that are not here\n  " + "\n  ".join(missing))
     chapters = find_chapters(project, only)
+    if overrides and results is None:  # what is measured with other settings does not join the profile's records
+        results = project.build / "results" / "custom"
     settings = {chapter.name: chapter.settings(profile, overrides) for chapter in chapters}  # refuse before running
     folder = make_folder(runs or project.runs(profile_name))
     failures = {}
@@ -98,9 +100,9 @@ def run_chapter(chapter, settings, folder, results=None):
 
     A failing copy is kept in folder/failed/, for reading. raises TrptsError naming cell and error
     """
-    partial = make_folder(folder / "partial") / chapter.path.name
+    partial = make_folder(folder / "partial") / f"{chapter.name}-{os.getpid()}.ipynb"
     failed = folder / "failed" / chapter.path.name
-    key = chapter.key(settings)  # before the run: what changes during it makes the copy stale
+    key = chapter.key(settings)  # before the run: a change during it makes the copy stale
     bar = {"desc": chapter.name, "leave": False} if sys.stderr.isatty() else False
     try:
         with _environment(JUPYTER_PREFER_ENV_PATH=1, PYDEVD_DISABLE_FILE_VALIDATION=1, TRPTS_RESULTS=results):
@@ -121,6 +123,7 @@ def run_chapter(chapter, settings, folder, results=None):
     except Exception as error:  # a kernel that dies or does not start
         partial.unlink(missing_ok=True)
         raise TrptsError(f"the kernel did not finish: {type(error).__name__}: {error}") from error
+    key["data"] = chapter.key(settings)["data"]  # after the run: it may itself have written the records that it reads
     nb.metadata["trpts"] = {"key": key, "profile": settings["profile"], "duration_s": nb.metadata.papermill.duration}
     write_notebook(nb, folder / chapter.path.name)
     partial.unlink(missing_ok=True)

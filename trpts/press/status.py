@@ -84,6 +84,8 @@ The pages were made on the **{profile["profile"]}** profile. This page is writte
 
 ## Time per chapter
 
+Seconds of the last execution; measurements whose records were already there are read, not repeated.
+
 {table.to_markdown(index=False, missingval="")}
 
 ## Committed records
