@@ -222,8 +222,8 @@ def test_value_that_no_record_can_hold_is_refused(tiny, capsys):
 @pytest.mark.parametrize(("source", "message"), [("1 +", "cell 3 is not Python"), ("%time 1", None), ("!true", None)])
 def test_cells_that_are_not_plain_python(tiny, capsys, source, message):
     tiny({"00_a": [source]})
-    assert main(["run"]) == (2 if message else 0)
-    assert (message or "") in capsys.readouterr().err
+    assert main(["run"]) == (1 if message else 0)
+    assert (message or "00_a: done") in capsys.readouterr().out
 
 
 def test_default_that_is_no_plain_value(tiny, capsys):
