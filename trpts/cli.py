@@ -1,4 +1,4 @@
-"""The command line: `trpts run | book | status | refresh | regress`."""
+"""The command line: `trpts run | book | status | refresh | regress | pretrain`."""
 
 import argparse
 import signal
@@ -60,6 +60,8 @@ def parser():
     status.add_argument("--profile", default="quick", help=PROFILES)
 
     command("refresh", cmd_refresh, "write the quick outputs back into notebooks/")
+
+    command("pretrain", cmd_pretrain, "pre-train the laboratory's backbone (resumable)")
 
     regress = command("regress", cmd_regress, "hold the quick chapters' metrics against the committed baselines")
     regress.add_argument("--only", metavar="NN", help="one chapter, by number or name")
@@ -143,6 +145,16 @@ def cmd_regress(arguments):
             bless(project, arguments.only)
             return 0
         return 1 if regress(project, arguments.only) else 0
+
+
+def cmd_pretrain(arguments):
+    """Pre-train the laboratory's backbone on formula-driven images; goes on from a checkpoint if there is one."""
+    from trpts.lab.pretrain import pretrain
+
+    project = Project.find()
+    with project.lock():
+        pretrain(project)
+    return 0
 
 
 def _parameter(text):

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
 PROGRESS_EVERY_S = 5.0
+UNSEEN_MARGIN = 4.0  # how far the logit of a class without a training image starts below the others'
 
 
 def train(model, split, epochs, lr=2e-3, batch_size=32, weight_decay=0.05, warmup_fraction=0.1, seed=0):
@@ -25,7 +26,7 @@ def train(model, split, epochs, lr=2e-3, batch_size=32, weight_decay=0.05, warmu
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
     n_steps = epochs * math.ceil(len(split) / batch_size)
     n_warmup = max(1, round(warmup_fraction * n_steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _warmup_cosine(step, n_warmup, n_steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, n_warmup, n_steps))
     losses, spoken = [], time.monotonic()
     model.train()
     for epoch in range(epochs):
@@ -46,7 +47,7 @@ def train(model, split, epochs, lr=2e-3, batch_size=32, weight_decay=0.05, warmu
     return losses
 
 
-def _warmup_cosine(step, n_warmup, n_steps):
+def warmup_cosine(step, n_warmup, n_steps):
     """The factor on the learning rate: rises linearly, then falls as half a cosine to zero."""
     if step < n_warmup:
         return (step + 1) / n_warmup
@@ -69,19 +70,24 @@ def probe_head(model, split, l2=1e-4):
     minimises  1/S Σ_s L_CE(W f_s + b, y_s) + l2/2 ‖W‖²  (convex: one answer, no seed)
 
     Gradient-based scores need a head that knows the task: behind a head of zeros every gradient is zero, behind a
-    random one its direction is chance. The paper does not say which head it scores with; we probe first.
+    random one its direction is chance. The paper does not say which head it scores with; we probe first. Classes that
+    the split does not hold (VTAB-1k's lists are not stratified) get no weights and a bias below all others.
     """
     head, y = model.get_classifier(), split.labels.cpu()
-    if len(y.unique()) != head.out_features:
-        raise ValueError(f"the split holds {len(y.unique())} classes, the head {head.out_features}")
+    if len(y.unique()) < 2 or y.max() >= head.out_features:
+        raise ValueError(
+            f"labels {y.unique().tolist()} for a head of {head.out_features}: expected at least two of them"
+        )
     x = features(model, split).cpu().double()
     fit = LogisticRegression(C=1 / (l2 * len(y)), max_iter=2000, tol=1e-6).fit(x.numpy(), y.numpy())
     weight, bias = torch.tensor(fit.coef_), torch.tensor(fit.intercept_)
     if len(weight) == 1:  # two classes: scikit-learn gives one row for the log-odds; half to each side
         weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])
     with torch.no_grad():
-        head.weight.copy_(weight)
-        head.bias.copy_(bias)
+        head.weight.zero_()
+        head.bias.fill_(bias.min() - UNSEEN_MARGIN)
+        head.weight[fit.classes_] = weight.to(head.weight)
+        head.bias[fit.classes_] = bias.to(head.bias)
 
 
 @torch.no_grad()

@@ -38,13 +38,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """`train` to learn from, `val` to choose by, `test` looked at once, at the end."""
+    """`train` to learn from, `val` to choose by, `test` looked at once, at the end.
+
+    class_names  the name of each label, where the source gives names
+    """
 
     name: str
     n_classes: int
     train: Split
     val: Split
     test: Split
+    class_names: tuple = ()
 
     def to(self, device):
         """The same task on another device."""

@@ -1,0 +1,111 @@
+"""Formula-driven images and the pre-training on them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from trpts.backbones import create_backbone
+from trpts.data import formula
+from trpts.lab.errors import TrptsError
+from trpts.lab.pretrain import Pretraining, Recipe, pretrain, render_images, shifted
+from trpts.lab.project import Project
+
+SHORT = Recipe(images_per_class=1, epochs=2, batch_size=50)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Project(tmp_path)
+
+
+def test_same_stream_same_images():
+    labels = np.arange(0, formula.N_CLASSES, 10)
+    first, again, other = (formula.render(labels, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first.shape == (len(labels), 32, 32, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("start", [0, 200, 350])
+def test_an_image_is_more_like_its_class_than_like_another(start):
+    """Brightness patterns of one formula correlate more, over position, colour and contrast, than those of two."""
+    labels = np.repeat(np.arange(start, start + 20), 24)
+    grey = formula.render(labels, np.random.default_rng(0)).mean(3)
+    spectrum = np.log1p(np.abs(np.fft.fft2(grey - grey.mean((1, 2), keepdims=True)))).reshape(len(labels), -1)
+    spectrum = (spectrum - spectrum.mean(0)) / (spectrum.std(0) + 1e-6)
+    means = spectrum.reshape(20, 24, -1)[:, :12].mean(1)
+    rest = spectrum.reshape(20, 24, -1)[:, 12:].reshape(240, -1)
+    nearest = ((rest[:, None] - means[None]) ** 2).sum(2).argmin(1)
+    assert (nearest == np.repeat(np.arange(20), 12)).mean() > 3 / 20
+
+
+def test_families_fill_the_classes():
+    assert sum(formula.FAMILIES.values()) == formula.N_CLASSES == 500
+
+
+def test_shift_moves_whole_images():
+    images = torch.arange(36.0).reshape(1, 1, 6, 6)
+    for seed in range(5):
+        moved = shifted(images, 2, torch.Generator().manual_seed(seed))
+        assert moved.shape == images.shape
+        assert any(
+            torch.equal(moved[..., 2:4, 2:4], torch.roll(images, (dy, dx), (2, 3))[..., 2:4, 2:4])
+            for dy in range(-2, 3) for dx in range(-2, 3)
+        )  # fmt: skip
+    assert torch.equal(shifted(images, 0, torch.Generator()), images)
+
+
+def test_first_steps_are_the_same_every_time():
+    images, labels = render_images(1, seed=0)
+    losses = []
+    for _ in range(2):
+        run = Pretraining(SHORT, "cpu")
+        losses.append([run.advance(images, labels) for _ in range(4)])
+    assert losses[0] == losses[1]
+    assert losses[0][0] == pytest.approx(np.log(500), rel=0.02), "an untrained model knows nothing"
+
+
+def test_short_run_learns():
+    """Ten easy classes from scratch in a few seconds: far above chance."""
+    labels = np.repeat(np.arange(200, 350, 15), 40)
+    x = torch.from_numpy(formula.render(labels, np.random.default_rng(0))).permute(0, 3, 1, 2)
+    y = torch.from_numpy(labels)
+    run = Pretraining(Recipe(images_per_class=1, epochs=40, batch_size=50, warmup_fraction=0.02), "cpu")
+    for _ in range(60):
+        run.advance(x, y)
+    assert run.accuracy(x, y) > 3 / 10
+
+
+def test_resumed_run_is_the_uninterrupted_one(place, tmp_path):
+    """Stopped after 7 of 20 steps and taken up again: the same weights, bit for bit; then the card."""
+    other = Project(tmp_path / "other")
+    assert pretrain(place, SHORT, stop_after=7) is None
+    card, whole = pretrain(place, SHORT), pretrain(other, SHORT)
+    name = "data/weights/vit_lab.safetensors"
+    assert (place.root / name).read_bytes() == (other.root / name).read_bytes()
+    assert [point["epoch"] for point in card["curve"]] == [1, 2]
+    assert {k: v for k, v in card.items() if k != "time_s"} == {k: v for k, v in whole.items() if k != "time_s"}
+    stored = json.loads((place.root / "data/weights/vit_lab.json").read_text())
+    assert stored["recipe"]["seed"] == 0
+    model = create_backbone("vit_lab", 7, place.root / name)
+    half = load_file(place.root / name)
+    assert all(t.dtype == torch.float16 for t in half.values())
+    assert not [key for key in half if key.startswith("head.")]
+    assert torch.equal(model.blocks[0].mlp.fc1.weight, half["blocks.0.mlp.fc1.weight"].float())
+
+
+def test_checkpoints_that_do_not_belong_are_refused(place):
+    pretrain(place, SHORT, stop_after=1)
+    with pytest.raises(TrptsError, match="belongs to another recipe"):
+        pretrain(place, Recipe(images_per_class=1, epochs=3, batch_size=50))
+    path = place.build / "pretrain" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(TrptsError, match="is not a checkpoint of a pre-training"):
+        pretrain(place, SHORT)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(TrptsError, match="is not a checkpoint of a pre-training"):
+        pretrain(place, SHORT)

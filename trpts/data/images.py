@@ -1,0 +1,185 @@
+"""Image files as tasks: what the readers of VTAB-1k, FGVC and plain folders share.
+
+Everything that needs no decoding (paths, labels, counts, existence) is checked when a task is loaded. The images stay
+in their files until a batch asks for them: a test set of 73,728 images (dSprites) is 11 GB at 224 pixels even as bytes.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torchvision.transforms import InterpolationMode, functional
+
+from trpts.data.task import Split, Task
+
+# (mean, standard deviation) of red, green and blue. Papers differ here and the choice moves results, so it is explicit:
+# "half" is what timm's IN-21k ViTs were trained with, "imagenet" what most fine-tuning papers use, "none" is [0, 1].
+NORMALIZATIONS = {
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+RESIZES = ("squash", "crop")  # both sides to the size, whatever their ratio; or the short side, then the centre
+SUFFIXES = (".jpg", ".png", ".jpeg")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # Pillow also knows formats that run programs
+SHUFFLE_SEED = 0  # splits are shuffled once, when they are made; lists sorted by class would spoil `first`
+
+
+class Sample(NamedTuple):
+    """An image file, its label, and the place that names it ("train800.txt:12"; None where the file names itself)."""
+
+    path: Path
+    label: int
+    place: str | None = None
+
+
+def read_image(path, image_size=224, normalization="half", resize="squash", place=None):
+    """The image at `path` as float32 [3, image_size, image_size], resized bicubically with antialiasing.
+
+    Grey, palette and CMYK images become RGB, transparency is dropped and EXIF rotation ignored, as in torchvision's
+    ImageFolder, through which the published results went.
+
+    normalization  a key of NORMALIZATIONS
+    resize         "squash" or "crop", see RESIZES
+    place          where the file is named, for the error
+    raises         ValueError: no such file, not an image, a broken or truncated one, more than 8 bits per channel, or
+                   an unknown setting
+    """
+    check_settings(image_size, normalization, resize)
+    where = f"{place}: {path}" if place else f"{path}"
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            mode, image = image.mode, image.convert("RGB")
+    except FileNotFoundError:
+        raise ValueError(f"{where} does not exist: expected an image file") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{where} is not an image: expected one of {', '.join(FORMATS)}") from None
+    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
+        raise ValueError(f"{where} is a damaged image: {error}") from error
+    if mode[0] in "IF":  # Pillow would cut 16 bits off at 255: a white image, without a word
+        raise ValueError(f"{where} has pixels of Pillow's mode {mode!r}: expected 8 bits per channel")
+    side = image_size if resize == "crop" else [image_size, image_size]
+    image = functional.resize(image, side, InterpolationMode.BICUBIC)
+    pixels = functional.pil_to_tensor(functional.center_crop(image, image_size))  # uint8 [3, size, size]
+    return functional.normalize(pixels / 255, *NORMALIZATIONS[normalization])
+
+
+def check_settings(image_size, normalization, resize):
+    """Raise ValueError unless the three settings of `read_image` are known ones."""
+    if image_size < 1:
+        raise ValueError(f"image_size={image_size}: expected at least 1 pixel")
+    for name, value, known in (("normalization", normalization, NORMALIZATIONS), ("resize", resize, RESIZES)):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is unknown: expected one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """A split whose images stay in their files until a batch asks for them; used exactly like a `Split`.
+
+    samples  tuple of S Sample
+    rows     a Split of row numbers [S] in place of images: it orders, shuffles, counts and holds the labels
+    The settings are those of `read_image`. A broken image is reported by the batch that meets it.
+    """
+
+    samples: tuple
+    rows: Split
+    image_size: int
+    normalization: str
+    resize: str
+
+    @property
+    def labels(self):
+        """int64 [S]"""
+        return self.rows.labels
+
+    def __len__(self):
+        return len(self.rows)
+
+    def batches(self, batch_size, generator=None):
+        """Yield (images, labels) of at most `batch_size`; in order, or shuffled by `generator`."""
+        for rows, labels in self.rows.batches(batch_size, generator):
+            yield torch.stack([self._read(row) for row in rows.tolist()]).to(labels.device), labels
+
+    def _read(self, row):
+        sample = self.samples[row]
+        return read_image(sample.path, self.image_size, self.normalization, self.resize, sample.place)
+
+    def to(self, device):
+        """The same split with its batches on another device."""
+        return replace(self, rows=self.rows.to(device))
+
+    def first(self, n):
+        """The first n samples; the splits are shuffled once when they are made."""
+        return replace(self, rows=self.rows.first(n))
+
+
+def task_of_files(name, n_classes, splits, image_size, normalization, resize, class_names=()):
+    """A Task of three FileSplits from {"train": [Sample, ...], "val": ..., "test": ...}.
+
+    raises  ValueError: a split without images, a file that is listed twice (within a split, or in two: a leak), or an
+            unknown setting
+    """
+    check_settings(image_size, normalization, resize)
+    first = {}
+    for sample in chain(*splits.values()):
+        if sample.path in first:
+            raise ValueError(f"{sample.place}: {sample.path} is listed already at {first[sample.path]}: expected once")
+        first[sample.path] = sample.place
+    made = {}
+    for split, samples in splits.items():
+        if not samples:
+            raise ValueError(f"{name}: the {split} split holds no image, expected at least one")
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(SHUFFLE_SEED)).tolist()
+        samples = tuple(samples[i] for i in order)
+        rows = Split(torch.arange(len(samples)), torch.tensor([sample.label for sample in samples]))
+        made[split] = FileSplit(samples, rows, image_size, normalization, resize)
+    return Task(name, n_classes, **made, class_names=tuple(class_names))
+
+
+def safe_path(root, relative, place):
+    """root / relative, refused where it leaves root: absolute, by "..", or through a symbolic link."""
+    root = Path(root)
+    try:
+        inside = not Path(relative).is_absolute() and (root / relative).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL byte
+        raise ValueError(f"{place}: {relative!r} is not a usable path: {error}") from error
+    if not inside:
+        raise ValueError(f"{place}: {relative!r} leads out of {root}: expected a path that stays inside")
+    return root / relative
+
+
+def find_file(root, relative, place):
+    """The existing file root / relative, or one of that name with another of SUFFIXES; refused as by `safe_path`."""
+    path = safe_path(root, relative, place)
+    others = [path.with_suffix(suffix) for suffix in SUFFIXES] if Path(relative).name else []
+    found = next((candidate for candidate in (path, *others) if is_file(candidate)), None)
+    if found is None:
+        raise ValueError(f"{place}: {path} does not exist, nor does it with another suffix of {', '.join(SUFFIXES)}")
+    return found if found == path else safe_path(root, str(found.relative_to(root)), place)
+
+
+def is_file(path):
+    """Whether `path` is a file; a name that the file system refuses, say for its length, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def find_dataset(root, name, tasks):
+    """(key, folder) of a data set: its key in `tasks` ({key: has .aliases}) and the folder of root that holds it.
+
+    Key and aliases are all accepted, as `name` and as folder; where several folders exist, `name` itself comes first.
+    """
+    key = next((key for key, task in tasks.items() if name in (key, *task.aliases)), None)
+    if key is None:
+        raise ValueError(f"data set {name!r} is unknown: expected one of {', '.join(tasks)}")
+    names = dict.fromkeys((name, key, *tasks[key].aliases))
+    folder = next((Path(root) / n for n in names if (Path(root) / n).is_dir()), None)
+    if folder is None:
+        raise ValueError(f"{root} holds no folder {' or '.join(names)}: expected the unpacked data set in one of them")
+    return key, folder
