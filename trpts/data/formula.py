@@ -116,7 +116,7 @@ def textures(classes, rng):
 def coloured(density, rng):
     """Density [n, S, S] between two random colours that differ in brightness, with uneven lighting: [n, S, S, 3]."""
     n = len(density)
-    dark, light = (hsv(rng.random(n), rng.uniform(0, 0.9, n), rng.uniform(*v, n)) for v in ((0, 0.45), (0.6, 1.0)))
+    dark, light = (hsv(rng.random(n), rng.uniform(0, 0.8, n), rng.uniform(*v, n)) for v in ((0, 0.3), (0.75, 1.0)))
     swap = rng.random(n) < 0.5
     back, front = np.where(swap[:, None], light, dark), np.where(swap[:, None], dark, light)
     mix = density[..., None]

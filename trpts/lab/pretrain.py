@@ -33,9 +33,9 @@ class Recipe:
     """What decides the weights: everything but the machine."""
 
     backbone: str = "vit_lab"
-    images_per_class: int = 100
-    epochs: int = 8
-    batch_size: int = 128
+    images_per_class: int = 60
+    epochs: int = 9
+    batch_size: int = 32
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup_fraction: float = 0.05
