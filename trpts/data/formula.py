@@ -20,6 +20,7 @@ CLASS_SEED = 20_251  # the formulas are part of the data set: fixed, whatever th
 N_HARMONICS = 8
 N_MAPS = 4
 CHAINS, STEPS, WARM_UP = 64, 70, 10
+PLAIN_FRACTION = 0.5
 
 
 def render(labels, rng):
@@ -114,11 +115,19 @@ def textures(classes, rng):
 
 
 def coloured(density, rng):
-    """Density [n, S, S] between two random colours that differ in brightness, with uneven lighting: [n, S, S, 3]."""
+    """Density [n, S, S] as pictures [n, S, S, 3]: half of them plain, half between two random colours.
+
+    A plain picture is light on dark. The others have any two colours that differ in brightness, either one in front,
+    and uneven lighting: colour and polarity must not matter. The plain ones are the easier start of that lesson.
+    """
     n = len(density)
-    dark, light = (hsv(rng.random(n), rng.uniform(0, 0.8, n), rng.uniform(*v, n)) for v in ((0, 0.3), (0.75, 1.0)))
-    swap = rng.random(n) < 0.5
-    back, front = np.where(swap[:, None], light, dark), np.where(swap[:, None], dark, light)
+    plain, swap = rng.random(n) < PLAIN_FRACTION, rng.random(n) < 0.5
+    saturation = np.where(plain, 0, rng.uniform(0, 0.8, n))
+    dark = hsv(rng.random(n), saturation, rng.uniform(0, 0.3, n))
+    light = hsv(rng.random(n), saturation, rng.uniform(0.75, 1.0, n))
+    swap = (swap & ~plain)[:, None]
+    back, front = np.where(swap, light, dark), np.where(swap, dark, light)
     mix = density[..., None]
     picture = back[:, None, None] * (1 - mix) + front[:, None, None] * mix
-    return picture * (0.75 + 0.25 * noise(rng, n, 2))[..., None]
+    lighting = 0.75 + 0.25 * noise(rng, n, 2)
+    return picture * np.where(per(plain), 1, lighting)[..., None]

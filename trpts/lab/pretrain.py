@@ -34,7 +34,7 @@ class Recipe:
 
     backbone: str = "vit_lab"
     images_per_class: int = 60
-    epochs: int = 9
+    epochs: int = 8
     batch_size: int = 32
     lr: float = 1e-3
     weight_decay: float = 0.05
