@@ -70,14 +70,15 @@ def test_first_steps_are_the_same_every_time():
 
 
 def test_short_run_learns():
-    """Ten easy classes from scratch in a few seconds: far above chance."""
-    labels = np.repeat(np.arange(200, 350, 15), 40)
+    """Ten classes of all families, from scratch in a few seconds: far above chance on images it has not seen."""
+    labels = np.repeat(np.arange(0, 500, 50), 40)
     x = torch.from_numpy(formula.render(labels, np.random.default_rng(0))).permute(0, 3, 1, 2)
     y = torch.from_numpy(labels)
-    run = Pretraining(Recipe(images_per_class=1, epochs=40, batch_size=50, warmup_fraction=0.02), "cpu")
-    for _ in range(60):
+    unseen = torch.from_numpy(formula.render(labels, np.random.default_rng(1))).permute(0, 3, 1, 2)
+    run = Pretraining(Recipe(images_per_class=1, epochs=10, batch_size=50, warmup_fraction=0.02), "cpu")
+    for _ in range(100):
         run.advance(x, y)
-    assert run.accuracy(x, y) > 3 / 10
+    assert run.accuracy(unseen, y) > 2 / 10
 
 
 def test_resumed_run_is_the_uninterrupted_one(place, tmp_path):
