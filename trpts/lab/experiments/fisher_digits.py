@@ -78,12 +78,12 @@ def flat(scores):
 
 
 def block_of(name):
-    """ "blocks.3.mlp.fc1" -> "3" """
+    """The block of a layer: `blocks.3.mlp.fc1` -> `3`."""
     return name.split(".")[1]
 
 
 def kind_of_layer(name):
-    """ "blocks.3.mlp.fc1" -> "fc1" """
+    """The kind of a layer: `blocks.3.mlp.fc1` -> `fc1`."""
     return name.rsplit(".", 1)[-1]
 
 
