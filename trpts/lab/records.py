@@ -86,7 +86,7 @@ def read_records(folder, kind="*"):
 
 
 def state(record, experiment):
-    """ "current", "made by earlier code" or "other data": does the record stand for the code and inputs of today?"""
+    """Does the record stand for the code and inputs of today: "current", "made by earlier code" or "other data"?"""
     if record["code"]["hash"] != code_hash([experiment.__name__])["hash"]:
         return "made by earlier code"
     try:
