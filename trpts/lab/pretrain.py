@@ -160,8 +160,9 @@ def pretrain(project, recipe=None, stop_after=None):
     if checkpoint.is_file():
         run.restore(checkpoint)
         say(f"pretrain: going on at step {run.step} of {run.n_steps}")
-    say(f"pretrain: rendering {formula.N_CLASSES * recipe.images_per_class} images")
-    images, labels = render_images(recipe.images_per_class, recipe.seed)
+    if run.step < run.n_steps:
+        say(f"pretrain: rendering {formula.N_CLASSES * recipe.images_per_class} images")
+        images, labels = render_images(recipe.images_per_class, recipe.seed)
     held_out = render_images(HELD_OUT_PER_CLASS, recipe.seed + 1)
     start, before, saved, first_step = time.monotonic(), run.time_s, time.monotonic(), run.step
     try:
@@ -196,6 +197,7 @@ def ship(project, run, held_out):
     path = make_folder(project.root / "data" / "weights") / f"{run.recipe.backbone}.safetensors"
     temporary = path.with_suffix(".partial")
     save_file({name: t.contiguous() for name, t in half.items() if not name.startswith("head.")}, temporary)
+    temporary.chmod(0o644)
     temporary.replace(path)
     card = {
         "file": path.name,

@@ -42,11 +42,12 @@ class Twin:
         labels = rng.permutation(np.arange(n) % self.n_classes)
         return self.render(labels, rng, split), labels
 
+    def split(self, split, n=None, seed=0):
+        """The same as a Split; pixels from -1 to 1 (mean .5, standard deviation .5)."""
+        images, labels = self.images(split, n, seed)
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return Split(pixels.contiguous(), torch.from_numpy(labels))
+
     def task(self, seed=0):
-        """The twin as a Task; pixels from -1 to 1 (mean .5, standard deviation .5)."""
-        splits = {}
-        for split in SPLITS:
-            images, labels = self.images(split, seed=seed)
-            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-            splits[split] = Split(pixels.contiguous(), torch.from_numpy(labels))
-        return Task(self.name, self.n_classes, **splits)
+        """The twin as a Task of SPLITS."""
+        return Task(self.name, self.n_classes, **{split: self.split(split, seed=seed) for split in SPLITS})
