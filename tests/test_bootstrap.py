@@ -78,7 +78,10 @@ def test_script_is_readable_by_old_pythons(project):
     """It must start on a Python too old for the package, to be able to say so: no syntax newer than 3.8."""
     import ast
 
-    ast.parse((project.root / "scripts" / "bootstrap.py").read_text(), feature_version=(3, 8))
+    source = (project.root / "scripts" / "bootstrap.py").read_text()
+    assert ast.parse(source, feature_version=(3, 8)).body
+    with pytest.raises(SyntaxError):
+        ast.parse(source + "\nmatch 1:\n    case 1: pass\n", feature_version=(3, 8))
 
 
 def test_without_ensurepip_the_newest_release_of_pip_is_fetched(bootstrap, index, tmp_path):
