@@ -9,6 +9,9 @@ import importlib
 __version__ = "0.1.0"
 
 HOMES = {
+    "allocate": "trpts.allocation",
+    "attach": "trpts.sparse",
+    "detach": "trpts.sparse",
     "create_backbone": "trpts.backbones",
     "fisher_scores": "trpts.fisher",
     "probe_head": "trpts.tuning",

@@ -1,0 +1,214 @@
+"""Allocation: how many connections may each neuron of a layer train, and which blocks get fewer tokens?
+
+TR-PTS turns scores into a number of connections per neuron for each layer l,
+
+    C_l = max(1, w_l / min(w) · C_min)                                                         (TR-PTS, section 3)
+
+where w_l is the layer's part of the top-scored parameters, and takes the C_l best-scored inputs of every neuron, so
+that each row of a layer's weight has equally many trained entries. Tokens are then selected in blocks where few
+parameters are trained.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+
+import torch
+
+WEIGHTS = ("share", "mean")
+PLACEMENTS = ("sparse", "dense", "random", "every")
+COUNTED = ("weights", "biases", "head")
+BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What `allocate` decided.
+
+    connections   {layer: C_l}, 1 <= C_l <= fan-in
+    token_blocks  blocks that select tokens, ascending
+    w             {layer: w_l}, the layer weights that it rests on
+    c_min         C_min of the equation: given, or found by the solver
+    n_neurons     output neurons of all layers together, Σ_l out_l
+    counted       {"weights", "biases", "head"}: trainable scalars of each kind; 0 where `count` leaves it out
+    n_backbone    parameters of the model without its head; None where no model was given
+    """
+
+    connections: dict
+    token_blocks: tuple
+    w: dict
+    c_min: float
+    n_neurons: int
+    counted: dict = field(default_factory=dict)
+    n_backbone: int | None = None
+
+    @property
+    def n_trainable(self):
+        """Trainable scalars, of the kinds that were counted."""
+        return sum(self.counted.values())
+
+    @property
+    def trainable_fraction(self):
+        """n_trainable as a share of the backbone, in [0, 1]; None without a model."""
+        return None if self.n_backbone is None else self.n_trainable / self.n_backbone
+
+    @property
+    def connections_per_neuron(self):
+        """Σ_l out_l C_l / Σ_l out_l: what carries over between models of different width, where shares do not."""
+        return self.counted["weights"] / self.n_neurons
+
+    def select(self, scores):
+        """The C_l best-scored inputs of every neuron: {layer: int64 [out, C_l]}, each row ascending."""
+        if scores.keys() != self.connections.keys():
+            raise ValueError("the scores are of other layers than the allocation: expected the ones it was made from")
+        return {name: scores[name].topk(C, dim=1).indices.sort(dim=1).values for name, C in self.connections.items()}
+
+
+def allocate(scores, model=None, budget=None, per_neuron=None, c_min=1.0, w="share", top_fraction=0.01, per="layer",
+             count=COUNTED, n_token_blocks=3, placement="sparse", seed=0):  # fmt: skip
+    """Decide C_l for every scored layer, and the blocks that select tokens.
+
+    w             "share": w_l = the layer's share of the `top_fraction` best-scored weights of the whole model (the
+                  note on the paper; the M % it takes is not public: ours is 1 %); "mean": w_l = mean score of the
+                  layer (the brief). A layer with w_l = 0 gets C_l = 1, and min(w) is taken over the others.
+    per           "layer": w_l of each Linear layer; "block": of each transformer block, the same C_l for its layers.
+                  The paper's "layer" may mean either.
+    c_min         C_min, > 0. Fractions are allowed: below 1 the floor of one connection binds in the lightest layers.
+    budget        share of the backbone's parameters that may be trained, in (0, 1], needs `model`; or
+    per_neuron    mean connections per neuron, >= 1. With either, C_min is solved for: the largest one whose total
+                  stays inside the budget; what rounding leaves over goes to the layers with the largest remainders,
+                  and what is left when all layers with w_l > 0 are full to the others, one connection at a time.
+    count         kinds of scalars that the budget pays for, of COUNTED; biases and head need `model`
+    placement     "sparse": the n_token_blocks blocks with the fewest trained connections (the paper's choice; how many
+                  it does not say), "dense": with the most, "random" (by `seed`), "every": all blocks
+    raises        ValueError: an unknown name, a budget that one connection per neuron already exceeds, scores that are
+                  empty, negative or not finite
+    """
+    _check(scores, w, per, placement, count, budget, per_neuron, c_min, model)
+    weights = layer_weights(scores, w, top_fraction, per)
+    positive = [x for x in weights.values() if x > 0]
+    ratio = {name: x / min(positive) for name, x in weights.items()}
+    rows = {name: score.shape[0] for name, score in scores.items()}
+    fan_in = {name: score.shape[1] for name, score in scores.items()}
+    extra = {"biases": 0, "head": 0} | (_extra(model, scores, count) if model is not None else {})
+    n_backbone = None if model is None else sum(p.numel() for p in model.parameters()) - _n_head(model)
+
+    def exact(c):  # the equation before rounding, capped at what a neuron has
+        return {name: min(max(1.0, r * c), fan_in[name]) for name, r in ratio.items()}
+
+    if budget is None and per_neuron is None:
+        connections = {name: math.floor(x) for name, x in exact(c_min).items()}
+    else:
+        n_weights = per_neuron * sum(rows.values()) if budget is None else budget * n_backbone - sum(extra.values())
+        if n_weights < sum(rows.values()):
+            needed = (sum(rows.values()) + sum(extra.values())) / n_backbone if budget else 1
+            raise ValueError(
+                f"{f'budget={budget:.3g}' if budget else f'per_neuron={per_neuron}'} is below one connection per "
+                f"neuron: expected at least {needed:.3g}"
+            )
+        c_min, connections = _solve(exact, rows, fan_in, n_weights)
+    counted = {"weights": sum(rows[name] * C for name, C in connections.items()), **extra}
+    blocks = place(connections, rows, weights, n_token_blocks, placement, seed)
+    return Allocation(connections, blocks, weights, c_min, sum(rows.values()), counted, n_backbone)
+
+
+def layer_weights(scores, w="share", top_fraction=0.01, per="layer"):
+    """{layer: w_l}, normalised to sum 1 over the groups that `per` makes: see `allocate`."""
+    groups = {}
+    for name in scores:
+        groups.setdefault(name if per == "layer" else block_of(name), []).append(name)
+    if w == "mean":
+        value = {g: torch.cat([scores[n].flatten() for n in names]).double().mean() for g, names in groups.items()}
+    else:
+        everything = torch.cat([score.flatten() for score in scores.values()])
+        n_top = max(1, round(top_fraction * everything.numel()))
+        top = torch.zeros_like(everything, dtype=torch.bool)
+        top[everything.topk(n_top).indices] = True  # by rank, so that ties cannot make the set larger
+        parts = dict(zip(scores, top.split([score.numel() for score in scores.values()]), strict=True))
+        value = {g: sum(parts[n].sum() for n in names).double() for g, names in groups.items()}
+    total = sum(value.values())
+    return {name: (value[name if per == "layer" else block_of(name)] / total).item() for name in scores}
+
+
+def block_of(name):
+    """The number of the transformer block that a layer lies in, None for one outside of all."""
+    found = BLOCK.search(name)
+    return int(found[1]) if found else None
+
+
+def place(connections, rows, weights, n_token_blocks, placement, seed=0):
+    """The blocks that select tokens, ascending; equal counts are told apart by the blocks' layer weights."""
+    density = {}
+    for name, C in connections.items():
+        if (block := block_of(name)) is not None:
+            n, s = density.get(block, (0, 0.0))
+            density[block] = (n + rows[name] * C, s + weights[name])
+    if placement == "every":
+        return tuple(sorted(density))
+    if not 0 <= n_token_blocks <= len(density):
+        raise ValueError(f"n_token_blocks={n_token_blocks}: expected 0 to {len(density)}, the number of scored blocks")
+    if placement == "random":
+        order = torch.randperm(len(density), generator=torch.Generator().manual_seed(seed)).tolist()
+        ranked = [sorted(density)[i] for i in order]
+    else:
+        ranked = sorted(density, key=density.get, reverse=placement == "dense")
+    return tuple(sorted(ranked[:n_token_blocks]))
+
+
+def _solve(exact, rows, fan_in, n_weights):
+    """(C_min, connections): the largest C_min whose rounded-down total fits into n_weights, then the remainders."""
+
+    def total(c):
+        return sum(rows[name] * math.floor(x) for name, x in exact(c).items())
+
+    low, high = 0.0, 1.0
+    while total(high) <= n_weights and high < max(fan_in.values()):
+        high *= 2
+    for _ in range(60):  # halves the interval: to the last digit of a double
+        middle = (low + high) / 2
+        low, high = (middle, high) if total(middle) <= n_weights else (low, middle)
+    wanted = exact(low)
+    connections = {name: math.floor(x) for name, x in wanted.items()}
+    left, before = n_weights - total(low), None
+    while left != before:  # once round is enough, unless the layers with w_l > 0 are full
+        before = left
+        for name in sorted(wanted, key=lambda n: connections[n] - wanted[n]):  # largest remainder first
+            if rows[name] <= left and connections[name] < fan_in[name]:
+                connections[name] += 1
+                left -= rows[name]
+    return low, connections
+
+
+def _n_head(model):
+    return sum(p.numel() for p in model.get_classifier().parameters())
+
+
+def _extra(model, scores, count):
+    modules = dict(model.named_modules())
+    biases = sum(modules[name].bias.numel() for name in scores if modules[name].bias is not None)
+    return {"biases": biases if "biases" in count else 0, "head": _n_head(model) if "head" in count else 0}
+
+
+def _check(scores, w, per, placement, count, budget, per_neuron, c_min, model):
+    for name, value, known in (
+        ("w", w, WEIGHTS),
+        ("per", per, ("layer", "block")),
+        ("placement", placement, PLACEMENTS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is unknown: expected one of {', '.join(known)}")
+    if unknown := set(count) - set(COUNTED):
+        raise ValueError(f"count names {', '.join(sorted(unknown))}: expected some of {', '.join(COUNTED)}")
+    if budget is not None and (per_neuron is not None or model is None):
+        raise ValueError("a budget is a share of the model: expected `model` with it, and not `per_neuron`")
+    if budget is not None and not 0 < budget <= 1:
+        raise ValueError(f"budget={budget}: expected a share of the parameters in (0, 1]")
+    if c_min <= 0:
+        raise ValueError(f"c_min={c_min}: expected a number above 0")
+    if not scores:
+        raise ValueError("scores are empty: expected {layer: tensor [out, in]}")
+    for name, score in scores.items():
+        if not (torch.isfinite(score).all() and (score >= 0).all()):
+            raise ValueError(f"the score of layer {name} has NaN, infinite or negative entries")
+    if not any(score.any() for score in scores.values()):
+        raise ValueError("every score is zero: nothing tells the layers apart")

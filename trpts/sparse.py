@@ -1,0 +1,201 @@
+"""Row-sparse tuning: a Linear layer that trains C_l connections of each neuron, and pays for those alone.
+
+The update of TR-PTS, Θ ← Θ − η (M ⊙ ∇L) with a mask M, is usually computed as written: a dense gradient, then most of
+it thrown away. Every row of M has exactly C_l ones, so that the selected entries fit a rectangle, and
+
+    ∂L/∂V[o, k] = Σ_n g[n, o] · x[n, index[o, k]]        x [T, in], g = ∂L/∂z [T, out], index [out, C_l]
+
+is the whole gradient: T·out·C_l products in place of T·out·in. Forward is the plain layer with the tuned values in
+place, so inference costs nothing extra; the gradient of the input is the dense one.
+"""
+
+import warnings
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+with warnings.catch_warnings():  # PyTorch calls CSR tensors beta, once per process: here, not in a user's first step
+    warnings.simplefilter("ignore")
+    torch.zeros(1, 1).to_sparse_csr()
+
+# From this share of the fan-in on, the dense product is the faster way to the same entries (`trpts bench train`).
+DENSE_FROM = 0.25
+
+
+@torch.library.custom_op("trpts::selected_gradient", mutates_args=())
+def selected_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Σ_n g[n, o] · x[n, index[o, k]]: float32 [out, C] of g [T, out], x [T, in], index [out, C].
+
+    One opaque operator, so that torch.compile passes over it. sampled_addmm knows no half precision: both sides are
+    converted to float32 first (float64 stays).
+    """
+    kind = torch.promote_types(g.dtype, torch.float32)
+    g, x = g.to(kind), x.to(kind)
+    out, C = index.shape
+    if C / x.shape[1] >= DENSE_FROM:
+        return (g.T @ x).gather(1, index)
+    starts = torch.arange(0, out * C + 1, C, device=g.device)
+    pattern = torch.sparse_csr_tensor(starts, index.flatten(), g.new_zeros(out * C), (out, x.shape[1]),
+                                      check_invariants=False)  # fmt: skip
+    return torch.sparse.sampled_addmm(pattern, g.T, x, beta=0.0).values().view(out, C)
+
+
+@selected_gradient.register_fake
+def _(g, x, index):
+    return g.new_empty(index.shape, dtype=torch.promote_types(g.dtype, torch.float32))
+
+
+@torch.library.custom_op("trpts::write_values", mutates_args=("weight",))
+def write_values(weight: torch.Tensor, index: torch.Tensor, values: torch.Tensor) -> None:
+    """weight[o, index[o, k]] = values[o, k], in place."""
+    weight.view(len(index), -1).scatter_(1, index, values.to(weight.dtype))
+
+
+class _GradientOfValues(torch.autograd.Function):
+    """The layer's output z [..., out] as it is; on the way back, the values' gradient is taken from what passes."""
+
+    @staticmethod
+    def forward(ctx, z, x, values, index):
+        ctx.save_for_backward(x, index)
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, index = ctx.saved_tensors
+        wanted = selected_gradient(g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]), index)  # [out, C]
+        return g, None, wanted, None
+
+
+class _RowSparse:
+    """What a layer gains while it is attached: parameter `values` [out, C] and buffer `index` [out, C]."""
+
+    def write(self):
+        """Put the values into the weight, if they have changed since this was last done; compiled, always."""
+        if torch.compiler.is_compiling():  # a version is nothing that a compiled graph could look up
+            write_values(self.weight, self.index, self.values.detach())
+            return
+        now = id(self.values), self.values._version
+        if now != self._written:
+            with torch.no_grad():
+                write_values(self.weight, self.index, self.values)
+            self._written = now
+
+    def _save_to_state_dict(self, *args, **kwargs):
+        self.write()
+        super()._save_to_state_dict(*args, **kwargs)
+
+    def _with_gradient(self, z, x):
+        if torch.is_grad_enabled() and self.values.requires_grad:
+            return _GradientOfValues.apply(z, x.detach().to(z.dtype), self.values, self.index)
+        return z
+
+
+class SparseLinear(_RowSparse, nn.Linear):
+    """A Linear layer that trains C connections of each neuron; made by `attach` from an existing one."""
+
+    def forward(self, x):
+        self.write()
+        return self._with_gradient(functional.linear(x, self.weight, self.bias), x)
+
+
+class SparsePatches(_RowSparse, nn.Conv2d):
+    """The same for a convolution that cuts an image into patches: a Linear layer over each patch's pixels."""
+
+    def forward(self, x):  # [B, in, H, W]
+        self.write()
+        z = functional.conv2d(x, self.weight, self.bias, self.stride)  # [B, out, h, w]
+        if not torch.is_grad_enabled():
+            return z
+        tokens = z.flatten(2).transpose(1, 2)  # [B, h·w, out]
+        return self._with_gradient(tokens, patches(x, self.kernel_size)).transpose(1, 2).view_as(z)
+
+
+def patches(x, size):
+    """Images [B, channels, H, W] cut into rows of pixels [B, h·w, channels·height·width], as the weight orders them."""
+    (B, c, H, W), (height, width) = x.shape, size
+    x = x.reshape(B, c, H // height, height, W // width, width)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(B, (H // height) * (W // width), c * height * width)
+
+
+def attach(model, index, biases=True):
+    """Make `model` train the indexed connections, the biases of their layers and the head; freeze the rest. In place.
+
+    index   {layer name: int64 [out, C]}, each row ascending without repeats (`Allocation.select`); layers are Linear,
+            or a patch embedding. Empty: only the head is trained.
+    biases  whether the layers' biases are trained. The paper does not say; its parameter counts fit if they are
+    raises  ValueError: already attached, an unknown or unfit layer, an index that does not fit it; the model is
+            untouched then
+    """
+    if attached(model):
+        raise ValueError("the model has selected connections already: detach it first")
+    modules = dict(model.named_modules())
+    for name, places in index.items():
+        _check(name, modules.get(name), places)
+    model._before_attach = {
+        "requires_grad": {name: p.requires_grad for name, p in model.named_parameters()},
+        "tensors": {},
+    }
+    model.requires_grad_(False)
+    model.get_classifier().requires_grad_(True)
+    for name, places in index.items():
+        layer = modules[name]
+        rows = layer.weight.detach().view(len(places), -1)
+        places = places.to(rows.device)
+        values = rows.gather(1, places)
+        layer.__class__ = SPARSE[type(layer)]
+        layer.values = nn.Parameter(values.clone() if values.dtype == torch.float64 else values.float())
+        layer.register_buffer("index", places, persistent=False)
+        layer._written = id(layer.values), layer.values._version
+        model._before_attach["tensors"][name] = (values, None if layer.bias is None else layer.bias.detach().clone())
+        if biases and layer.bias is not None:
+            layer.bias.requires_grad_(True)
+
+
+def detach(model):
+    """Turn an attached model into a plain one again, with the tuned weights in place. In place."""
+    for layer in sparse_layers(model).values():
+        layer.write()
+        layer.__class__ = next(plain for plain, sparse in SPARSE.items() if sparse is type(layer))
+        del layer.values, layer.index, layer._written
+    before = vars(model).pop("_before_attach", None)
+    if before is None:
+        raise ValueError("the model has no selected connections: nothing to detach")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(before["requires_grad"][name])
+
+
+def attached(model):
+    """Whether `attach` was called and not yet undone."""
+    return "_before_attach" in vars(model)
+
+
+def sparse_layers(model):
+    """The attached layers, {name: module}."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, _RowSparse)}
+
+
+SPARSE = {nn.Linear: SparseLinear, nn.Conv2d: SparsePatches}
+
+
+def _check(name, layer, places):
+    if type(layer) not in SPARSE:
+        found = "no such layer" if layer is None else f"a {type(layer).__name__}"
+        raise ValueError(f"{name} is {found}: expected a Linear layer or a patch embedding")
+    if isinstance(layer, nn.Conv2d) and not _cuts_patches(layer):
+        raise ValueError(f"{name} is a convolution whose windows overlap, are padded or grouped: expected patches")
+    out, fan_in = len(layer.weight), layer.weight[0].numel()
+    if places.ndim != 2 or len(places) != out or places.dtype != torch.int64 or not 1 <= places.shape[1] <= fan_in:
+        raise ValueError(
+            f"the index of {name} is {places.dtype} {list(places.shape)}: expected int64 [{out}, 1 to {fan_in}]"
+        )
+    if places[:, 0].min() < 0 or places[:, -1].max() >= fan_in or (places.diff(dim=1) <= 0).any():
+        raise ValueError(f"the index of {name} has rows that do not ascend from 0 to {fan_in - 1} without repeats")
+
+
+def _cuts_patches(conv):
+    return (
+        conv.kernel_size == conv.stride
+        and conv.groups == 1
+        and set(conv.padding) == {0} == {d - 1 for d in conv.dilation}
+    )
