@@ -275,7 +275,7 @@ def test_edit_during_a_refresh_is_not_lost(tiny, capsys):
 
 @pytest.mark.parametrize("source", ["import trpts\ntrpts.fisher_scores", "from trpts import fisher_scores"])
 def test_names_of_the_package_count_as_their_modules(tiny, source):
-    project = tiny({"00_a": [source], "01_b": ["from trpts.tuning import accuracy"]})
+    project = tiny({"00_a": [source], "01_b": ["from trpts.probe import accuracy"]})
     by_name, other = find_chapters(project)
     assert "trpts.fisher" in by_name.imports
     assert "trpts.fisher" not in other.imports

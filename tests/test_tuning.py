@@ -1,81 +1,195 @@
-"""The training loop, the linear probe and accuracy."""
+"""tune(): one protocol for every method."""
+
+import inspect
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
+from trpts import tuning
 from trpts.backbones import create_backbone
-from trpts.data import Split, digits
-from trpts.tuning import accuracy, features, probe_head, train, warmup_cosine
+from trpts.data import Split, Task, digits
+from trpts.probe import accuracy, probe_head
+from trpts.sparse import attached, detach, sparse_layers
+from trpts.tuning import METHODS, tune
+
+QUICK = dict(epochs=3, lr=2e-3)
 
 
-def test_schedule_rises_then_falls_to_zero():
-    """Four warm-up steps of ten: .25, .5, .75, 1, then half a cosine."""
-    factors = [warmup_cosine(step, 4, 10) for step in range(11)]
-    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert factors[4] == 1.0
-    assert factors[7] == pytest.approx(0.5)
-    assert factors[10] == pytest.approx(0.0)
+@pytest.fixture(scope="module")
+def task():
+    """A hundred training images of five digits, fewer to choose by and to test on."""
+    whole = digits.load(range(5, 10))
+    return Task("five digits", 5, whole.train.first(100), whole.val.first(50), whole.test.first(60))
 
 
-def test_training_learns_and_repeats():
-    split = digits.load(range(3)).train.first(96)
-    runs = []
-    for _ in range(2):
-        model = create_backbone("vit_small_digits", 3, seed=1)
-        runs.append(train(model, split, epochs=15, seed=1))
-    assert runs[0] == runs[1]
-    assert runs[0][-1] < 0.85 * runs[0][0]
-    other = train(create_backbone("vit_small_digits", 3, seed=1), split, epochs=15, seed=2)
-    assert other != runs[0]
+def backbone(seed=0):
+    return create_backbone("vit_small_digits", 5, seed=seed)
 
 
-def test_training_refuses(vit, batch):
-    split = Split(*batch)
-    with pytest.raises(ValueError, match="epochs=0"):
-        train(vit, split, epochs=0)
-    with pytest.raises(ValueError, match="learning rate"):
-        train(vit, split, epochs=3, lr=1e9)
+def outcome(result):
+    return result.val_curve, result.losses, result.test_accuracy, result.last_test_accuracy, result.best_epoch
 
 
-def test_probe_is_the_minimum(vit):
-    """At the minimum the gradient of  mean cross-entropy + l2/2 |W|^2  is zero, and it is a minimum of this task."""
-    split = digits.load(range(5, 10)).train
-    probe_head(vit, split, l2=1e-2)
-    f = features(vit, split)
-    loss = cross_entropy(vit.head(f), split.labels) + 1e-2 / 2 * vit.head.weight.square().sum()
-    for gradient in torch.autograd.grad(loss, vit.head.parameters()):
-        assert gradient.abs().max() < 1e-3
-    assert accuracy(vit, split) > 2 / 5
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_learns_and_repeats(task, method, capsys):
+    options = {"keep": 0.7, "n_token_blocks": 2} if method == "trpts" else {}
+    results = [tune(backbone(), task, method, **QUICK, **options) for _ in range(2)]
+    assert outcome(results[0]) == outcome(results[1])
+    assert results[0].losses[-1] < results[0].losses[0]
+    assert len(results[0].val_curve) == 3
+    assert results[0].val_accuracy == max(results[0].val_curve)
+    assert results[0].time_s.keys() == {"probe", "select", "train"}
+    assert f"{method}: trains {results[0].n_trainable:,} of" in capsys.readouterr().err
 
 
-def test_probe_with_two_classes():
-    model, task = create_backbone("vit_small_digits", 2), digits.load([0, 1])
-    probe_head(model, task.train)
-    assert accuracy(model, task.test) > 0.9
+def test_every_method_starts_from_the_same_probe(task, monkeypatch):
+    """With a learning rate of zero, what is left is the probe."""
+    probed = backbone()
+    probe_head(probed, task.train)
+    wanted = accuracy(probed, task.test)
+    for method in ("linear", "full", "trpts"):
+        options = {"keep": 1} if method == "trpts" else {}
+        assert tune(backbone(), task, method, epochs=1, lr=0.0, **options).test_accuracy == wanted, method
+    kept = backbone()
+    head = kept.head.weight.detach().clone()
+    tune(kept, task, "linear", epochs=1, lr=0.0, head="keep")
+    assert torch.equal(kept.head.weight, head)
 
 
-def test_probe_without_images_of_some_classes(vit):
-    """VTAB-1k's lists are not stratified: a class without an image is never the answer, the others are probed."""
-    task = digits.load(range(3)).train
-    spread_out = Split(task.images, task.labels * 2)  # classes 0, 2 and 4 of five
-    probe_head(vit, spread_out)
-    assert accuracy(vit, spread_out) > 0.6
-    with torch.no_grad():
-        assert set(vit.eval()(task.images).argmax(1).tolist()) <= {0, 2, 4}
+def test_counts(task):
+    model = backbone()
+    n_head = sum(p.numel() for p in model.head.parameters())
+    n_all = sum(p.numel() for p in model.parameters())
+    assert tune(model, task, "linear", epochs=1).n_trainable == n_head
+    assert tune(backbone(), task, "full", epochs=1).n_trainable == n_all
+    result = tune(backbone(), task, "trpts", epochs=1, per_neuron=3.0)
+    assert result.n_trainable == result.plan.n_trainable == 4 * result.plan.n_neurons + n_head
+    assert result.n_parameters == n_all
 
 
-def test_probe_refuses(vit):
-    ten, one = digits.load().train, digits.load(range(2)).train
-    with pytest.raises(ValueError, match="for a head of 5"):
-        probe_head(vit, ten)
-    with pytest.raises(ValueError, match="expected at least two"):
-        probe_head(vit, Split(one.images, torch.zeros_like(one.labels)))
+def test_the_best_validation_epoch_is_in_the_model(task, monkeypatch):
+    """A planted curve: epoch 2 is best (epoch 3 equals it), and the model must hold its weights at the end."""
+    held, curve = [], iter([0.1, 0.6, 0.6, 0.2])
+    real = tuning.accuracy
+
+    def planted(model, split):
+        if split is task.val:
+            held.append(model.head.weight.detach().clone())
+            return next(curve)
+        return real(model, split)
+
+    monkeypatch.setattr(tuning, "accuracy", planted)
+    model = backbone()
+    result = tune(model, task, "linear", epochs=4, lr=0.1)
+    assert result.best_epoch == 2
+    assert result.val_accuracy == 0.6
+    assert torch.equal(model.head.weight, held[1])
+    assert not torch.equal(held[1], held[3])
+    assert result.test_accuracy == real(model, task.test)
 
 
-def test_accuracy_by_hand(vit, batch):
-    images, _ = batch
-    with torch.no_grad():
-        labels = vit.eval()(images).argmax(1)
-    labels[:4] = (labels[:4] + torch.tensor([1, -1, 2, -2])) % 5  # wrong on either side
-    assert accuracy(vit, Split(images, labels), batch_size=3) == 4 / 8
+def test_the_test_images_are_looked_at_after_the_last_epoch_alone(task, monkeypatch):
+    seen, real = [], tuning.accuracy
+
+    def watched(model, split):
+        seen.append("test" if split is task.test else "val")
+        return real(model, split)
+
+    monkeypatch.setattr(tuning, "accuracy", watched)
+    tune(backbone(), task, "full", epochs=3)
+    assert seen[:3] == ["val"] * 3
+    assert set(seen[3:]) == {"test"}
+
+
+def test_trpts_stays_attached_and_selects_tokens(task):
+    model = backbone()
+    result = tune(model, task, "trpts", **QUICK, keep=0.5, n_token_blocks=2, placement="dense")
+    assert attached(model)
+    assert {n: layer.index.shape[1] for n, layer in sparse_layers(model).items()} == result.plan.connections
+    assert result.tokens == {"blocks": result.plan.token_blocks, "keep": 0.5}
+    detach(model)
+    assert tune(backbone(), task, "trpts", epochs=1, keep=1).tokens is None
+
+
+def test_tokens_are_selected_while_training_and_measuring(task):
+    kept = [tune(backbone(), task, "trpts", epochs=2, keep=k, n_token_blocks=2) for k in (1, 0.3)]
+    assert kept[0].losses != kept[1].losses
+
+
+def test_scores_of_ones_own(task):
+    def ones(model, batches):
+        assert sum(len(y) for _, y in batches) == 40
+        return {n: torch.ones_like(m.weight) for n, m in model.named_modules() if n.endswith("fc1")}
+
+    model = backbone()
+    result = tune(model, task, "trpts", epochs=1, score=ones, n_scored=40, keep=1, w="mean", c_min=3)
+    assert set(result.plan.connections.values()) == {3}
+    assert set(sparse_layers(model)) == {f"blocks.{b}.mlp.fc1" for b in range(6)}
+
+
+def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "SAVE_EVERY_S", 0.0)
+    options = dict(method="trpts", epochs=4, keep=0.7)
+    whole = tune(backbone(), task, **options)
+    path, real, n = tmp_path / "run.safetensors", tuning.accuracy, 0
+
+    def interrupted(model, split):
+        nonlocal n
+        n += 1
+        if n == 3:
+            raise KeyboardInterrupt
+        return real(model, split)
+
+    monkeypatch.setattr(tuning, "accuracy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(backbone(), task, checkpoint=path, **options)
+    assert path.is_file()
+    monkeypatch.setattr(tuning, "accuracy", real)
+    with pytest.raises(ValueError, match="belongs to another run"):
+        tune(backbone(), task, checkpoint=path, **options | {"lr": 5e-3})
+    assert outcome(tune(backbone(), task, checkpoint=path, **options)) == outcome(whole)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_leaves_no_token_selection_behind(task, monkeypatch):
+    model = backbone()
+    monkeypatch.setattr(tuning, "accuracy", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        tune(model, task, "trpts", epochs=1, keep=0.5)
+    assert {type(block).__name__ for block in model.blocks} == {"Block"}
+
+
+FAULTS = {
+    "method": (dict(method="lorra"), "expected one of"),
+    "option": (dict(method="full", keep=0.5), "method 'full' has no option keep"),
+    "misspelt option": (dict(per_neurons=2), "no option per_neurons: it knows .*per_neuron"),
+    "head": (dict(head="zero"), "expected probe or keep"),
+    "epochs": (dict(epochs=0), "expected at least 1"),
+    "budget": (dict(budget=0.001), "below one connection"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_refuses(task, fault):
+    options, sentence = FAULTS[fault]
+    with pytest.raises(ValueError, match=sentence):
+        tune(backbone(), task, **options)
+
+
+def test_refuses_another_number_of_classes(task):
+    other = Task("ten digits", 10, task.train, task.val, task.test)
+    with pytest.raises(ValueError, match="5 outputs, ten digits 10 classes: expected"):
+        tune(backbone(), other)
+
+
+def test_every_option_of_the_methods_is_known_by_name():
+    for prepare in METHODS.values():
+        assert list(inspect.signature(prepare).parameters)[:3] == ["model", "task", "seed"]
+
+
+def test_a_fault_of_the_images_is_said(task):
+    broken = Task(
+        "nan", 5, Split(torch.full_like(task.train.images, torch.nan), task.train.labels), task.val, task.test
+    )
+    with pytest.raises(ValueError, match=r"NaN|finite"):
+        tune(backbone(), broken, "trpts", head="keep", epochs=1)

@@ -14,7 +14,9 @@ HOMES = {
     "detach": "trpts.sparse",
     "create_backbone": "trpts.backbones",
     "fisher_scores": "trpts.fisher",
-    "probe_head": "trpts.tuning",
+    "probe_head": "trpts.probe",
+    "token_selection": "trpts.tokens",
+    "tune": "trpts.tuning",
 }
 __all__ = [*HOMES, "__version__"]
 

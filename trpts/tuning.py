@@ -1,100 +1,248 @@
-"""Training: the loop, the linear probe that gives every method the same first head, and accuracy."""
+"""Tuning: one protocol for every method. Probe the head, let the method choose what is trained, train, measure.
 
-import math
+A method is a function `prepare(model, task, seed, **options) -> Prepared` under a name in METHODS; it freezes what it
+does not train. Methods of other papers register themselves from `trpts.peers`.
+"""
+
+import inspect
+import json
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import torch
-from sklearn.linear_model import LogisticRegression
-from torch.nn import functional
 
-PROGRESS_EVERY_S = 5.0
-UNSEEN_MARGIN = 4.0  # how far the logit of a class without a training image starts below the others'
+from trpts.allocation import Allocation, allocate
+from trpts.fisher import fisher_scores
+from trpts.meter import peak_memory_bytes
+from trpts.probe import accuracy, probe_head
+from trpts.sparse import attach
+from trpts.tokens import token_selection
+from trpts.training import Training, read_checkpoint, save_checkpoint
+
+SAVE_EVERY_S = 20.0
+METHODS = {}
 
 
-def train(model, split, epochs, lr=2e-3, batch_size=32, weight_decay=0.05, warmup_fraction=0.1, seed=0):
-    """Train all parameters that ask for gradients with AdamW: linear warm-up, then cosine, no augmentation.
+@dataclass
+class Prepared:
+    """What a method hands to the loop.
 
-    Progress goes to stderr as plain lines, one every few seconds at most. `seed` orders the batches.
-    returns  mean training loss of each epoch, list of `epochs` floats
-    raises   ValueError: epochs below 1, or a loss that is not finite
+    plan    its Allocation, where it made one
+    tokens  {"blocks", "keep"} of the token selection that is on while training and predicting, or None
+    around  () -> context manager that is entered for training and measuring
+    finish  called once at the end, with the selected weights in place
     """
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs}: expected at least 1")
-    generator = torch.Generator().manual_seed(seed)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
-    n_steps = epochs * math.ceil(len(split) / batch_size)
-    n_warmup = max(1, round(warmup_fraction * n_steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, n_warmup, n_steps))
-    losses, spoken = [], time.monotonic()
-    model.train()
-    for epoch in range(epochs):
-        total = 0.0
-        for images, labels in split.batches(batch_size, generator):
-            loss = functional.cross_entropy(model(images), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(labels)
-        losses.append(total / len(split))
-        if not math.isfinite(losses[-1]):
-            raise ValueError(f"the loss of epoch {epoch + 1} is {losses[-1]}: the learning rate {lr} is too high")
-        if time.monotonic() - spoken > PROGRESS_EVERY_S:
-            spoken = time.monotonic()
-            print(f"epoch {epoch + 1}/{epochs}: loss {losses[-1]:.4f}", file=sys.stderr, flush=True)
-    return losses
+
+    plan: Allocation | None = None
+    tokens: dict | None = None
+    around: Callable = nullcontext
+    finish: Callable = lambda: None
 
 
-def warmup_cosine(step, n_warmup, n_steps):
-    """The factor on the learning rate: rises linearly, then falls as half a cosine to zero."""
-    if step < n_warmup:
-        return (step + 1) / n_warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(1, n_steps - n_warmup)))
+@dataclass
+class TuneResult:
+    """What `tune` found. The model holds the weights of `best_epoch`; those of a "trpts" run are still attached.
 
-
-@torch.no_grad()
-def features(model, split, batch_size=256):
-    """What the head sees, [S, D], in eval mode (timm's `forward_head(..., pre_logits=True)`)."""
-    was_training = model.training
-    model.eval()
-    parts = [model.forward_head(model.forward_features(x), pre_logits=True) for x, _ in split.batches(batch_size)]
-    model.train(was_training)
-    return torch.cat(parts)
-
-
-def probe_head(model, split, l2=1e-4):
-    """Put a linear probe into the model's head: multinomial logistic regression on frozen features.
-
-    minimises  1/S Σ_s L_CE(W f_s + b, y_s) + l2/2 ‖W‖²  (convex: one answer, no seed)
-
-    Gradient-based scores need a head that knows the task: behind a head of zeros every gradient is zero, behind a
-    random one its direction is chance. The paper does not say which head it scores with; we probe first. Classes that
-    the split does not hold (VTAB-1k's lists are not stratified) get no weights and a bias below all others.
+    val_accuracy, test_accuracy  at the epoch with the best validation accuracy (the first of equals)
+    last_test_accuracy           after the last epoch. The best epoch on the test set is nowhere looked for
+    val_curve, losses            of each epoch
+    n_trainable, n_parameters    scalars that were trained, and all of the model, head included
+    time_s                       {"probe", "select", "train"}: seconds; validation passes are not counted
+    peak_memory_bytes            on CUDA this run's, else the largest of the process so far (None: not told)
     """
-    head, y = model.get_classifier(), split.labels.cpu()
-    if len(y.unique()) < 2 or y.max() >= head.out_features:
+
+    method: str
+    val_accuracy: float
+    test_accuracy: float
+    last_test_accuracy: float
+    best_epoch: int
+    val_curve: list
+    losses: list
+    n_trainable: int
+    n_parameters: int
+    time_s: dict
+    peak_memory_bytes: int | None
+    plan: Allocation | None = None
+    tokens: dict | None = None
+    options: dict = field(default_factory=dict)
+
+
+def method(name):
+    """Register a `prepare` function under a name."""
+    return lambda prepare: METHODS.setdefault(name, prepare)
+
+
+@method("linear")
+def prepare_linear(model, task, seed):
+    """Train the head alone."""
+    model.requires_grad_(False)
+    model.get_classifier().requires_grad_(True)
+    return Prepared()
+
+
+@method("full")
+def prepare_full(model, task, seed):
+    """Train everything."""
+    model.requires_grad_(True)
+    return Prepared()
+
+
+@method("trpts")
+def prepare_trpts(model, task, seed, score="fisher", n_scored=500, biases=True, keep=0.95, **allocation):
+    """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest blocks.
+
+    score       "fisher", a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
+    n_scored    training images that the score is taken over, at most
+    biases      whether the biases of the layers are trained
+    keep        ρ, share of the tokens that a selecting block keeps; 1: parameters are selected, tokens are not
+    allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks, placement, …
+    """
+    if score == "fisher":
+        score = fisher_scores
+    elif not callable(score):
+        from trpts.rivals import score_named
+
+        score = score_named(score, seed)
+    if not allocation.keys() & {"budget", "per_neuron", "c_min"}:
+        allocation["per_neuron"] = 2.0
+    scores = score(model, task.train.first(min(n_scored, len(task.train))).batches(32))
+    plan = allocate(scores, model=model, **{"seed": seed} | allocation)
+    attach(model, plan.select(scores), biases)
+    if keep == 1 or not plan.token_blocks:
+        return Prepared(plan)
+    tokens = {"blocks": plan.token_blocks, "keep": keep}
+    return Prepared(plan, tokens, partial(token_selection, model, **tokens))
+
+
+def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimizer="adam", weight_decay=0.0,
+         warmup_fraction=0.1, head="probe", seed=0, checkpoint=None, **options):  # fmt: skip
+    """Fine-tune `model` on `task` by a method; the model is changed in place.
+
+    The paper trains with Adam, a cosine and 100 epochs; learning rate, batch size, warm-up and weight decay are not
+    public: the defaults are ours. Images are taken as the task gives them, without augmentation.
+
+    head        "probe": a linear probe on the training images is every method's start (ours: the paper does not say);
+                "keep": the head as it is
+    checkpoint  path of a safetensors file to go on from and to write to; removed at the end
+    options     the method's own
+    returns     TuneResult
+    raises      ValueError: unknown method, option or head, a checkpoint of another run
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown: expected one of {', '.join(METHODS)}")
+    if head not in ("probe", "keep"):
+        raise ValueError(f"head={head!r} is unknown: expected probe or keep")
+    n_parameters, n_outputs = sum(p.numel() for p in model.parameters()), model.get_classifier().out_features
+    if n_outputs != task.n_classes:
         raise ValueError(
-            f"labels {y.unique().tolist()} for a head of {head.out_features}: expected at least two of them"
+            f"the head has {n_outputs} outputs, {task.name} has {task.n_classes} classes: expected as many"
         )
-    x = features(model, split).cpu().double()
-    fit = LogisticRegression(C=1 / (l2 * len(y)), max_iter=2000, tol=1e-6).fit(x.numpy(), y.numpy())
-    weight, bias = torch.tensor(fit.coef_), torch.tensor(fit.intercept_)
-    if len(weight) == 1:  # two classes: scikit-learn gives one row for the log-odds; half to each side
-        weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.fill_(bias.min() - UNSEEN_MARGIN)
-        head.weight[fit.classes_] = weight.to(head.weight)
-        head.bias[fit.classes_] = bias.to(head.bias)
+    settings = {
+        "method": method, "task": task.name, "epochs": epochs, "lr": lr, "batch_size": batch_size,
+        "optimizer": optimizer, "weight_decay": weight_decay, "warmup_fraction": warmup_fraction, "head": head,
+        "seed": seed, "options": options,
+    }  # fmt: skip
+    _check_options(method, options)
+    clock, time_s = time.perf_counter, {}
+    start = clock()
+    if head == "probe":
+        probe_head(model, task.train)
+    time_s["probe"] = clock() - start
+    start = clock()
+    prepared = METHODS[method](model, task, seed, **options)
+    time_s["select"] = clock() - start
+    training = Training(model, task.train, epochs, lr, batch_size, optimizer, weight_decay, warmup_fraction, seed)
+    n_trainable = sum(p.numel() for p in training.trained.values())
+    print(describe(method, n_trainable, n_parameters, prepared), file=sys.stderr, flush=True)
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with prepared.around():
+        run = _Run(training, task.val, settings, checkpoint)
+        run.to_the_end()
+        last = accuracy(model, task.test)
+        run.take_best()
+        best = last if run.best_epoch == epochs else accuracy(model, task.test)
+    prepared.finish()
+    return TuneResult(
+        method, max(run.val_curve), best, last, run.best_epoch, run.val_curve, training.losses, n_trainable,
+        n_parameters, time_s | {"train": run.train_s}, peak_memory_bytes(device.type),
+        prepared.plan, prepared.tokens, settings,
+    )  # fmt: skip
 
 
-@torch.no_grad()
-def accuracy(model, split, batch_size=256):
-    """Share of samples whose largest logit is their label, in [0, 1]."""
-    was_training = model.training
-    model.eval()
-    right = sum((model(x).argmax(1) == y).sum().item() for x, y in split.batches(batch_size))
-    model.train(was_training)
-    return right / len(split)
+class _Run:
+    """The epochs of one run, the best of them, and the checkpoint."""
+
+    def __init__(self, training, val, settings, checkpoint):
+        self.training, self.val, self.path = training, val, None if checkpoint is None else Path(checkpoint)
+        self.name = json.dumps(settings, sort_keys=True, default=repr)
+        self.val_curve, self.best, self.best_epoch, self.train_s = [], None, 0, 0.0
+        if self.path is not None and self.path.is_file():
+            self._restore()
+
+    def to_the_end(self):
+        training, saved = self.training, time.monotonic()
+        while not training.finished:
+            start = time.perf_counter()
+            training.run_epoch()
+            self.train_s += time.perf_counter() - start
+            self.val_curve.append(accuracy(training.model, self.val))
+            if self.val_curve[-1] > max(self.val_curve[:-1], default=-1.0):
+                self.best_epoch = len(self.val_curve)
+                self.best = {name: p.detach().clone() for name, p in training.trained.items()}
+            if self.path is not None and time.monotonic() - saved > SAVE_EVERY_S:
+                self._save()
+                saved = time.monotonic()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    @torch.no_grad()
+    def take_best(self):
+        for name, p in self.training.trained.items():
+            p.copy_(self.best[name])
+
+    def _save(self):
+        tensors = {f"now.{n}": p for n, p in self.training.trained.items()}
+        tensors |= {f"best.{n}": p for n, p in self.best.items()}
+        notes = {"run": self.name, "losses": self.training.losses, "val_curve": self.val_curve,
+                 "best_epoch": self.best_epoch, "train_s": self.train_s}  # fmt: skip
+        save_checkpoint(self.path, tensors, self.training.optimizer, notes)
+
+    @torch.no_grad()
+    def _restore(self):
+        tensors, state, notes = read_checkpoint(self.path)
+        if notes.get("run") != self.name:
+            raise ValueError(f"{self.path} belongs to another run ({notes.get('run')}): move it away")
+        optimizer = self.training.optimizer
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        for name, p in self.training.trained.items():
+            p.copy_(tensors[f"now.{name}"])
+        self.best = {name: tensors[f"best.{name}"].to(p.device) for name, p in self.training.trained.items()}
+        self.training.losses, self.val_curve = notes["losses"], notes["val_curve"]
+        self.best_epoch, self.train_s = notes["best_epoch"], notes["train_s"]
+        print(f"going on after epoch {len(self.val_curve)} of {self.training.epochs}", file=sys.stderr, flush=True)
+
+
+def describe(method, n_trainable, n_parameters, prepared):
+    """One line: what is trained, as a share and per neuron, and where tokens are selected."""
+    text = f"{method}: trains {n_trainable:,} of {n_parameters:,} parameters ({n_trainable / n_parameters:.2%})"
+    if prepared.plan is not None:
+        text += f", {prepared.plan.connections_per_neuron:.2f} connections per neuron"
+    if prepared.tokens is not None:
+        text += f"; keeps {prepared.tokens['keep']:.0%} of the tokens in blocks {list(prepared.tokens['blocks'])}"
+    return text
+
+
+def _check_options(method, options):
+    known = inspect.signature(METHODS[method]).parameters
+    names = set(list(known)[3:])
+    if any(p.kind == p.VAR_KEYWORD for p in known.values()):
+        names |= set(inspect.signature(allocate).parameters) - {"scores", "model"}
+    if unknown := sorted(options.keys() - names):
+        raise ValueError(f"method {method!r} has no option {', '.join(unknown)}: it knows {', '.join(sorted(names))}")

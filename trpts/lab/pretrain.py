@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn import functional
 
@@ -22,7 +21,7 @@ from trpts.lab.code import short_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder, write_whole
 from trpts.lab.provenance import file_hash, machine, pick_device, versions
-from trpts.tuning import warmup_cosine
+from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 
 SAVE_EVERY_S = 60.0
 HELD_OUT_PER_CLASS = 4
@@ -117,33 +116,19 @@ class Pretraining:
 
     def save(self, path):
         """Write the checkpoint, whole or not at all."""
-        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
         notes = {"recipe": self.recipe.hash, "step": self.step, "time_s": self.time_s, "curve": self.curve}
-        temporary = path.with_suffix(".partial")
-        tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        save_file(tensors, temporary, {"notes": json.dumps(notes)})
-        temporary.replace(path)
+        save_checkpoint(path, self.model.state_dict(), self.optimizer, notes)
 
     def restore(self, path):
         """Take up a checkpoint; refuses one of another recipe and leaves everything as it was."""
         try:
-            with safe_open(path, "pt") as file:
-                notes = json.loads((file.metadata() or {})["notes"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise TrptsError(f"{path} is not a checkpoint of a pre-training: {error}; move it away") from error
+            model, state, notes = read_checkpoint(path)
+        except ValueError as error:
+            raise TrptsError(str(error)) from error
         if notes["recipe"] != self.recipe.hash:
             raise TrptsError(
                 f"{path} belongs to another recipe ({notes['recipe']}, not {self.recipe.hash}): move it away"
             )
-        model = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        state = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = tensor
         self.model.load_state_dict(model)
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         self.step, self.time_s, self.curve = notes["step"], notes["time_s"], notes["curve"]

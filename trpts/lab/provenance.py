@@ -58,16 +58,6 @@ def _memory_bytes():
     return None
 
 
-def peak_memory_bytes():
-    """The largest resident memory of this process so far, in bytes; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == "Darwin" else peak * 1024
-
-
 def file_hash(path):
     """First 16 hex digits of a file's SHA-256."""
     with Path(path).open("rb") as file:

@@ -15,7 +15,8 @@ import jsonschema
 from trpts.lab.code import code_hash, short_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import write_whole
-from trpts.lab.provenance import machine, peak_memory_bytes, versions
+from trpts.lab.provenance import machine, versions
+from trpts.meter import peak_memory_bytes
 
 SCHEMA_VERSION = 1
 

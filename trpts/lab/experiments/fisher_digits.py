@@ -13,7 +13,8 @@ from trpts.data import digits
 from trpts.fisher import fisher_scores
 from trpts.lab.project import Project
 from trpts.lab.provenance import file_hash, tensor_hash
-from trpts.tuning import accuracy, probe_head, train
+from trpts.probe import accuracy, probe_head
+from trpts.training import train
 
 UPSTREAM, TASK = range(5), range(5, 10)
 BATCH_SIZE = 64

@@ -1,0 +1,82 @@
+"""The training loop: schedule, repetition, checkpoints."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from trpts.backbones import create_backbone
+from trpts.data import Split, digits
+from trpts.training import Training, read_checkpoint, save_checkpoint, train, warmup_cosine
+
+
+def test_schedule_rises_then_falls_to_zero():
+    """Four warm-up steps of ten: .25, .5, .75, 1, then half a cosine."""
+    factors = [warmup_cosine(step, 4, 10) for step in range(11)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[4] == 1.0
+    assert factors[7] == pytest.approx(0.5)
+    assert factors[10] == pytest.approx(0.0)
+
+
+def test_training_learns_and_repeats():
+    split = digits.load(range(3)).train.first(96)
+    runs = []
+    for _ in range(2):
+        model = create_backbone("vit_small_digits", 3, seed=1)
+        runs.append(train(model, split, epochs=15, seed=1))
+    assert runs[0] == runs[1]
+    assert runs[0][-1] < 0.85 * runs[0][0]
+    other = train(create_backbone("vit_small_digits", 3, seed=1), split, epochs=15, seed=2)
+    assert other != runs[0]
+
+
+def test_training_refuses(vit, batch):
+    split = Split(*batch)
+    with pytest.raises(ValueError, match="epochs=0"):
+        train(vit, split, epochs=0)
+    with pytest.raises(ValueError, match="learning rate"):
+        train(vit, split, epochs=3, lr=1e9)
+    with pytest.raises(ValueError, match="expected one of adam, adamw"):
+        train(vit, split, epochs=1, optimizer="sgd")
+    vit.requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        train(vit, split, epochs=1)
+
+
+def test_a_restored_run_is_the_same_run(tmp_path):
+    split = digits.load(range(3)).train.first(96)
+
+    def start():
+        return Training(create_backbone("vit_small_digits", 3, seed=1), split, 4, seed=5)
+
+    whole = start()
+    while not whole.finished:
+        whole.run_epoch()
+    first = start()
+    first.run_epoch(), first.run_epoch()
+    save_checkpoint(tmp_path / "c.safetensors", first.trained, first.optimizer, {"losses": first.losses})
+    second = start()
+    tensors, state, notes = read_checkpoint(tmp_path / "c.safetensors")
+    second.model.load_state_dict(tensors)
+    second.optimizer.load_state_dict(second.optimizer.state_dict() | {"state": state})
+    second.losses = notes["losses"]
+    while not second.finished:
+        second.run_epoch()
+    assert second.losses == whole.losses
+    assert all(torch.equal(a, b) for a, b in zip(second.trained.values(), whole.trained.values(), strict=True))
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+@pytest.mark.parametrize("fault", ["text", "cut", "no notes", "missing"])
+def test_broken_checkpoints(tmp_path, fault):
+    path, model = tmp_path / "c.safetensors", torch.nn.Linear(2, 2)
+    save_checkpoint(path, model.state_dict(), torch.optim.Adam(model.parameters()), {})
+    whole = path.read_bytes()
+    if fault == "no notes":
+        save_file({"model.weight": torch.zeros(2)}, path)
+    elif fault == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"something else" if fault == "text" else whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        read_checkpoint(path)

@@ -1,0 +1,116 @@
+"""The training loop: epochs that depend on seed and number alone, so that a resumed run is the same run."""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.nn import functional
+
+PROGRESS_EVERY_S = 5.0
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class Training:
+    """Training in progress of all parameters that ask for gradients, on a split.
+
+    Adam or AdamW; linear warm-up, then cosine to zero; no augmentation. `seed` orders the batches of each epoch.
+    raises  ValueError: epochs below 1, an unknown optimizer, nothing to train
+    """
+
+    def __init__(self, model, split, epochs, lr=2e-3, batch_size=32, optimizer="adamw", weight_decay=0.05,
+                 warmup_fraction=0.1, seed=0):  # fmt: skip
+        if epochs < 1:
+            raise ValueError(f"epochs={epochs}: expected at least 1")
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer={optimizer!r} is unknown: expected one of {', '.join(OPTIMIZERS)}")
+        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not self.trained:
+            raise ValueError("no parameter of the model asks for a gradient: there is nothing to train")
+        self.model, self.split, self.epochs, self.lr, self.seed = model, split, epochs, lr, seed
+        self.batch_size = batch_size
+        self.optimizer = OPTIMIZERS[optimizer](self.trained.values(), lr=lr, weight_decay=weight_decay)
+        self.steps_per_epoch = math.ceil(len(split) / batch_size)
+        self.n_warmup = max(1, round(warmup_fraction * epochs * self.steps_per_epoch))
+        self.losses = []  # mean training loss of each finished epoch
+        self._spoken = time.monotonic()
+
+    @property
+    def finished(self):
+        return len(self.losses) >= self.epochs
+
+    def run_epoch(self):
+        """One epoch; its mean training loss. Progress goes to stderr as plain lines, one every few seconds at most."""
+        epoch, total, n_steps = len(self.losses), 0.0, self.epochs * self.steps_per_epoch
+        self.model.train()
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
+        for nth, (images, labels) in enumerate(self.split.batches(self.batch_size, generator)):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr * warmup_cosine(epoch * self.steps_per_epoch + nth, self.n_warmup, n_steps)
+            loss = functional.cross_entropy(self.model(images), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            total += loss.item() * len(labels)
+            if time.monotonic() - self._spoken > PROGRESS_EVERY_S:
+                self._spoken = time.monotonic()
+                print(f"epoch {epoch + 1}/{self.epochs}, step {nth + 1}/{self.steps_per_epoch}: loss {loss.item():.4f}",
+                      file=sys.stderr, flush=True)  # fmt: skip
+        mean = total / len(self.split)
+        if not math.isfinite(mean):
+            raise ValueError(f"the loss of epoch {epoch + 1} is {mean}: the learning rate {self.lr} is too high")
+        self.losses.append(mean)
+        return mean
+
+
+def train(model, split, epochs, **options):
+    """Train to the end; the mean loss of each epoch. Options as of `Training`."""
+    training = Training(model, split, epochs, **options)
+    while not training.finished:
+        training.run_epoch()
+    return training.losses
+
+
+def warmup_cosine(step, n_warmup, n_steps):
+    """The factor on the learning rate: rises linearly, then falls as half a cosine to zero."""
+    if step < n_warmup:
+        return (step + 1) / n_warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(1, n_steps - n_warmup)))
+
+
+def save_checkpoint(path, tensors, optimizer, notes):
+    """Write tensors {name: tensor}, an optimiser's state and notes (JSON-able) as safetensors, whole or not at all."""
+    tensors = {f"model.{name}": t for name, t in tensors.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.partial")
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary,
+              {"notes": json.dumps(notes)})  # fmt: skip
+    temporary.replace(path)
+
+
+def read_checkpoint(path):
+    """(tensors, optimiser state, notes) of what `save_checkpoint` wrote.
+
+    raises  ValueError: not such a file
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            notes = json.loads((file.metadata() or {})["notes"])
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is not a checkpoint: {error}; move it away") from error
+    tensors, state = {}, {}
+    for name, tensor in found.items():
+        kind, rest = name.split(".", 1)
+        if kind == "model":
+            tensors[rest] = tensor
+        else:
+            index, key = rest.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    return tensors, state, notes
