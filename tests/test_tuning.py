@@ -178,7 +178,7 @@ def test_refuses(task, fault):
 
 def test_refuses_another_number_of_classes(task):
     other = Task("ten digits", 10, task.train, task.val, task.test)
-    with pytest.raises(ValueError, match="5 outputs, ten digits 10 classes: expected"):
+    with pytest.raises(ValueError, match="5 outputs, ten digits has 10 classes: expected"):
         tune(backbone(), other)
 
 

@@ -131,7 +131,7 @@ def attach(model, index, biases=True):
         raise ValueError("the model has selected connections already: detach it first")
     modules = dict(model.named_modules())
     for name, places in index.items():
-        _check(name, modules.get(name), places)
+        check_index(name, modules.get(name), places)
     model._before_attach = {
         "requires_grad": {name: p.requires_grad for name, p in model.named_parameters()},
         "tensors": {},
@@ -144,7 +144,7 @@ def attach(model, index, biases=True):
         places = places.to(rows.device)
         values = rows.gather(1, places)
         layer.__class__ = SPARSE[type(layer)]
-        layer.values = nn.Parameter(values.clone() if values.dtype == torch.float64 else values.float())
+        layer.values = nn.Parameter(values.to(torch.promote_types(values.dtype, torch.float32), copy=True))
         layer.register_buffer("index", places, persistent=False)
         layer._written = id(layer.values), layer.values._version
         model._before_attach["tensors"][name] = (values, None if layer.bias is None else layer.bias.detach().clone())
@@ -178,7 +178,8 @@ def sparse_layers(model):
 SPARSE = {nn.Linear: SparseLinear, nn.Conv2d: SparsePatches}
 
 
-def _check(name, layer, places):
+def check_index(name, layer, places):
+    """Raise ValueError unless `places` [out, C] names inputs of every neuron of `layer`, ascending, none twice."""
     if type(layer) not in SPARSE:
         found = "no such layer" if layer is None else f"a {type(layer).__name__}"
         raise ValueError(f"{name} is {found}: expected a Linear layer or a patch embedding")

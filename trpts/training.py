@@ -33,7 +33,7 @@ class Training:
             raise ValueError("no parameter of the model asks for a gradient: there is nothing to train")
         self.model, self.split, self.epochs, self.lr, self.seed = model, split, epochs, lr, seed
         self.batch_size = batch_size
-        self.optimizer = OPTIMIZERS[optimizer](self.trained.values(), lr=lr, weight_decay=weight_decay)
+        self.optimizer = OPTIMIZERS[optimizer](self.trained.values(), lr=lr, weight_decay=weight_decay, fused=True)
         self.steps_per_epoch = math.ceil(len(split) / batch_size)
         self.n_warmup = max(1, round(warmup_fraction * epochs * self.steps_per_epoch))
         self.losses = []  # mean training loss of each finished epoch

@@ -7,6 +7,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from trpts.lab.project import Project
+
 PACKAGES = ("torch", "timm", "numpy", "scikit-learn")  # those that can change a number
 
 
@@ -62,6 +64,11 @@ def file_hash(path):
     """First 16 hex digits of a file's SHA-256."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def weights_path(config):
+    """Configurations name weights relative to the checkout, so that a record holds no path of one machine."""
+    return Project.find().root / config["weights"] if config["weights"] else None
 
 
 def tensor_hash(*tensors):

@@ -10,29 +10,31 @@ from trpts.lab.project import Project
 from trpts.lab.records import flat_metrics, kind_of, read_records
 
 
-def full_records(experiment):
-    """The committed full-profile records of an experiment, by seed.
+def full_records(experiment, by=("seed",)):
+    """The committed full-profile records of an experiment, sorted by the settings named in `by`.
 
-    raises  TrptsError: there are none, or they differ in more than the seed
+    raises  TrptsError: there are none, or they differ in more than those settings
     """
     project = Project.find()
     records = read_records(project.committed("full"), kind_of(experiment))
     if not records:
         raise TrptsError(f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile full`")
-    groups = {json.dumps({k: v for k, v in r["config"].items() if k != "seed"}, sort_keys=True) for r in records}
+    groups = {json.dumps({k: v for k, v in r["config"].items() if k not in by}, sort_keys=True) for r in records}
     if len(groups) > 1:
         raise TrptsError(
             f"the committed records of {kind_of(experiment)} are of {len(groups)} different settings, and a mean over "
             f"them would mean nothing: keep one of {'; '.join(sorted(groups))}"
         )
-    return sorted(records, key=lambda record: record["config"]["seed"])
+    return sorted(records, key=lambda record: [record["config"][name] for name in by])
 
 
-def frame(records):
-    """A table of metrics, one row per seed; lists and tables are opened into columns such as block_share[3]."""
-    return pd.DataFrame([flat_metrics(r) for r in records], index=[r["config"]["seed"] for r in records]).rename_axis(
-        "seed"
-    )
+def frame(records, by=("seed",)):
+    """A table of metrics, one row per record, indexed by the settings named in `by`.
+
+    Lists and tables are opened into columns such as block_share[3].
+    """
+    settings = pd.DataFrame([{name: r["config"][name] for name in by} for r in records])
+    return pd.DataFrame([flat_metrics(r) for r in records]).set_index(list(map(settings.get, by)))
 
 
 def spread(values, digits=2):

@@ -11,8 +11,7 @@ from scipy.stats import spearmanr
 from trpts.backbones import create_backbone
 from trpts.data import digits
 from trpts.fisher import fisher_scores
-from trpts.lab.project import Project
-from trpts.lab.provenance import file_hash, tensor_hash
+from trpts.lab.provenance import file_hash, tensor_hash, weights_path
 from trpts.probe import accuracy, probe_head
 from trpts.training import train
 
@@ -66,11 +65,6 @@ def inputs(config):
     parts = [t for split in (task.train, task.val, task.test) for t in (split.images, split.labels)]
     path = weights_path(config)
     return {"data": tensor_hash(*parts), "weights": file_hash(path) if path else None}
-
-
-def weights_path(config):
-    """Configurations name weights relative to the checkout, so that a record holds no path of one machine."""
-    return Project.find().root / config["weights"] if config["weights"] else None
 
 
 def flat(scores):

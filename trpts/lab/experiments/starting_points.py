@@ -1,0 +1,60 @@
+"""What a task gives without TR-PTS: chance, linear probes on a random and on the pre-trained backbone, full tuning.
+
+It shows that a task is neither trivial nor impossible, and whether pre-training helps. A probe's penalty is chosen from
+L2 on the validation images, for each backbone alike; full tuning starts from the probed head and takes the epoch that
+is best on the validation images. Test images are used for the accuracies that are reported, no choice.
+"""
+
+from functools import cache
+
+from trpts.backbones import create_backbone
+from trpts.data.load import load_task
+from trpts.lab.provenance import file_hash, tensor_hash, weights_path
+from trpts.probe import accuracy, features, fit_probe, put_head
+from trpts.tuning import tune
+
+L2 = (1e-4, 1e-3, 1e-2, 1e-1)
+TUNING = ("epochs", "lr", "batch_size")
+
+
+def run(config):
+    """Metrics of one task and seed; `config` has backbone, weights, task, seed, epochs, lr, batch_size and device."""
+    task = load_task(config["task"]).to(config["device"])
+    metrics = {"n_classes": task.n_classes, "chance": 1 / task.n_classes}
+    for name, weights in (("random_probe", None), ("probe", weights_path(config))):
+        model = create_backbone(config["backbone"], task.n_classes, weights, config["seed"]).to(config["device"])
+        metrics |= probed(model, task, name)
+    settings = {name: config[name] for name in TUNING}
+    result = tune(model, task, "full", **settings, seed=config["seed"])
+    return metrics | {
+        "full_val_accuracy": result.val_accuracy,
+        "full_test_accuracy": result.test_accuracy,
+        "full_last_test_accuracy": result.last_test_accuracy,
+    }
+
+
+def probed(model, task, name):
+    """Accuracies of the best of the probes, which is left in the model's head."""
+    best = -1.0
+    f = features(model, task.train)
+    for l2 in L2:
+        head = fit_probe(f, task.train.labels, task.n_classes, l2)
+        put_head(model, head)
+        right = accuracy(model, task.val)
+        if right > best:
+            best, chosen = right, head
+    put_head(model, chosen)
+    return {f"{name}_val_accuracy": best, f"{name}_test_accuracy": accuracy(model, task.test)}
+
+
+def inputs(config):
+    """Hashes of the first training images as they are drawn today, and of the weights file."""
+    path = weights_path(config)
+    return {"data": sample_hash(config["task"]), "weights": file_hash(path) if path else None}
+
+
+@cache
+def sample_hash(name, n=50):
+    """The generator's code is part of the code hash; this shows that the libraries under it still draw the same."""
+    sample = load_task(name).train.first(n)
+    return tensor_hash(sample.images, sample.labels)
