@@ -19,6 +19,7 @@ SENTENCES = {
     "glossary.html": "How strongly, on average over samples, the loss pulls at each parameter",
     "bibliography.html": "Task-Relevant Parameter and Token Selection",
     "status.html": "Time per chapter",
+    "notebooks/00_start_here.html": "A drawn task is called a twin",
     "notebooks/01_fim.html": "agrees with finite differences",
 }
 

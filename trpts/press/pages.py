@@ -44,16 +44,17 @@ def spread(values, digits=2):
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
 
 
-def expected(experiment, metric, words):
-    """A line for the head of a chapter: what to expect, with its range over seeds, and how long a full run took."""
+def expected(experiment, metric, words, by=("seed",)):
+    """A line for the head of a chapter: what to expect, with its range over runs, and how long a full run took."""
     try:
-        records = full_records(experiment)
+        records = full_records(experiment, by)
     except TrptsError as error:  # the full profile's own first run makes them further down the page
         return Markdown(f"**Expect**: {error}.")
-    values, machine = frame(records)[metric], records[0]["machine"]
+    values, machine = frame(records, by)[metric], records[0]["machine"]
+    runs = "seeds" if by == ("seed",) else "runs"
     minutes = sum(r["time_s"] for r in records) / 60
     return Markdown(
-        f"**Expect**: {words} {spread(values)} (mean ± standard deviation over {len(values)} seeds, range "
+        f"**Expect**: {words} {spread(values)} (mean ± standard deviation over {len(values)} {runs}, range "
         f"{values.min():.2f} to {values.max():.2f}). **Time**: the full profile's {len(records)} runs took "
         f"{minutes:.1f} minutes on {machine['cores']} cores ({machine['processor']}); the time of this page's own run "
         f"is on the status page."
