@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 from trpts.backbones import create_backbone
 from trpts.data import digits
 from trpts.fisher import fisher_scores
+from trpts.hashes import file_hash, tensor_hash
 from trpts.lab.project import Project
-from trpts.lab.provenance import file_hash, tensor_hash
 from trpts.probe import accuracy, probe_head
 from trpts.training import train
 
