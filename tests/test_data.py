@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from trpts.data import Split, digits
+from trpts.data import Split, Task, digits
 
 
 def test_splits_part_the_data():
@@ -55,3 +55,15 @@ def test_refuses_sizes():
         Split(torch.zeros(3, 1, 8, 8), torch.zeros(2))
     with pytest.raises(ValueError, match="expected 1 to 2"):
         Split(torch.zeros(2, 1, 8, 8), torch.zeros(2)).first(3)
+
+
+def test_data_hash_covers_images_labels_and_splits():
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+    split = Split(images, labels)
+    others = [Split(images + 1e-6, labels), Split(images, 1 - labels), Split(images.flip(0), labels), split.first(3)]
+    assert len({s.data_hash() for s in [split, *others]}) == 5
+    assert Split(images.clone(), labels.clone()).data_hash() == split.data_hash()
+    first, second, third = split, *others[:2]
+    tasks = [Task("t", 2, *splits) for splits in ((first, second, third), (second, first, third), (first,) * 3)]
+    assert len({task.data_hash() for task in tasks}) == 3
+    assert tasks[0].data_hash() == Task("other name", 2, first, second, third).to("cpu").data_hash()

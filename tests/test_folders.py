@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import warnings
 
 import numpy as np
@@ -215,6 +216,44 @@ def test_a_file_split_is_used_like_a_split(tmp_path, tiny_vtab):
         split.first(5)
     with pytest.raises(AttributeError):  # no batch has been read, and none is kept
         split.images  # noqa: B018
+
+
+def test_data_hash_of_files(tmp_path, tiny_vtab, monkeypatch):
+    """The same wherever the folder lies and whatever it is called; another for every change that can be seen."""
+    root = tiny_vtab("dtd", "png")
+    first = vtab.load(tmp_path, "dtd", **SMALL).data_hash()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(root, tmp_path / "elsewhere" / "dtd")
+    assert vtab.load(tmp_path / "elsewhere", "dtd", **SMALL).data_hash() == first
+    monkeypatch.chdir(tmp_path)
+    assert vtab.load(".", "dtd", **SMALL).data_hash() == first
+
+    task = vtab.load(tmp_path, "dtd", **SMALL)
+    found = [first, task.train.data_hash(), task.train.first(3).data_hash(), task.val.data_hash()]
+    for settings in ({"image_size": 9}, {"normalization": "none"}, {"resize": "crop"}):
+        found.append(vtab.load(tmp_path, "dtd", **SMALL | settings).data_hash())
+    edit(root / "test.txt", ".png 3", ".png 4")
+    found.append(vtab.load(tmp_path, "dtd", **SMALL).data_hash())
+    paint(root / "images/test/000001.png", 7, size=(50, 40))  # another size in bytes
+    found.append(vtab.load(tmp_path, "dtd", **SMALL).data_hash())
+    (root / "images/test/000002.png").rename(root / "images/test/000009.png")
+    edit(root / "test.txt", "000002", "000009")
+    found.append(vtab.load(tmp_path, "dtd", **SMALL).data_hash())
+    assert len(set(found)) == len(found)
+
+    task = vtab.load(tmp_path, "dtd", **SMALL)
+    (root / "images/test/000009.png").unlink()
+    with pytest.raises(ValueError, match=r"test.txt:3: .*000009.png cannot be read: No such file"):
+        task.data_hash()
+
+
+def test_data_hash_does_not_open_images(tmp_path, tiny_vtab):
+    """What it is documented not to see: other content in as many bytes."""
+    root = tiny_vtab("dtd", "png")
+    first = vtab.load(tmp_path, "dtd", **SMALL).data_hash()
+    path = root / "images/test/000001.png"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert vtab.load(tmp_path, "dtd", **SMALL).data_hash() == first
 
 
 def test_splits_are_shuffled_once(tmp_path, monkeypatch, tiny_vtab):
