@@ -14,6 +14,7 @@ HOMES = {
     "detach": "trpts.sparse",
     "create_backbone": "trpts.backbones",
     "fisher_scores": "trpts.fisher",
+    "load_task": "trpts.data.load",
     "probe_head": "trpts.probe",
     "token_selection": "trpts.tokens",
     "tune": "trpts.tuning",
