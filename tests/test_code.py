@@ -68,6 +68,7 @@ def test_a_figure_does_not_age_a_measurement():
 def test_arrows_go_one_way():
     """No room imports one further along in this order."""
     order = [
+        "trpts.hashes",
         *("trpts.data", "trpts.backbones", "trpts.probe", "trpts.fisher", "trpts.allocation", "trpts.sparse"),
         *("trpts.tokens", "trpts.training", "trpts.tuning", "trpts.lab", "trpts.press", "trpts.cli"),
     ]

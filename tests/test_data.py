@@ -4,7 +4,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from trpts.data import Split, digits
+from trpts.data import Split, Task, digits
+from trpts.data.load import load_task
+from trpts.data.twins import TWINS, twin
 
 
 def test_splits_part_the_data():
@@ -55,3 +57,34 @@ def test_refuses_sizes():
         Split(torch.zeros(3, 1, 8, 8), torch.zeros(2))
     with pytest.raises(ValueError, match="expected 1 to 2"):
         Split(torch.zeros(2, 1, 8, 8), torch.zeros(2)).first(3)
+
+
+def test_data_hash_covers_images_labels_and_splits():
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+    split = Split(images, labels)
+    others = [Split(images + 1e-6, labels), Split(images, 1 - labels), Split(images.flip(0), labels), split.first(3)]
+    assert len({s.data_hash() for s in [split, *others]}) == 5
+    assert Split(images.clone(), labels.clone()).data_hash() == split.data_hash()
+    first, second, third = split, *others[:2]
+    tasks = [Task("t", 2, *splits) for splits in ((first, second, third), (second, first, third), (first,) * 3)]
+    assert len({task.data_hash() for task in tasks}) == 3
+    assert tasks[0].data_hash() == Task("other name", 2, first, second, third).to("cpu").data_hash()
+
+
+def test_load_task_by_name():
+    task = load_task("digits")
+    assert (task.n_classes, task.train.images.shape[1:]) == (10, (3, 32, 32))
+    assert load_task("digits", image_size=8).train.images.shape[1:] == (3, 8, 8)
+    assert load_task("digits", seed=1).data_hash() == task.data_hash()
+
+
+def test_load_task_of_a_twin(monkeypatch):
+    monkeypatch.setattr(twin, "SPLITS", {"train": 20, "val": 10, "test": 10})
+    task = load_task("eurosat_twin", image_size=32)
+    assert (task.name, len(task.train)) == ("eurosat_twin", 20)
+    assert torch.equal(load_task("eurosat_twin", seed=1).train.images, TWINS["eurosat_twin"].task(1).train.images)
+    assert load_task("eurosat_twin", seed=1).data_hash() != task.data_hash()
+    with pytest.raises(ValueError, match="eurosat_twin cannot be had with image_size=64: expected none"):
+        load_task("eurosat_twin", image_size=64)
+    with pytest.raises(ValueError, match="digits cannot be had with normalization: expected none"):
+        load_task("digits", normalization="half")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from trpts.backbones import create_backbone
 from trpts.data import Split, fgvc, folder, vtab
 from trpts.data.images import NORMALIZATIONS, FileSplit, find_file, read_image, safe_path
+from trpts.data.load import find_real, load_task
 from trpts.data.vtab import TASKS
 
 SMALL = {"image_size": 8}
@@ -21,6 +23,12 @@ def paint(path, value=0, size=(12, 10), mode="RGB"):
     """Write an image of one grey value; the suffix decides the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, value if mode == "L" else (value,) * 3).save(path)
+    return path
+
+
+def folder_of(path):
+    """Make a folder; its path."""
+    path.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -215,6 +223,44 @@ def test_a_file_split_is_used_like_a_split(tmp_path, tiny_vtab):
         split.first(5)
     with pytest.raises(AttributeError):  # no batch has been read, and none is kept
         split.images  # noqa: B018
+
+
+def test_data_hash_of_files(tmp_path, tiny_vtab, monkeypatch):
+    """The same wherever the folder lies and whatever it is called; another for every change that can be seen."""
+    root = tiny_vtab("dtd", "png")
+    first = vtab.load(tmp_path, "dtd", **SMALL).data_hash()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copytree(root, tmp_path / "elsewhere" / "dtd")
+    assert vtab.load(tmp_path / "elsewhere", "dtd", **SMALL).data_hash() == first
+    monkeypatch.chdir(tmp_path)
+    assert vtab.load(".", "dtd", **SMALL).data_hash() == first
+
+    task = vtab.load(tmp_path, "dtd", **SMALL)
+    found = [first, task.train.data_hash(), task.train.first(3).data_hash(), task.val.data_hash()]
+    for settings in ({"image_size": 9}, {"normalization": "none"}, {"resize": "crop"}):
+        found.append(vtab.load(tmp_path, "dtd", **SMALL | settings).data_hash())
+    edit(root / "test.txt", ".png 3", ".png 4")
+    found.append(vtab.load(tmp_path, "dtd", **SMALL).data_hash())
+    paint(root / "images/test/000001.png", 7, size=(50, 40))  # another size in bytes
+    found.append(vtab.load(tmp_path, "dtd", **SMALL).data_hash())
+    (root / "images/test/000002.png").rename(root / "images/test/000009.png")
+    edit(root / "test.txt", "000002", "000009")
+    found.append(vtab.load(tmp_path, "dtd", **SMALL).data_hash())
+    assert len(set(found)) == len(found)
+
+    task = vtab.load(tmp_path, "dtd", **SMALL)
+    (root / "images/test/000009.png").unlink()
+    with pytest.raises(ValueError, match=r"test.txt:3: .*000009.png cannot be read: No such file"):
+        task.data_hash()
+
+
+def test_data_hash_does_not_open_images(tmp_path, tiny_vtab):
+    """What it is documented not to see: other content in as many bytes."""
+    root = tiny_vtab("dtd", "png")
+    first = vtab.load(tmp_path, "dtd", **SMALL).data_hash()
+    path = root / "images/test/000001.png"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert vtab.load(tmp_path, "dtd", **SMALL).data_hash() == first
 
 
 def test_splits_are_shuffled_once(tmp_path, monkeypatch, tiny_vtab):
@@ -456,6 +502,52 @@ def test_fgvc_refuses_files(tmp_path, tiny_fgvc):
         fgvc.load(tmp_path, "cub")
     with pytest.raises(ValueError, match="data set 'birds' is unknown: expected one of cub, nabirds, flowers"):
         fgvc.load(tmp_path, "birds")
+
+
+# every task by its name
+
+
+def test_load_task_of_real_data(tmp_path, tiny_vtab, tiny_fgvc, monkeypatch):
+    root = tmp_path / "data/paper"
+    root.mkdir(parents=True)
+    tiny_vtab("cifar", "png").rename(folder_of(root / "vtab-1k") / "cifar")
+    tiny_fgvc().rename(folder_of(root / "fgvc") / "CUB_200_2011")
+    for name in ("vtab/cifar100", "vtab/cifar"):
+        task = load_task(name, root, normalization="none", **SMALL)
+        assert (task.name, task.train.normalization, task.train.resize) == ("cifar100", "none", "squash")
+        assert task.data_hash() == vtab.load(root / "vtab-1k", "cifar", normalization="none", **SMALL).data_hash()
+        assert find_real(name, root) == root / "vtab-1k/cifar"
+    assert load_task("fgvc/cub", root).data_hash() == fgvc.load(root / "fgvc", "cub").data_hash()
+    assert load_task("fgvc/cub", root).train.image_size == 224
+    monkeypatch.chdir(tmp_path)
+    assert load_task("fgvc/CUB_200_2011").name == "cub"
+    for door in (load_task, find_real):
+        with pytest.raises(ValueError, match=r"vtab-1k holds no folder dtd: expected the unpacked data set"):
+            door("vtab/dtd", root)
+
+
+def test_load_task_of_a_folder(tmp_path, monkeypatch):
+    plain(tmp_path / "digits", {"a": 10, "b": 10})
+    monkeypatch.chdir(tmp_path)
+    task, other = (load_task("./digits", seed=seed, resize="crop", **SMALL) for seed in (0, 1))
+    assert (task.name, task.class_names, task.test.resize, len(task.train)) == ("digits", ("a", "b"), "crop", 12)
+    assert paths(task.test) == paths(folder.load("digits").test) != paths(other.test)
+    assert load_task("digits", **SMALL).n_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("dtd_twn", "did you mean dtd_twin or "),
+        ("cifar100", "did you mean .*vtab/cifar100"),
+        ("vtab/clevr_cuont", "did you mean vtab/clevr_count"),
+        ("zzz/qqqqq", "expected a twin, digits, vtab/<name>, fgvc/<name> or the path of a folder$"),
+    ],
+)
+def test_load_task_refuses_names(tmp_path, name, hint):
+    for door in (load_task, find_real):
+        with pytest.raises(ValueError, match=f"task '{name}' is unknown: {hint}"):
+            door(name, tmp_path)
 
 
 # any folder

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 
 from trpts.backbones import create_backbone
 from trpts.data import formula
+from trpts.hashes import file_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.pretrain import Pretraining, Recipe, pretrain, render_images, shifted
 from trpts.lab.project import Project
-from trpts.lab.provenance import file_hash
 
 SHORT = Recipe(images_per_class=1, epochs=2, batch_size=50)
 

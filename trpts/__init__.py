@@ -17,6 +17,7 @@ HOMES = {
     "save_delta": "trpts.delta",
     "unload_delta": "trpts.delta",
     "fisher_scores": "trpts.fisher",
+    "load_task": "trpts.data.load",
     "probe_head": "trpts.probe",
     "token_selection": "trpts.tokens",
     "tune": "trpts.tuning",

@@ -1,12 +1,20 @@
-"""Vision transformers: the small one of this book, or any timm ViT by its dotted tag with weights from a file."""
+"""Vision transformers: the small ones of this book, or any timm ViT by its dotted tag, with weights from a file."""
 
+import logging
 import warnings
 from pathlib import Path
 
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+
+from trpts.hashes import file_hash
+
+log = logging.getLogger(__name__)
+
+HUB, HUB_FILE = "hub", "model.safetensors"
 
 # Small enough to be pre-trained in seconds on two cores: 16 patches and CLS, 6 blocks.
 SMALL = {
@@ -29,12 +37,16 @@ def create_backbone(name, n_classes, weights=None, seed=0):
 
     name     one of SMALL, or a timm tag such as "vit_base_patch16_224.augreg_in21k". Write the tag in full: the
              part behind the dot names the checkpoint, and a bare name has meant different ones over the years.
-    weights  path of a safetensors file with that model's weights (a head of another size in it is dropped);
-             None: random weights drawn from `seed`
-    returns  a timm VisionTransformer; the random draw leaves torch's global generator as it was
+    weights  path of a safetensors file with that model's weights: a head in it is dropped, half precision becomes
+             float32; "hub": the tag's file in the local Hugging Face cache (nothing is downloaded, and a file of that
+             name is "./hub"); None: random weights drawn from `seed`
+    returns  a timm VisionTransformer; the random draw leaves torch's global generator as it was. Its attribute
+             `weights_hash` is `trpts.hashes.file_hash` of the file it was built from, None for random weights; the
+             attribute tells the origin and stays as it is when the weights are trained
+    logs     INFO to "trpts.backbones": name, file name and hash of the weights
     warns    UserWarning: a bare name of ONCE_MEANT
-    raises   ValueError: unknown name, weights that are not safetensors or belong to another architecture;
-             FileNotFoundError: no such file
+    raises   ValueError: unknown name, weights that are not safetensors or belong to another architecture, "hub" for a
+             model that is not on the hub; FileNotFoundError: no such file, or none in the cache
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -46,8 +58,12 @@ def create_backbone(name, n_classes, weights=None, seed=0):
                 _warn_of_change(name, model.pretrained_cfg)
         else:
             raise ValueError(f"backbone {name!r} is unknown: expected one of {', '.join(SMALL)} or a timm model tag")
+    model.weights_hash = None
     if weights is not None:
-        _load(model, Path(weights))
+        path = _in_hub_cache(name, model) if weights == HUB else Path(weights)
+        _load(model, path)
+        model.weights_hash = file_hash(path)
+        log.info("%s: weights from %s, sha256 %s", name, path.name, model.weights_hash)
     return model
 
 
@@ -59,6 +75,27 @@ def _warn_of_change(name, now):
     )
 
 
+def _in_hub_cache(name, model):
+    """Path of the model's weights in the local Hugging Face cache."""
+    cfg = getattr(model, "pretrained_cfg", None) or {}
+    repo = cfg.get("hf_hub_id")
+    if not repo:
+        raise ValueError(f"backbone {name!r} has no weights on the Hugging Face hub: expected a path of a file")
+    path = try_to_load_from_cache(repo, HUB_FILE)
+    if not isinstance(path, str):  # None, or a mark that the hub has no such file
+        n_backbone = sum(p.numel() for key, p in model.named_parameters() if not _of_head(key))
+        n_head = cfg["num_classes"] * (model.num_features + 1)
+        raise FileNotFoundError(
+            f"the weights of {name} are not in the Hugging Face cache: download them, about "
+            f"{4 * (n_backbone + n_head) / 1e6:.0f} MB, with `hf download {repo} {HUB_FILE}`"
+        )
+    return Path(path)
+
+
+def _of_head(key):
+    return key.startswith("head.")
+
+
 def _load(model, path):
     """Load every weight but the head's from `path`; the model is untouched unless all of them fit."""
     if not path.is_file():
@@ -67,7 +104,7 @@ def _load(model, path):
         found = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    wanted = {k: v for k, v in model.state_dict().items() if not k.startswith("head.")}
+    wanted = {k: v for k, v in model.state_dict().items() if not _of_head(k)}
     for key, tensor in wanted.items():
         have = tuple(found[key].shape) if key in found else "nothing"
         if have != tuple(tensor.shape):

@@ -60,7 +60,7 @@ def load(root, name, image_size=224, normalization="half", resize="crop"):
         ]
         for split, samples in listed.items()
     }
-    return task_of_files(name, n_classes, splits, image_size, normalization, resize)
+    return task_of_files(name, n_classes, folder, splits, image_size, normalization, resize)
 
 
 def _read_split(path):

@@ -50,7 +50,7 @@ def load(root, image_size=224, normalization="half", resize="squash", seed=0):
             stacklevel=2,
         )
     splits = _cut(splits, names, given["train"], seed)
-    return task_of_files(root.resolve().name, len(names), splits, image_size, normalization, resize, names)
+    return task_of_files(root.resolve().name, len(names), root, splits, image_size, normalization, resize, names)
 
 
 def _folders(folder):

@@ -1,19 +1,64 @@
 """One door to every task: by name."""
 
 import difflib
+from pathlib import Path
 
-from trpts.data import digits
+from trpts.data import digits, fgvc, folder, vtab
+from trpts.data.images import find_dataset
 from trpts.data.twins import TWINS
 
+ROOT = Path("data/paper")  # below the current folder: where the paper profile says to put the real data sets
+READERS = {"vtab": (vtab, "vtab-1k"), "fgvc": (fgvc, "fgvc")}  # and the folder of root that each reads
+IMAGE_SIZE = 32  # of the twins, and of digits unless told
+REAL = {
+    f"{kind}/{name}": (kind, name)
+    for kind, (reader, _) in READERS.items()
+    for key, source in reader.TASKS.items()
+    for name in (key, *source.aliases)
+}
 
-def load_task(name, image_size=32):
-    """The Task of a name: a twin's, or "digits", the real digits in three channels.
 
-    raises  ValueError: no such task, with those of a similar name
+def load_task(name, root=ROOT, seed=0, image_size=None, **reading):
+    """The Task of a name.
+
+    name        a twin's ("dtd_twin"), "digits" (the real ones, in three channels), "vtab/dtd", "fgvc/cub" (aliases
+                too), or else the path of an image folder; write "./digits" for a folder that is called like a task
+    root        the folder that holds vtab-1k/ and fgvc/; other names do not need it
+    seed        twins are drawn and image folders are split by it; all other tasks are the same for every seed
+    image_size  pixels per side; None: 32 for twins, which have no other, and digits, 224 for image files
+    reading     of image files: normalization and resize, as in `trpts.data.images.read_image`
+    raises      ValueError: no such task (with those of a similar name), a setting that the task does not have, and
+                whatever its reader finds wrong
     """
-    if name in TWINS:
-        return TWINS[name].task()
-    if name == "digits":
-        return digits.load(image_size=image_size, channels=3)
-    near = difflib.get_close_matches(name, ["digits", *TWINS], n=3, cutoff=0.5)
-    raise ValueError(f"task {name!r} is unknown" + (f": did you mean {' or '.join(near)}?" if near else ""))
+    if name in TWINS or name == "digits":
+        if reading or (name in TWINS and image_size not in (None, IMAGE_SIZE)):
+            given = ", ".join(reading) or f"image_size={image_size}"
+            raise ValueError(f"{name} cannot be had with {given}: expected none of the settings of image files")
+        size = image_size or IMAGE_SIZE
+        return TWINS[name].task(seed) if name in TWINS else digits.load(image_size=size, channels=3)
+    if image_size is not None:
+        reading["image_size"] = image_size
+    if name in REAL:
+        kind, key = REAL[name]
+        reader, sub = READERS[kind]
+        return reader.load(Path(root) / sub, key, **reading)
+    if Path(name).is_dir():
+        return folder.load(name, seed=seed, **reading)
+    raise _unknown(name)
+
+
+def find_real(name, root=ROOT):
+    """The folder of "vtab/dtd" or "fgvc/cub" below root; raises ValueError: no such name, or no such folder."""
+    if name not in REAL:
+        raise _unknown(name)
+    kind, key = REAL[name]
+    reader, sub = READERS[kind]
+    return find_dataset(Path(root) / sub, key, reader.TASKS)[1]
+
+
+def _unknown(name):
+    near = difflib.get_close_matches(name, ["digits", *TWINS, *REAL], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return ValueError(
+        f"task {name!r} is unknown: {hint}expected a twin, digits, vtab/<name>, fgvc/<name> or the path of a folder"
+    )

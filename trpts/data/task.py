@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from trpts.hashes import short_hash, tensor_hash
+
 
 @dataclass(frozen=True)
 class Split:
@@ -35,6 +37,10 @@ class Split:
             raise ValueError(f"{n} samples asked for: expected 1 to {len(self)}")
         return Split(self.images[:n], self.labels[:n])
 
+    def data_hash(self):
+        """`tensor_hash` of images and labels."""
+        return tensor_hash(self.images, self.labels)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -53,3 +59,7 @@ class Task:
     def to(self, device):
         """The same task on another device."""
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+
+    def data_hash(self):
+        """Names the task's data in records: a hash of the three splits' hashes, of files as `FileSplit` takes them."""
+        return short_hash(" ".join(split.data_hash() for split in (self.train, self.val, self.test)))

@@ -70,7 +70,7 @@ def load(root, name, image_size=224, normalization="half", resize="squash"):
         split: [Sample(find_file(folder, path, place), label, place) for path, label, place in samples]
         for split, samples in listed.items()
     }
-    task = task_of_files(name, n_classes, splits, image_size, normalization, resize)
+    task = task_of_files(name, n_classes, folder, splits, image_size, normalization, resize)
     if name == "cifar100" and any(_is_jpeg(samples[0].path) for samples in splits.values()):
         warnings.warn(
             f"{folder}: these CIFAR-100 images are JPEG, whose compression damages 32 x 32 pixels: results come out "

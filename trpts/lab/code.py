@@ -5,7 +5,6 @@ to a page's looks does not age a measurement. Comments and docstrings are left o
 """
 
 import ast
-import hashlib
 import importlib.util
 import io
 import tokenize
@@ -13,6 +12,8 @@ from functools import cache
 from pathlib import Path
 
 import grimp
+
+from trpts.hashes import short_hash
 
 PACKAGE = "trpts"
 
@@ -49,11 +50,6 @@ def code_hash(names):
     modules = modules_behind(known)
     lines = [f"{name} {_module_hash(name)}" for name in modules] + [f"{name} missing" for name in sorted(gone)]
     return {"modules": modules, "hash": short_hash("\n".join(lines))}
-
-
-def short_hash(text):
-    """The first 16 hex digits of the SHA-256 of `text`: enough to tell versions apart."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache

@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from trpts.backbones import create_backbone
 from trpts.data import formula
-from trpts.lab.code import short_hash
+from trpts.hashes import file_hash, short_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder, write_whole
-from trpts.lab.provenance import file_hash, machine, pick_device, versions
+from trpts.lab.provenance import machine, pick_device, versions
 from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 
 SAVE_EVERY_S = 60.0

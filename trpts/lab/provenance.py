@@ -1,6 +1,5 @@
 """Where a number was born: package versions, machine, device."""
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -60,21 +59,6 @@ def _memory_bytes():
     return None
 
 
-def file_hash(path):
-    """First 16 hex digits of a file's SHA-256."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def weights_path(config):
     """Configurations name weights relative to the checkout, so that a record holds no path of one machine."""
     return Project.find().root / config["weights"] if config["weights"] else None
-
-
-def tensor_hash(*tensors):
-    """First 16 hex digits of the SHA-256 of tensors' shapes, types and bytes."""
-    digest = hashlib.sha256()
-    for t in tensors:
-        digest.update(f"{tuple(t.shape)} {t.dtype}".encode())
-        digest.update(t.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

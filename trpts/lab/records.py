@@ -12,7 +12,8 @@ from importlib import resources
 
 import jsonschema
 
-from trpts.lab.code import code_hash, short_hash
+from trpts.hashes import short_hash
+from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import write_whole
 from trpts.lab.provenance import machine, versions

@@ -10,9 +10,10 @@ import papermill
 from IPython.core.inputtransformer2 import TransformerManager
 
 from trpts import HOMES
-from trpts.lab.code import code_hash, short_hash
+from trpts.hashes import file_hash, short_hash
+from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
-from trpts.lab.provenance import file_hash, versions
+from trpts.lab.provenance import versions
 
 EXPERIMENTS = "trpts.lab.experiments"
 

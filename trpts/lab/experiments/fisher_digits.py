@@ -11,7 +11,8 @@ from scipy.stats import spearmanr
 from trpts.backbones import create_backbone
 from trpts.data import digits
 from trpts.fisher import fisher_scores
-from trpts.lab.provenance import file_hash, tensor_hash, weights_path
+from trpts.hashes import file_hash, tensor_hash
+from trpts.lab.provenance import weights_path
 from trpts.probe import accuracy, probe_head
 from trpts.training import train
 

@@ -5,11 +5,10 @@ L2 on the validation images, for each backbone alike; full tuning starts from th
 is best on the validation images. Test images are used for the accuracies that are reported, no choice.
 """
 
-from functools import cache
-
 from trpts.backbones import create_backbone
-from trpts.data.load import load_task
-from trpts.lab.provenance import file_hash, tensor_hash, weights_path
+from trpts.hashes import file_hash
+from trpts.lab.provenance import weights_path
+from trpts.lab.tasks import data_hash, lab_task
 from trpts.probe import accuracy, features, fit_probe, put_head
 from trpts.tuning import tune
 
@@ -19,7 +18,7 @@ TUNING = ("epochs", "lr", "batch_size")
 
 def run(config):
     """Metrics of one task and seed; `config` has backbone, weights, task, seed, epochs, lr, batch_size and device."""
-    task = load_task(config["task"]).to(config["device"])
+    task = lab_task(config["task"]).to(config["device"])
     metrics = {"n_classes": task.n_classes, "chance": 1 / task.n_classes}
     for name, weights in (("random_probe", None), ("probe", weights_path(config))):
         model = create_backbone(config["backbone"], task.n_classes, weights, config["seed"]).to(config["device"])
@@ -48,13 +47,6 @@ def probed(model, task, name):
 
 
 def inputs(config):
-    """Hashes of the first training images as they are drawn today, and of the weights file."""
+    """Hashes of the data and of the weights file."""
     path = weights_path(config)
-    return {"data": sample_hash(config["task"]), "weights": file_hash(path) if path else None}
-
-
-@cache
-def sample_hash(name, n=50):
-    """The generator's code is part of the code hash; this shows that the libraries under it still draw the same."""
-    sample = load_task(name).train.first(n)
-    return tensor_hash(sample.images, sample.labels)
+    return {"data": data_hash(config["task"]), "weights": file_hash(path) if path else None}

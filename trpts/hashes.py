@@ -1,0 +1,24 @@
+"""Short names for content: of a text, a file, tensors. 16 hex digits of SHA-256, enough to tell versions apart."""
+
+import hashlib
+from pathlib import Path
+
+
+def short_hash(text):
+    """First 16 hex digits of the SHA-256 of `text`."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_hash(path):
+    """First 16 hex digits of a file's SHA-256."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def tensor_hash(*tensors):
+    """First 16 hex digits of the SHA-256 of tensors' shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for t in tensors:
+        digest.update(f"{tuple(t.shape)} {t.dtype}".encode())
+        digest.update(t.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
