@@ -138,3 +138,17 @@ def test_refuses_what_is_changed_in_place(batch):
     assert fisher_scores(model(False), [batch])
     with pytest.raises(ValueError, match="output of layer 3 is changed in place"):
         fisher_scores(model(True), [batch])
+
+
+def test_patch_embedding_is_a_linear_layer_over_pixels(vit, batch):
+    images, labels = batch
+    scores = fisher_scores(vit, [(images, labels)], patches=True)
+    parameters = {name: p.detach() for name, p in vit.named_parameters()}
+
+    def loss(parameters, image, label):
+        return cross_entropy(functional_call(vit, parameters, image[None]), label[None])
+
+    dense = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, labels)["patch_embed.proj.weight"]
+    wanted = dense.square().mean(0).flatten(1)
+    torch.testing.assert_close(scores["patch_embed.proj"], wanted, atol=1e-5 * wanted.max().item(), rtol=1e-3)
+    assert list(scores) == ["patch_embed.proj", *scored_layers(vit)]

@@ -112,8 +112,9 @@ def test_reports(tmp_path):
 def test_spot_check_sees_a_changed_experiment():
     same = SimpleNamespace(run=lambda config: {"accuracy": 0.70, "n_things": 4})
     drifted = SimpleNamespace(run=lambda config: {"accuracy": 0.95, "n_things": 4})
-    assert not failed(spot_check(seeds(), same))
-    assert failed(spot_check(seeds(), drifted)) == {"accuracy"}
+    timed = [r | {"time_s": 1.0 + r["config"]["seed"]} for r in seeds()]
+    assert not failed(spot_check(timed, same))
+    assert failed(spot_check(timed, drifted)) == {"accuracy"}
 
 
 def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from trpts import sparse
-from trpts.fisher import scored_layers
+from trpts.fisher import pixels_of_patches, scored_layers
 from trpts.sparse import attach, attached, detach, selected_gradient, sparse_layers
 
 X = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -28,7 +28,7 @@ def vit(**options):
 def some(model, C, seed=0):
     """C random connections of every neuron, in every Linear layer and the patch embedding."""
     generator = torch.Generator().manual_seed(seed)
-    layers = scored_layers(model) | {"patch_embed.proj": model.patch_embed.proj}
+    layers = scored_layers(model, patches=True)
     noise = {name: torch.rand(len(m.weight), m.weight[0].numel(), generator=generator) for name, m in layers.items()}
     return {name: r.topk(min(C, r.shape[1]), 1).indices.sort(1).values for name, r in noise.items()}
 
@@ -259,7 +259,7 @@ def test_a_layer_that_is_used_for_patches_by_a_bare_convolution():
     """The patch embedding's rows are its pixels in the weight's own order, odd sizes included."""
     conv = torch.nn.Conv2d(2, 5, (3, 2), (3, 2))
     x = torch.randn(2, 2, 6, 8)
-    rows = sparse.patches(x, (3, 2)) @ conv.weight.view(5, -1).T + conv.bias
+    rows = pixels_of_patches(x, (3, 2)) @ conv.weight.view(5, -1).T + conv.bias
     torch.testing.assert_close(rows, conv(x).flatten(2).transpose(1, 2))
 
 

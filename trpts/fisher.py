@@ -17,36 +17,47 @@ from torch import nn
 from torch.nn import functional
 
 SAMPLES = ("per-sample", "batch")
+LABELS = ("data", "model")
 WORKSPACE_BYTES = 64 * 2**20  # the per-sample gradients held at once, in bytes: bounds memory, not the result
 
 
-def fisher_scores(model, batches, samples="per-sample"):
+def fisher_scores(model, batches, samples="per-sample", labels="data", seed=0, patches=False):
     """Score every Linear weight of `model`, head excepted, by its diagonal Fisher information.
 
     per-sample:  F = 1/S Σ_s G_s²                S samples, G_s the gradient of sample s's own loss
     batch:       F = 1/M Σ_m (1/B Σ_{s∈m} G_s)²  M batches: squares of batch means, where signs cancel
 
+    labels="model" draws each label from the model's own prediction p(y|x; θ) instead (by `seed`): the true Fisher
+    information, of which the one with the data's labels, "data", is called the empirical version.
+
     The paper does not say which of the two it means; "per-sample" is the literal reading of its formula and the
     default. Nor does it say in which mode the model runs; we use eval mode, so that dropout adds no noise.
+
+    patches  whether the patch embedding is scored as well: a Linear layer over the pixels of a patch
 
     model    a classifier: images [B, ...] -> logits [B, K]; scored as given, its head left alone
     batches  iterable of (images [B, ...], labels [B] of class numbers)
     returns  {module name: float32 tensor [out, in], >= 0}, in the order of model.named_modules()
-    raises   ValueError: unknown `samples`, no batch, labels that do not fit the logits, a head without any signal
-             (all weights zero: every gradient behind it is exactly zero), values that are not finite, a Linear layer
-             that is used twice, not fed one row per sample, or whose output is changed in place
+    raises   ValueError: unknown `samples` or `labels`, no batch, labels that do not fit the logits, a head without any
+             signal (all weights zero: every gradient behind it is exactly zero), values that are not finite, a Linear
+             layer that is used twice, not fed one row per sample, or whose output is changed in place
     """
     if samples not in SAMPLES:
         raise ValueError(f"samples={samples!r} is unknown: expected one of {', '.join(SAMPLES)}")
-    layers = scored_layers(model)
-    totals = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()}
-    n_samples = n_batches = 0
-    with _frozen_in_eval(model), _capture(layers) as captured:
-        for images, labels in batches:
-            if len(labels) == 0:
+    if labels not in LABELS:
+        raise ValueError(f"labels={labels!r} is unknown: expected one of {', '.join(LABELS)}")
+    totals = {
+        n: torch.zeros_like(layer.weight, dtype=torch.float32).flatten(1)
+        for n, layer in scored_layers(model, patches).items()
+    }
+    n_samples, n_batches = 0, 0
+    loss = drawn_label_loss(torch.Generator().manual_seed(seed)) if labels == "model" else None
+    with layer_signals(model, patches) as captured:
+        for images, y in batches:
+            if len(y) == 0:
                 raise ValueError("a batch is empty: every batch needs at least one sample")
-            n_samples, n_batches = n_samples + len(labels), n_batches + 1
-            _backward(model, images, labels, captured)
+            n_samples, n_batches = n_samples + len(y), n_batches + 1
+            backward_through(model, images, y, captured, loss)
             for name, (x, g) in captured.items():  # x [B, N, in], g [B, N, out]
                 _add_squares(totals[name], x, g, samples)
             captured.clear()
@@ -61,14 +72,39 @@ def fisher_scores(model, batches, samples="per-sample"):
     return totals
 
 
-def scored_layers(model):
-    """The Linear layers that are scored, {name: module}: all but the classifier head (timm's `get_classifier`)."""
+def scored_layers(model, patches=False):
+    """The layers that are scored, {name: module}: every Linear but the classifier head (timm's `get_classifier`).
+
+    patches  whether timm's patch embedding, a convolution, is among them
+    """
     head = model.get_classifier() if hasattr(model, "get_classifier") else getattr(model, "head", None)
     outside = set() if head is None else set(head.modules())
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and m not in outside}
+    inside = {model.patch_embed.proj} if patches else set()
+    layers = {n: m for n, m in model.named_modules() if m in inside or (isinstance(m, nn.Linear) and m not in outside)}
     if not layers:
         raise ValueError(f"{type(model).__name__} has no Linear layer besides its head: there is nothing to score")
     return layers
+
+
+@contextmanager
+def layer_signals(model, patches=False):
+    """Inside, `backward_through` fills the dict that this gives with each scored layer's (x, g).
+
+    The model is in eval mode and no parameter asks for a gradient; all is as before on exit.
+    """
+    with _frozen_in_eval(model), _capture(scored_layers(model, patches)) as captured:
+        yield captured
+
+
+def drawn_label_loss(generator):
+    """The summed cross-entropy with labels drawn from the model's own prediction."""
+
+    def loss(model, images, labels):
+        logits = model(images).float()
+        drawn = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator)[:, 0]
+        return functional.cross_entropy(logits, drawn.to(logits.device), reduction="sum")
+
+    return loss
 
 
 @contextmanager
@@ -98,7 +134,10 @@ def _capture(layers):
                 raise ValueError(f"layer {name} is used twice in one forward pass: shared weights are not supported")
             if not z.requires_grad:  # weights are frozen: the graph starts at the first scored layer
                 z = z.detach().requires_grad_()
-            captured[name] = (inputs[0].detach(), z, z._version)
+            x = inputs[0].detach()
+            if isinstance(module, nn.Conv2d):
+                x = pixels_of_patches(x, module.kernel_size)
+            captured[name] = (x, z, z._version)
             return z
 
         return hook
@@ -111,24 +150,34 @@ def _capture(layers):
             handle.remove()
 
 
-def _backward(model, images, labels, captured):
-    """One forward and backward pass; replace each captured (x, z, …) by (x, ∂(Σ_s L_s)/∂z), both [B, N, features]."""
+def backward_through(model, images, labels, captured, loss=None):
+    """One forward and backward pass; replace each captured (x, z, …) by (x, ∂loss/∂z), both [B, N, features].
+
+    loss  (model, images, labels) -> scalar; None: Σ_s L_CE of the samples, so that each g belongs to its sample
+    """
+    value = cross_entropy_sum(model, images, labels) if loss is None else loss(model, images, labels)
+    for name, (_, z, version) in captured.items():
+        if z._version != version:  # z now holds, and leads the gradient to, what the change made of it
+            raise ValueError(f"the output of layer {name} is changed in place by the operation behind it")
+    outputs = [z for _, z, _ in captured.values()]
+    gradients = torch.autograd.grad(value, outputs, allow_unused=True)
+    for (name, (x, z, _)), g in zip(list(captured.items()), gradients, strict=True):
+        if loss is None and len(x) != len(labels):
+            raise ValueError(f"layer {name} sees {len(x)} rows for {len(labels)} samples: expected one row per sample")
+        g = torch.zeros_like(z) if g is None else g
+        if x.ndim < g.ndim:  # a convolution's z is [B, out, h, w]
+            g = g.flatten(2).transpose(1, 2)  # [B, h·w, out]
+        captured[name] = (x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1]))
+
+
+def cross_entropy_sum(model, images, labels):
+    """Σ_s L_CE, after a look at labels and logits."""
     logits = model(images)  # [B, K]
     if logits.ndim != 2 or len(logits) != len(labels):
         raise ValueError(f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} labels: expected [B, K]")
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise ValueError(f"labels run from {labels.min()} to {labels.max()}, the head knows 0 to {logits.shape[1] - 1}")
-    loss = functional.cross_entropy(logits.float(), labels, reduction="sum")  # a sum: each g belongs to its sample
-    for name, (_, z, version) in captured.items():
-        if z._version != version:  # z now holds, and leads the gradient to, what the change made of it
-            raise ValueError(f"the output of layer {name} is changed in place by the operation behind it")
-    outputs = [z for _, z, _ in captured.values()]
-    gradients = torch.autograd.grad(loss, outputs, allow_unused=True)
-    for (name, (x, z, _)), g in zip(list(captured.items()), gradients, strict=True):
-        if len(x) != len(labels):
-            raise ValueError(f"layer {name} sees {len(x)} rows for {len(labels)} samples: expected one row per sample")
-        g = torch.zeros_like(z) if g is None else g
-        captured[name] = (x.reshape(len(x), -1, x.shape[-1]), g.reshape(len(g), -1, g.shape[-1]))
+    return functional.cross_entropy(logits.float(), labels, reduction="sum")
 
 
 def _add_squares(total, x, g, samples):
@@ -141,3 +190,10 @@ def _add_squares(total, x, g, samples):
     for xs, gs in zip(x.split(step), g.split(step), strict=True):
         grads = torch.bmm(gs.transpose(1, 2), xs)  # [step, out, in]
         total.add_(grads.float().square_().sum(0))
+
+
+def pixels_of_patches(x, size):
+    """Images [B, channels, H, W] cut into rows of pixels [B, h·w, channels·height·width], as the weight orders them."""
+    (B, c, H, W), (height, width) = x.shape, size
+    x = x.reshape(B, c, H // height, height, W // width, width)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(B, (H // height) * (W // width), c * height * width)

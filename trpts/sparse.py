@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trpts.fisher import pixels_of_patches
+
 with warnings.catch_warnings():  # PyTorch calls CSR tensors beta, once per process: here, not in a user's first step
     warnings.simplefilter("ignore")
     torch.zeros(1, 1).to_sparse_csr()
@@ -108,14 +110,7 @@ class SparsePatches(_RowSparse, nn.Conv2d):
         if not torch.is_grad_enabled():
             return z
         tokens = z.flatten(2).transpose(1, 2)  # [B, h·w, out]
-        return self._with_gradient(tokens, patches(x, self.kernel_size)).transpose(1, 2).view_as(z)
-
-
-def patches(x, size):
-    """Images [B, channels, H, W] cut into rows of pixels [B, h·w, channels·height·width], as the weight orders them."""
-    (B, c, H, W), (height, width) = x.shape, size
-    x = x.reshape(B, c, H // height, height, W // width, width)
-    return x.permute(0, 2, 4, 1, 3, 5).reshape(B, (H // height) * (W // width), c * height * width)
+        return self._with_gradient(tokens, pixels_of_patches(x, self.kernel_size)).transpose(1, 2).view_as(z)
 
 
 def attach(model, index, biases=True):

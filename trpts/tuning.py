@@ -93,17 +93,19 @@ def prepare_full(model, task, seed):
 
 
 @method("trpts")
-def prepare_trpts(model, task, seed, score="fisher", n_scored=500, biases=True, keep=0.95, **allocation):
+def prepare_trpts(model, task, seed, score="fisher", n_scored=500, biases=True, patches=False, keep=0.95,
+                  **allocation):  # fmt: skip
     """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest blocks.
 
     score       "fisher", a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
     n_scored    training images that the score is taken over, at most
     biases      whether the biases of the layers are trained
+    patches     whether the patch embedding is scored and selected as well ("fisher" alone knows how)
     keep        ρ, share of the tokens that a selecting block keeps; 1: parameters are selected, tokens are not
     allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks, placement, …
     """
     if score == "fisher":
-        score = fisher_scores
+        score = partial(fisher_scores, patches=patches)
     elif not callable(score):
         from trpts.rivals import score_named
 

@@ -19,13 +19,26 @@ def full_records(experiment, by=("seed",)):
     records = read_records(project.committed("full"), kind_of(experiment))
     if not records:
         raise TrptsError(f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile full`")
+    _check_one_setting(records, by, kind_of(experiment))
+    return sorted(records, key=lambda record: [record["config"][name] for name in by])
+
+
+def full_runs(variant):
+    """The committed full-profile records of tuning runs of one variant, by task and seed."""
+    records = [r for r in read_records(Project.find().committed("full"), "tuned") if r["config"]["variant"] == variant]
+    if not records:
+        raise TrptsError(f"no committed record of tuned, {variant}: make them with `trpts run --profile full`")
+    _check_one_setting(records, ("task", "seed"), f"tuned, {variant}")
+    return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
+
+
+def _check_one_setting(records, by, words):
     groups = {json.dumps({k: v for k, v in r["config"].items() if k not in by}, sort_keys=True) for r in records}
     if len(groups) > 1:
         raise TrptsError(
-            f"the committed records of {kind_of(experiment)} are of {len(groups)} different settings, and a mean over "
+            f"the committed records of {words} are of {len(groups)} different settings, and a mean over "
             f"them would mean nothing: keep one of {'; '.join(sorted(groups))}"
         )
-    return sorted(records, key=lambda record: [record["config"][name] for name in by])
 
 
 def frame(records, by=("seed",)):

@@ -1,8 +1,8 @@
-"""What a task gives without TR-PTS: chance, linear probes on a random and on the pre-trained backbone, full tuning.
+"""What a task gives before any tuning: chance, and linear probes on a random and on the pre-trained backbone.
 
 It shows that a task is neither trivial nor impossible, and whether pre-training helps. A probe's penalty is chosen from
-L2 on the validation images, for each backbone alike; full tuning starts from the probed head and takes the epoch that
-is best on the validation images. Test images are used for the accuracies that are reported, no choice.
+L2 on the validation images, for each backbone alike. Test images are used for the accuracies that are reported, no
+choice.
 """
 
 from trpts.backbones import create_backbone
@@ -10,26 +10,18 @@ from trpts.hashes import file_hash
 from trpts.lab.provenance import weights_path
 from trpts.lab.tasks import data_hash, lab_task
 from trpts.probe import accuracy, features, fit_probe, put_head
-from trpts.tuning import tune
 
 L2 = (1e-4, 1e-3, 1e-2, 1e-1)
-TUNING = ("epochs", "lr", "batch_size")
 
 
 def run(config):
-    """Metrics of one task and seed; `config` has backbone, weights, task, seed, epochs, lr, batch_size and device."""
+    """Metrics of one task and seed; `config` has backbone, weights, task, seed (of the random backbone) and device."""
     task = lab_task(config["task"]).to(config["device"])
     metrics = {"n_classes": task.n_classes, "chance": 1 / task.n_classes}
     for name, weights in (("random_probe", None), ("probe", weights_path(config))):
         model = create_backbone(config["backbone"], task.n_classes, weights, config["seed"]).to(config["device"])
         metrics |= probed(model, task, name)
-    settings = {name: config[name] for name in TUNING}
-    result = tune(model, task, "full", **settings, seed=config["seed"])
-    return metrics | {
-        "full_val_accuracy": result.val_accuracy,
-        "full_test_accuracy": result.test_accuracy,
-        "full_last_test_accuracy": result.last_test_accuracy,
-    }
+    return metrics
 
 
 def probed(model, task, name):

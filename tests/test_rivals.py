@@ -1,0 +1,171 @@
+"""Rival scores: worked by hand, against autograd, the model left alone."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad
+from torch.nn.functional import cross_entropy
+
+from trpts import rivals
+from trpts.fisher import fisher_scores, scored_layers
+from trpts.rivals import SCORES, contrastive_loss, flipped_and_shifted, score_named
+
+# The two samples of tests/test_fisher.py: gradients [[-.5, -1], [.5, 1]] and [[1, 0], [-1, 0]].
+X, Y = torch.tensor([[1.0, 2.0], [2.0, 0.0]]), torch.tensor([0, 1])
+
+
+def layer(weight):
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    model[0].weight.data = torch.tensor(weight)
+    return model
+
+
+def test_gradient_by_hand():
+    """The sum is [[.5, -1], [-.5, 1]]: signs cancel before the size is taken, over batches too."""
+    zero = [[0.0, 0.0], [0.0, 0.0]]
+    wanted = torch.tensor([[0.5, 1.0], [0.5, 1.0]])
+    torch.testing.assert_close(rivals.gradient_scores(layer(zero), [(X, Y)])["0"], wanted)
+    apart = [(X[:1], Y[:1]), (X[1:], Y[1:])]
+    torch.testing.assert_close(rivals.gradient_scores(layer(zero), apart)["0"], wanted)
+
+
+def test_fps_by_hand():
+    """Mean sizes of the inputs (1, 2) and (-2, 0) are 1.5 and 1."""
+    scores = rivals.fps_scores(layer([[1.0, -2.0], [0.5, 0.0]]), [(X * torch.tensor([[1.0], [-1.0]]), Y)])
+    torch.testing.assert_close(scores["0"], torch.tensor([[1.5, 2.0], [0.75, 0.0]]))
+
+
+def test_magnitude_by_hand():
+    assert rivals.magnitude_scores(layer([[1.0, -2.0], [0.5, 0.0]]))["0"].tolist() == [[1.0, 2.0], [0.5, 0.0]]
+
+
+def test_contrastive_loss_by_hand():
+    """Three views, two of one class, at right angles but for the pair: each of the pair sees e^{1/τ} against e^0."""
+    f = torch.tensor([[2.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
+    of_pair = -math.log(math.e / (math.e + 1))  # τ = 1
+    loss = contrastive_loss(f, torch.tensor([0, 0, 1]), temperature=1.0)
+    assert loss.item() == pytest.approx(2 / 3 * of_pair)  # the third has no partner: it adds nothing
+
+
+def test_contrastive_loss_is_the_sum_over_pairs():
+    generator = torch.Generator().manual_seed(0)
+    f, labels = torch.randn(8, 5, generator=generator), torch.tensor([0, 1, 2, 0, 0, 1, 2, 0])
+    unit, total = f / f.norm(dim=1, keepdim=True), 0.0
+    for i in range(8):
+        others = [a for a in range(8) if a != i]
+        below = sum(math.exp(unit[i] @ unit[a] / 0.07) for a in others)
+        partners = [p for p in others if labels[p] == labels[i]]
+        total -= sum(math.log(math.exp(unit[i] @ unit[p] / 0.07) / below) for p in partners) / len(partners)
+    assert contrastive_loss(f, labels).item() == pytest.approx(total / 8, rel=1e-4)
+
+
+def test_gradients_equal_autograd(vit, batch):
+    images, labels = batch
+    parameters = {name: p.detach() for name, p in vit.named_parameters()}
+    vit.eval()
+    dense = grad(lambda p: cross_entropy(functional_call(vit, p, images), labels, reduction="sum"))(parameters)
+    for name, score in rivals.gradient_scores(vit, [(images, labels)]).items():
+        wanted = dense[f"{name}.weight"].abs()
+        torch.testing.assert_close(score, wanted, atol=1e-5 * wanted.max().item(), rtol=1e-4)
+
+
+def test_gps_equals_autograd(vit, batch):
+    """With views that change nothing, the loss is that of the images twice."""
+    images, labels = batch
+    parameters = {name: p.detach() for name, p in vit.named_parameters()}
+    vit.eval()
+
+    def loss(parameters):
+        twice = torch.cat([images, images])
+        tokens = functional_call(_Features(vit), {f"vit.{k}": v for k, v in parameters.items()}, twice)
+        return contrastive_loss(tokens, labels.repeat(2))
+
+    dense = grad(loss)(parameters)
+    for name, score in rivals.gps_scores(vit, [(images, labels)], views=lambda x, _: x).items():
+        wanted = dense[f"{name}.weight"].abs()
+        torch.testing.assert_close(score, wanted, atol=1e-4 * wanted.max().item(), rtol=1e-3)
+
+
+class _Features(nn.Module):
+    def __init__(self, vit):
+        super().__init__()
+        self.vit = vit
+
+    def forward(self, x):
+        return self.vit.forward_head(self.vit.forward_features(x), pre_logits=True)
+
+
+def test_gps_needs_no_head(vit, batch):
+    before = rivals.gps_scores(vit, [batch])
+    nn.init.zeros_(vit.head.weight)
+    after = rivals.gps_scores(vit, [batch])
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_views_by_hand():
+    """Every row and column of a view is one of the image's, mirrored or not; some differ from the image."""
+    images = torch.arange(2 * 1 * 8 * 8.0).view(2, 1, 8, 8).repeat(20, 1, 1, 1)
+    views = flipped_and_shifted(images, torch.Generator().manual_seed(0))
+    assert views.shape == images.shape
+    steps = views[..., :, 1:] - views[..., :, :-1]
+    assert set(steps.unique().tolist()) == {-1.0, 0.0, 1.0}  # mirrored, repeated at the border, as it was
+    assert set((views[..., 1:, :] - views[..., :-1, :]).unique().tolist()) == {0.0, 8.0}
+    assert (views != images).any(dim=(1, 2, 3)).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_every_score_has_the_layers_of_fisher_and_leaves_the_model_alone(vit, batch, name):
+    vit.train()
+    vit.blocks[0].requires_grad_(False)
+    before = {k: v.clone() for k, v in vit.state_dict().items()}
+    flags = [(p.requires_grad, p.grad) for p in vit.parameters()]
+    score = score_named(name, seed=1)
+    first, again = score(vit, [batch]), score(vit, [batch])
+    shapes = {n: m.weight.shape for n, m in scored_layers(vit).items()}
+    assert {n: s.shape for n, s in first.items()} == shapes
+    assert all(s.dtype == torch.float32 and (s >= 0).all() and torch.equal(s, again[n]) for n, s in first.items())
+    assert [(p.requires_grad, p.grad) for p in vit.parameters()] == flags
+    assert all(torch.equal(before[k], v) for k, v in vit.state_dict().items())
+    assert all(m.training and not m._forward_hooks and not m._forward_pre_hooks for m in vit.modules())
+
+
+def test_seeds_matter_where_something_is_drawn(vit, batch):
+    for name in rivals.SEEDED:
+        one, other = (score_named(name, seed)(vit, [batch]) for seed in (1, 2))
+        assert any(not torch.equal(one[n], other[n]) for n in one), name
+
+
+def test_true_fisher_by_hand():
+    """Zero logits: both labels are equally likely, and either gives the same square; so no draw can change it."""
+    scores = fisher_scores(layer([[0.0, 0.0], [0.0, 0.0]]), [(X, Y)], labels="model")["0"]
+    torch.testing.assert_close(scores, torch.tensor([[0.625, 0.5]] * 2))
+
+
+def test_true_fisher_draws_from_the_models_prediction():
+    """Σ_k p_k G_k² with p = softmax(2, 0): the mean over many draws comes near, and the data's labels play no part."""
+    model, x = layer([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0]]).repeat(4000, 1)
+    p = torch.softmax(torch.tensor([2.0, 0.0]), 0)
+    wanted = p[0] * p[1] ** 2 + p[1] * p[0] ** 2  # the square of p - onehot, either row, first column
+    for y in (torch.zeros(4000, dtype=torch.int64), torch.ones(4000, dtype=torch.int64)):
+        score = fisher_scores(model, [(x, y)], labels="model")["0"]
+        torch.testing.assert_close(score[:, 0], wanted.repeat(2), rtol=0.1, atol=0)
+    data = fisher_scores(model, [(x, y)])["0"]
+    assert data[0, 0] > 3 * wanted
+
+
+@pytest.mark.parametrize("score", [rivals.gradient_scores, rivals.gps_scores, rivals.fps_scores])
+def test_refuses_no_batches(vit, score):
+    with pytest.raises(ValueError, match="batches is empty"):
+        score(vit, [])
+
+
+def test_refuses_a_head_of_zeros_and_unknown_names(vit, batch):
+    nn.init.zeros_(vit.head.weight)
+    with pytest.raises(ValueError, match="a head of zeros"):
+        rivals.gradient_scores(vit, [batch])
+    with pytest.raises(ValueError, match="score 'fischer' is unknown: expected one of fisher"):
+        score_named("fischer")
+    with pytest.raises(ValueError, match="expected one of data, model"):
+        fisher_scores(vit, [batch], labels="teacher")

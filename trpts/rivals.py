@@ -1,0 +1,142 @@
+"""Rival scores: what else could say which connections matter. Each gives {layer: float32 [out, in] >= 0}, as fisher.
+
+The layers are those of `trpts.fisher.scored_layers`, and `SCORES` names every score for tuning and ablations.
+"""
+
+from functools import partial
+
+import torch
+from torch.nn import functional
+
+from trpts.fisher import backward_through, fisher_scores, layer_signals, scored_layers
+
+TEMPERATURE = 0.07  # τ of the contrastive loss, as in GPS
+MAX_SHIFT = 1 / 8  # of the image's side, of our views
+
+
+def gradient_scores(model, batches):
+    """|Σ_s ∂L_CE,s/∂W|: the gradient summed over all samples, where signs cancel, then its size."""
+    return _summed(model, batches, None)
+
+
+def gps_scores(model, batches, views=None, seed=0):
+    """GPS's score: |Σ ∂L_SupCon/∂W|, the supervised contrastive loss of two views of each image; needs no head.
+
+    L = −1/2B Σ_i 1/|P(i)| Σ_{p∈P(i)} log( exp(f_i·f_p/τ) / Σ_{a≠i} exp(f_i·f_a/τ) )     (GPS, section 3; τ = 0.07)
+
+    over the 2B views of a batch, P(i) the other views of the same class, f the normalised features before the head.
+
+    views  (images, generator) -> images. GPS draws SimCLR's views; ours, for small images, are a flip and a shift
+    """
+    generator = torch.Generator().manual_seed(seed)
+    views = views or flipped_and_shifted
+
+    def loss(model, images, labels):
+        both = torch.cat([views(images, generator), views(images, generator)])
+        f = model.forward_head(model.forward_features(both), pre_logits=True)
+        return contrastive_loss(f, labels.repeat(2))
+
+    return _summed(model, batches, loss)
+
+
+def fps_scores(model, batches):
+    """FPS's score: |w| · E|a|, a the activation that the weight multiplies, over samples and tokens; forward only."""
+    layers, n, sums, handles = scored_layers(model), 0, {}, []
+    was_training = model.training
+
+    def add(name):
+        def hook(module, inputs):
+            a = inputs[0].detach().flatten(0, -2).float().abs()  # [B·N, in]
+            total, count = sums.get(name, (0, 0))
+            sums[name] = total + a.sum(0), count + len(a)
+
+        return hook
+
+    try:
+        handles += [layer.register_forward_pre_hook(add(name)) for name, layer in layers.items()]
+        with torch.no_grad():
+            for images, _ in batches:
+                n += len(images)
+                model.eval()(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    if not n:
+        raise ValueError("batches is empty: the activations need at least one sample")
+    return {
+        name: layer.weight.detach().float().abs() * (sums[name][0] / sums[name][1]) for name, layer in layers.items()
+    }
+
+
+def magnitude_scores(model, batches=()):
+    """|w|: the same for every task."""
+    return {name: layer.weight.detach().float().abs() for name, layer in scored_layers(model).items()}
+
+
+def random_scores(model, batches=(), seed=0):
+    """Uniform noise: selection by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    layers = scored_layers(model)
+    return {n: torch.rand(m.weight.shape, generator=generator).to(m.weight.device) for n, m in layers.items()}
+
+
+def contrastive_loss(f, labels, temperature=TEMPERATURE):
+    """The supervised contrastive loss of features f [V, D] with labels [V]: see `gps_scores`."""
+    f = functional.normalize(f.float(), dim=1)
+    itself = torch.eye(len(f), dtype=torch.bool, device=f.device)
+    logits = (f @ f.T / temperature).masked_fill(itself, -torch.inf)
+    log_share = (logits - logits.logsumexp(1, keepdim=True)).masked_fill(itself, 0.0)
+    positives = ((labels[:, None] == labels[None]) & ~itself).float()
+    return -((log_share * positives).sum(1) / positives.sum(1).clamp_min(1)).mean()
+
+
+def flipped_and_shifted(images, generator):
+    """Each image mirrored or not, and moved by up to MAX_SHIFT of its side, borders repeated."""
+    B, _, H, W = images.shape
+    reach = max(1, round(MAX_SHIFT * H))
+    flip = torch.rand(B, generator=generator) < 0.5
+    top, left = torch.randint(-reach, reach + 1, (2, B), generator=generator)
+    rows = (torch.arange(H)[None] + top[:, None]).clamp(0, H - 1)  # [B, H]
+    columns = (torch.arange(W)[None] + left[:, None]).clamp(0, W - 1)
+    columns = torch.where(flip[:, None], columns.flip(1), columns).to(images.device)
+    n = torch.arange(B, device=images.device)[:, None, None]
+    return images[n, :, rows.to(images.device)[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _summed(model, batches, loss):
+    """|Σ gradient| of the scored layers over all batches."""
+    totals = {name: torch.zeros_like(m.weight, dtype=torch.float32) for name, m in scored_layers(model).items()}
+    n = 0
+    with layer_signals(model) as captured:
+        for images, labels in batches:
+            n += len(labels)
+            backward_through(model, images, labels, captured, loss)
+            for name, (x, g) in captured.items():  # x [B, N, in], g [B, N, out]
+                totals[name] += (g.flatten(0, 1).T @ x.flatten(0, 1)).float()
+            captured.clear()
+    if not n:
+        raise ValueError("batches is empty: the gradient needs at least one sample")
+    if all(not total.any() for total in totals.values()):
+        raise ValueError("every score is zero: a head of zeros sends no gradient back; initialise or probe it first")
+    return {name: total.abs() for name, total in totals.items()}
+
+
+SCORES = {
+    "fisher": fisher_scores,
+    "fisher_batch": partial(fisher_scores, samples="batch"),
+    "fisher_true": partial(fisher_scores, labels="model"),
+    "gradient": gradient_scores,
+    "gps": gps_scores,
+    "fps": fps_scores,
+    "magnitude": magnitude_scores,
+    "random": random_scores,
+}
+SEEDED = ("fisher_true", "gps", "random")
+
+
+def score_named(name, seed=0):
+    """The score of a name, (model, batches) -> scores; those that draw take `seed`."""
+    if name not in SCORES:
+        raise ValueError(f"score {name!r} is unknown: expected one of {', '.join(SCORES)}, or a function")
+    return partial(SCORES[name], seed=seed) if name in SEEDED else SCORES[name]
