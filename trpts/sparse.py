@@ -73,15 +73,13 @@ class _RowSparse:
     """What a layer gains while it is attached: parameter `values` [out, C] and buffer `index` [out, C]."""
 
     def write(self):
-        """Put the values into the weight, if they have changed since this was last done; compiled, always."""
-        if torch.compiler.is_compiling():  # a version is nothing that a compiled graph could look up
-            write_values(self.weight, self.index, self.values.detach())
-            return
-        now = id(self.values), self.values._version
-        if now != self._written:
-            with torch.no_grad():
-                write_values(self.weight, self.index, self.values)
-            self._written = now
+        """Put the values into the weight. Always: fused optimisers change a parameter without raising its version.
+
+        Past autograd's eye, so that two forward passes may precede one backward; C entries a row, next to no time.
+        """
+        write_values(
+            self.weight if torch.compiler.is_compiling() else self.weight.data, self.index, self.values.detach()
+        )
 
     def _save_to_state_dict(self, *args, **kwargs):
         self.write()
@@ -141,7 +139,6 @@ def attach(model, index, biases=True):
         layer.__class__ = SPARSE[type(layer)]
         layer.values = nn.Parameter(values.to(torch.promote_types(values.dtype, torch.float32), copy=True))
         layer.register_buffer("index", places, persistent=False)
-        layer._written = id(layer.values), layer.values._version
         model._before_attach["tensors"][name] = (values, None if layer.bias is None else layer.bias.detach().clone())
         if biases and layer.bias is not None:
             layer.bias.requires_grad_(True)
@@ -152,7 +149,7 @@ def detach(model):
     for layer in sparse_layers(model).values():
         layer.write()
         layer.__class__ = next(plain for plain, sparse in SPARSE.items() if sparse is type(layer))
-        del layer.values, layer.index, layer._written
+        del layer.values, layer.index
     before = vars(model).pop("_before_attach", None)
     if before is None:
         raise ValueError("the model has no selected connections: nothing to detach")
