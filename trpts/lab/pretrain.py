@@ -32,7 +32,7 @@ class Recipe:
     """What decides the weights: everything but the machine."""
 
     backbone: str = "vit_lab"
-    images_per_class: int = 60
+    images_per_class: int = 150
     epochs: int = 8
     batch_size: int = 32
     lr: float = 1e-3
