@@ -57,14 +57,17 @@ def spread(values, digits=2):
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
 
 
-def expected(experiment, metric, words, by=("seed",)):
-    """A line for the head of a chapter: what to expect, with its range over runs, and how long a full run took."""
+def expected(find, metric, words):
+    """A line for the head of a chapter: what to expect, with its range over runs, and how long a full run took.
+
+    find  () -> the committed records
+    """
     try:
-        records = full_records(experiment, by)
+        records = find()
     except TrptsError as error:  # the full profile's own first run makes them further down the page
         return Markdown(f"**Expect**: {error}.")
-    values, machine = frame(records, by)[metric], records[0]["machine"]
-    runs = "seeds" if by == ("seed",) else "runs"
+    values, machine = frame(records)[metric], records[0]["machine"]
+    runs = "seeds" if values.index.is_unique else "runs"
     minutes = sum(r["time_s"] for r in records) / 60
     return Markdown(
         f"**Expect**: {words} {spread(values)} (mean ± standard deviation over {len(values)} {runs}, range "

@@ -8,6 +8,30 @@ from trpts.lab.tasks import data_hash, lab_task
 from trpts.tuning import tune
 
 TUNING = ("epochs", "lr", "batch_size")
+# What the chapters compare: name -> (method, its options). C is connections per neuron, ρ the share of tokens kept.
+VARIANTS = {
+    "linear": ("linear", {}),
+    "full": ("full", {}),
+    "C = 2": ("trpts", {"per_neuron": 2.0, "keep": 1}),
+    "C = 4": ("trpts", {"per_neuron": 4.0, "keep": 1}),
+    "C = 2, ρ = 0.7": ("trpts", {"per_neuron": 2.0, "keep": 0.7}),
+    "C = 2, ρ = 0.5": ("trpts", {"per_neuron": 2.0, "keep": 0.5}),
+    "C = 2, ρ = 0.5, dense": ("trpts", {"per_neuron": 2.0, "keep": 0.5, "placement": "dense"}),
+}
+
+
+def cell(variant, task, seed, lr, **common):
+    """The configuration of one run; lr is {method: learning rate}."""
+    method, options = VARIANTS[variant]
+    return {
+        "task": task,
+        "seed": seed,
+        "method": method,
+        "variant": variant,
+        "options": options,
+        "lr": lr[method],
+        **common,
+    }
 
 
 def run(config):
