@@ -15,6 +15,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from trpts.backbones import create_backbone
 from trpts.lab.project import Project
 
+BENCHMARK = {"backbone": "vit_small_digits", "weights": None, "tasks": ["digits"], "root": "data", "reading": {}}
+BENCHMARK |= {"settings": None}  # the benchmark of small projects
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -55,7 +57,8 @@ def tiny(tmp_path, monkeypatch):
         for name, sources in chapters.items():
             write_chapter(tmp_path / "notebooks", name, *sources, parameters=parameters or "profile = 'quick'")
         for profile in ("quick", "full", "paper"):
-            content = {"profile": profile, "requires": [], "chapters": {name: settings or {} for name in chapters}}
+            content = {"profile": profile, "requires": [], "benchmark": BENCHMARK}
+            content["chapters"] = {name: settings or {} for name in chapters}
             (tmp_path / "profiles" / f"{profile}.yaml").write_text(yaml.safe_dump(content))
         monkeypatch.chdir(tmp_path)
         return Project(tmp_path)

@@ -66,7 +66,9 @@ def test_data_hash_covers_images_labels_and_splits():
     assert len({s.data_hash() for s in [split, *others]}) == 5
     assert Split(images.clone(), labels.clone()).data_hash() == split.data_hash()
     first, second, third = split, *others[:2]
-    tasks = [Task("t", 2, *splits) for splits in ((first, second, third), (second, first, third), (first,) * 3)]
+    tasks = [
+        Task("t", 2, *splits) for splits in ((first, second, third), (second, first, third), (first, second, first))
+    ]
     assert len({task.data_hash() for task in tasks}) == 3
     assert tasks[0].data_hash() == Task("other name", 2, first, second, third).to("cpu").data_hash()
 

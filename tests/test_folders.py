@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -237,6 +238,8 @@ def test_data_hash_of_files(tmp_path, tiny_vtab, monkeypatch):
 
     task = vtab.load(tmp_path, "dtd", **SMALL)
     found = [first, task.train.data_hash(), task.train.first(3).data_hash(), task.val.data_hash()]
+    turned = replace(task.train, rows=Split(task.train.rows.images.flip(0), task.train.labels))
+    found.append(turned.data_hash())
     for settings in ({"image_size": 9}, {"normalization": "none"}, {"resize": "crop"}):
         found.append(vtab.load(tmp_path, "dtd", **SMALL | settings).data_hash())
     edit(root / "test.txt", ".png 3", ".png 4")

@@ -41,7 +41,9 @@ def test_stale_stored_outputs_are_noticed(project, chapter):
 
 
 def test_profiles_have_the_same_keys(project):
-    profiles = {name: load_profile(project, name)["chapters"] for name in NAMES}
+    whole = {name: load_profile(project, name) for name in NAMES}
+    assert len({frozenset(profile["benchmark"]) for profile in whole.values()}) == 1
+    profiles = {name: profile["chapters"] for name, profile in whole.items()}
     assert list(profiles["quick"]) == [chapter.name for chapter in CHAPTERS]
     for chapters in profiles.values():
         assert {name: set(keys) for name, keys in chapters.items()} == {

@@ -117,14 +117,6 @@ def test_profile_that_leaves_a_parameter_open_is_refused(tiny, capsys):
     assert "leaves n of chapter 00_a open" in capsys.readouterr().err
 
 
-def test_missing_files_are_named_with_their_place(tiny, capsys):
-    project = tiny({"00_a": [GOOD]})
-    need = "requires:\n- {path: data/w.bin, what: 'weights, 410 MB', source: the hub}\n"
-    (project.root / "profiles" / "paper.yaml").write_text(f"profile: paper\nchapters: {{00_a: {{}}}}\n{need}")
-    assert main(["run", "--profile", "paper"]) == 2
-    assert "missing: weights, 410 MB; get the hub and put it at data/w.bin" in capsys.readouterr().err
-
-
 def test_unreadable_notebook_and_profile(tiny, capsys):
     project = tiny({"00_a": [GOOD]})
     (project.notebooks / "01_b.ipynb").write_text("{ not a notebook")
@@ -235,7 +227,7 @@ def test_default_that_is_no_plain_value(tiny, capsys):
 @pytest.mark.parametrize("content", ["chapters:", "chapters: {00_a: 3}", "chapters: {00_a: {}}\nrequires: 1"])
 def test_profile_of_another_shape(tiny, capsys, content):
     project = tiny({"00_a": [GOOD]})
-    text = f"profile: quick\n{content}\n" + ("" if "requires" in content else "requires: []\n")
+    text = f"profile: quick\n{content}\nbenchmark: {{}}\n" + ("" if "requires" in content else "requires: []\n")
     (project.root / "profiles" / "quick.yaml").write_text(text)
     assert main(["run"]) == 2
     assert "quick.yaml: expected chapters to be tables" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line: `trpts run | book | status | refresh | regress | pretrain`."""
+"""The command line: `trpts run | book | status | check | refresh | regress | pretrain`."""
 
 import argparse
 import signal
@@ -59,6 +59,9 @@ def parser():
     status = command("status", cmd_status, "show which chapters and records are current")
     status.add_argument("--profile", default="quick", help=PROFILES)
 
+    check = command("check", cmd_check, "load what a profile's benchmark needs and read every image")
+    check.add_argument("--profile", default="quick", help=PROFILES)
+
     command("refresh", cmd_refresh, "write the quick outputs back into notebooks/")
 
     command("pretrain", cmd_pretrain, "pre-train the laboratory's backbone (resumable)")
@@ -112,6 +115,16 @@ def cmd_status(arguments):
     records = record_rows(project)
     print("\n" + (records.to_string(index=False) if len(records) else "There are no records yet."))
     return 0
+
+
+def cmd_check(arguments):
+    """Load the weights and every task of a profile's benchmark and read all images, before hours are spent; 1 if
+    something is missing or broken."""
+    from trpts.lab.check import check_benchmark
+    from trpts.lab.profiles import load_profile
+
+    project = Project.find()
+    return 1 if check_benchmark(project, load_profile(project, arguments.profile)) else 0
 
 
 def cmd_refresh(arguments):

@@ -60,3 +60,46 @@ FIM_FORMULA = {
     "source": "public note",
     "brief": "the same formula, over a small sample of the task's data",
 }
+
+# Fine-tuning settings of GPS (Zhang et al., CVPR 2024), the method closest to TR-PTS, with the same backbone. TR-PTS'
+# own are not public; that these are where we start from is our choice. Names are those of `trpts.data.load.load_task`.
+# Source: the repository FightingFighting/GPS, train_scripts/vit/*/*/train_gps.sh (VTAB: commit c52ea8a).
+GPS_RECIPE = {
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "epochs": 100,
+    "warmup_epochs": 10,
+    "warmup_lr": 1e-7,
+    "min_lr": 1e-8,
+    "vtab": "images resized to 224 at the short side, centre crop, mean and standard deviation .5, no augmentation",
+    "fgvc": "random resized crop and flip, tested on the centre crop, .5 likewise; moving average of the weights",
+    "protocol": "trained on train and val together; the test set is looked at after every epoch and the best is kept",
+}
+_NAMES = ("batch_size", "lr", "drop_path", "connections", "ema_decay")  # connections: per neuron, GPS's times_para
+_VALUES = {
+    "vtab/cifar100": (32, 0.01, 0.0, 1, None),
+    "vtab/caltech101": (16, 0.002, 0.0, 1, None),
+    "vtab/dtd": (16, 0.002, 0.0, 1, None),
+    "vtab/oxford_flowers102": (16, 0.002, 0.0, 1, None),
+    "vtab/oxford_iiit_pet": (32, 0.003, 0.0, 1, None),
+    "vtab/svhn": (32, 0.005, 0.0, 1, None),
+    "vtab/sun397": (16, 0.0025, 0.0, 1, None),
+    "vtab/patch_camelyon": (32, 0.004, 0.0, 2, None),
+    "vtab/eurosat": (16, 0.002, 0.0, 1, None),
+    "vtab/resisc45": (16, 0.0015, 0.1, 1, None),
+    "vtab/diabetic_retinopathy": (32, 0.002, 0.2, 1, None),
+    "vtab/clevr_count": (16, 0.0003, 0.1, 1, None),
+    "vtab/clevr_dist": (16, 0.002, 0.1, 1, None),
+    "vtab/dmlab": (16, 0.0015, 0.1, 1, None),
+    "vtab/kitti": (16, 0.001, 0.0, 1, None),
+    "vtab/dsprites_loc": (32, 0.007, 0.0, 1, None),
+    "vtab/dsprites_ori": (16, 0.0005, 0.2, 1, None),
+    "vtab/smallnorb_azi": (32, 0.003, 0.1, 1, None),
+    "vtab/smallnorb_ele": (32, 0.0003, 0.2, 1, None),
+    "fgvc/cub": (32, 0.003, 0.0, 2, 0.9998),
+    "fgvc/nabirds": (32, 0.0001, 0.1, 20, 0.9998),
+    "fgvc/flowers": (32, 0.001, 0.1, 1, 0.99),
+    "fgvc/dogs": (64, 0.0001, 0.0, 1, 0.9998),
+    "fgvc/cars": (32, 0.0005, 0.0, 15, 0.9998),
+}
+GPS_SETTINGS = {task: dict(zip(_NAMES, values, strict=True)) for task, values in _VALUES.items()}

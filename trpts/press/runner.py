@@ -11,7 +11,7 @@ import papermill
 from papermill.engines import NBClientEngine, papermill_engines
 
 from trpts.lab.errors import TrptsError
-from trpts.lab.profiles import load_profile, missing_files
+from trpts.lab.profiles import check_files, load_profile
 from trpts.lab.project import make_folder, write_whole
 from trpts.press.chapters import find_chapters, read_notebook
 
@@ -71,13 +71,11 @@ def run_chapters(project, profile_name, only=None, overrides=None, force=False, 
     results       folder of the records that the chapters write; default: the profile's
     """
     profile = load_profile(project, profile_name)
-    missing = missing_files(project, profile)
-    if missing:
-        raise TrptsError(f"profile {profile_name!r} needs files that are not here\n  " + "\n  ".join(missing))
     chapters = find_chapters(project, only)
     if overrides and results is None:  # what is measured with other settings does not join the profile's records
         results = project.build / "results" / "custom"
     settings = {chapter.name: chapter.settings(profile, overrides) for chapter in chapters}  # refuse before running
+    check_files(project, profile, None if only is None else settings[chapters[0].name])
     folder = make_folder(runs or project.runs(profile_name))
     failures = {}
     for chapter in chapters:
