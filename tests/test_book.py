@@ -21,6 +21,9 @@ SENTENCES = {
     "status.html": "Time per chapter",
     "notebooks/00_start_here.html": "A drawn task is called a twin",
     "notebooks/01_fim.html": "agrees with finite differences",
+    "notebooks/02_allocation.html": "the second connection comes at C_min = 1.0",
+    "notebooks/03_sparse_tuning.html": "three steps of sparse and dense training agree",
+    "notebooks/04_token_selection.html": "scores are the first row of the attention matrix",
 }
 
 

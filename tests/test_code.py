@@ -70,7 +70,15 @@ def test_arrows_go_one_way():
     order = [
         "trpts.hashes",
         *("trpts.data", "trpts.backbones", "trpts.probe", "trpts.fisher", "trpts.allocation", "trpts.sparse"),
-        *("trpts.tokens", "trpts.training", "trpts.tuning", "trpts.lab", "trpts.press", "trpts.cli"),
+        *(
+            "trpts.tokens",
+            "trpts.training",
+            "trpts.tuning",
+            "trpts.own_images",
+            "trpts.lab",
+            "trpts.press",
+            "trpts.cli",
+        ),
     ]
     graph = grimp.build_graph("trpts", cache_dir=None)
 

@@ -1,4 +1,4 @@
-"""The command line: `trpts run | book | status | check | refresh | regress | pretrain`."""
+"""The command line: the book (run, book, status, …) and your own images (tune, predict, export)."""
 
 import argparse
 import signal
@@ -7,7 +7,7 @@ import time
 
 import yaml
 
-from trpts import __version__
+from trpts import __version__, cli_images
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES
 from trpts.lab.project import Project
@@ -26,6 +26,11 @@ def main(argv=None):
         return 2
     except OSError as error:  # a disk that fills up or a folder that closes while third-party code writes
         print(f"trpts: {error.filename or 'a file'}: {error.strerror or error}; mend it and run again", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        if arguments.command.__module__ != cli_images.__name__:  # elsewhere, a ValueError is a fault of ours
+            raise
+        print(f"trpts: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("trpts: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
@@ -65,6 +70,8 @@ def parser():
     command("refresh", cmd_refresh, "write the quick outputs back into notebooks/")
 
     command("pretrain", cmd_pretrain, "pre-train the laboratory's backbone (resumable)")
+
+    cli_images.add_commands(command)
 
     regress = command("regress", cmd_regress, "hold the quick chapters' metrics against the committed baselines")
     regress.add_argument("--only", metavar="NN", help="one chapter, by number or name")

@@ -19,11 +19,12 @@ class Training:
     """Training in progress of all parameters that ask for gradients, on a split.
 
     Adam or AdamW; linear warm-up, then cosine to zero; no augmentation. `seed` orders the batches of each epoch.
+    autocast: forward passes in bfloat16 where PyTorch thinks it safe; parameters and optimiser stay as they are.
     raises  ValueError: epochs below 1, an unknown optimizer, nothing to train
     """
 
     def __init__(self, model, split, epochs, lr=2e-3, batch_size=32, optimizer="adamw", weight_decay=0.05,
-                 warmup_fraction=0.1, seed=0):  # fmt: skip
+                 warmup_fraction=0.1, seed=0, autocast=False):  # fmt: skip
         if epochs < 1:
             raise ValueError(f"epochs={epochs}: expected at least 1")
         if optimizer not in OPTIMIZERS:
@@ -32,7 +33,7 @@ class Training:
         if not self.trained:
             raise ValueError("no parameter of the model asks for a gradient: there is nothing to train")
         self.model, self.split, self.epochs, self.lr, self.seed = model, split, epochs, lr, seed
-        self.batch_size = batch_size
+        self.batch_size, self.autocast = batch_size, autocast
         self.optimizer = OPTIMIZERS[optimizer](self.trained.values(), lr=lr, weight_decay=weight_decay, fused=True)
         self.steps_per_epoch = math.ceil(len(split) / batch_size)
         self.n_warmup = max(1, round(warmup_fraction * epochs * self.steps_per_epoch))
@@ -51,7 +52,8 @@ class Training:
         for nth, (images, labels) in enumerate(self.split.batches(self.batch_size, generator)):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr * warmup_cosine(epoch * self.steps_per_epoch + nth, self.n_warmup, n_steps)
-            loss = functional.cross_entropy(self.model(images), labels)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+                loss = functional.cross_entropy(self.model(images), labels)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()

@@ -46,7 +46,7 @@ class Prepared:
 
 @dataclass
 class TuneResult:
-    """What `tune` found. The model holds the weights of `best_epoch`; those of a "trpts" run are still attached.
+    """What `tune` found. The model holds the weights of `best_epoch`; after "trpts" and "linear" it is still attached.
 
     val_accuracy, test_accuracy  at the epoch with the best validation accuracy (the first of equals)
     last_test_accuracy           after the last epoch. The best epoch on the test set is nowhere looked for
@@ -79,9 +79,8 @@ def method(name):
 
 @method("linear")
 def prepare_linear(model, task, seed):
-    """Train the head alone."""
-    model.requires_grad_(False)
-    model.get_classifier().requires_grad_(True)
+    """Train the head alone: no connections."""
+    attach(model, {})
     return Prepared()
 
 
@@ -104,6 +103,8 @@ def prepare_trpts(model, task, seed, score="fisher", n_scored=500, biases=True, 
     keep        ρ, share of the tokens that a selecting block keeps; 1: parameters are selected, tokens are not
     allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks, placement, …
     """
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
     if score == "fisher":
         score = partial(fisher_scores, patches=patches)
     elif not callable(score):
@@ -122,7 +123,7 @@ def prepare_trpts(model, task, seed, score="fisher", n_scored=500, biases=True, 
 
 
 def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimizer="adam", weight_decay=0.0,
-         warmup_fraction=0.1, head="probe", seed=0, checkpoint=None, **options):  # fmt: skip
+         warmup_fraction=0.1, head="probe", seed=0, autocast=False, checkpoint=None, **options):  # fmt: skip
     """Fine-tune `model` on `task` by a method; the model is changed in place.
 
     The paper trains with Adam, a cosine and 100 epochs; learning rate, batch size, warm-up and weight decay are not
@@ -130,6 +131,7 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
 
     head        "probe": a linear probe on the training images is every method's start (ours: the paper does not say);
                 "keep": the head as it is
+    autocast    train in bfloat16 where PyTorch thinks it safe; accuracies are measured in full precision
     checkpoint  path of a safetensors file to go on from and to write to; removed at the end
     options     the method's own
     returns     TuneResult
@@ -147,7 +149,7 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     settings = {
         "method": method, "task": task.name, "epochs": epochs, "lr": lr, "batch_size": batch_size,
         "optimizer": optimizer, "weight_decay": weight_decay, "warmup_fraction": warmup_fraction, "head": head,
-        "seed": seed, "options": options,
+        "seed": seed, "autocast": autocast, "options": options,
     }  # fmt: skip
     _check_options(method, options)
     clock, time_s = time.perf_counter, {}
@@ -158,7 +160,8 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     start = clock()
     prepared = METHODS[method](model, task, seed, **options)
     time_s["select"] = clock() - start
-    training = Training(model, task.train, epochs, lr, batch_size, optimizer, weight_decay, warmup_fraction, seed)
+    training = Training(model, task.train, epochs, lr, batch_size, optimizer, weight_decay, warmup_fraction, seed,
+                        autocast)  # fmt: skip
     n_trainable = sum(p.numel() for p in training.trained.values())
     print(describe(method, n_trainable, n_parameters, prepared), file=sys.stderr, flush=True)
     device = next(model.parameters()).device

@@ -1,0 +1,145 @@
+"""Your own images, from a folder to predictions: through the command line, outside the repository."""
+
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from trpts.backbones import create_backbone
+from trpts.cli import main
+from trpts.delta import read_delta
+from trpts.own_images import load_model, predict, reading_of
+
+COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with photos/<class>/*.png of noisy single colours, and weights of the lab's backbone."""
+    root, rng = tmp_path_factory.mktemp("elsewhere"), np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (root / "photos" / name).mkdir(parents=True)
+        for i in range(15):
+            pixels = np.clip(rng.normal(colour, 40, (20, 24, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "photos" / name / f"{i}.png")
+    state = create_backbone("vit_lab", 2, seed=1).state_dict()
+    save_file({k: v for k, v in state.items() if not k.startswith("head.")}, root / "lab.safetensors")
+    return root
+
+
+@pytest.fixture(scope="module")
+def tuned(place):
+    """The delta of a short tuning."""
+    arguments = ["--backbone", "vit_lab", "--weights", place / "lab.safetensors", "--epochs", 2, "--device", "cpu",
+                 "--keep", 0.8]  # fmt: skip
+    out = place / "colours.safetensors"
+    assert main(["tune", *map(str, [place / "photos", *arguments, "--out", out])]) == 0
+    return out
+
+
+def test_tune_writes_delta_report_and_picture(place, tuned):
+    notes = read_delta(tuned).notes
+    assert notes["class_names"] == ["blue", "green", "red"]
+    assert notes["backbone"] == "vit_lab"
+    assert notes["tokens"]["keep"] == 0.8
+    report = json.loads((place / "colours.report.json").read_text())
+    assert report["n_test"] == 9
+    assert report["accuracy"] == notes["test_accuracy"] == pytest.approx(np.trace(report["confusion"]) / 9)
+    assert report["accuracy"] > 0.8
+    with Image.open(place / "colours.confusion.png") as picture:
+        assert picture.width > 200
+    assert not list(place.glob("*.partial"))
+    assert not list(place.glob("*.checkpoint"))
+
+
+def test_predict_from_delta_and_from_export(place, tuned, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # no checkout around
+    image, weights = str(place / "photos" / "red" / "3.png"), str(place / "lab.safetensors")
+    assert main(["predict", str(tuned), image, "--weights", weights, "--json"]) == 0
+    by_delta = json.loads(capsys.readouterr().out)["classes"]
+    assert next(iter(by_delta)) == "red"
+    assert sum(by_delta.values()) == pytest.approx(1, abs=1e-4)
+    exported = str(tmp_path / "whole.safetensors")
+    assert main(["export", str(tuned), "--weights", weights, "--out", exported]) == 0
+    assert "vit_lab with 3 classes" in capsys.readouterr().out
+    assert main(["predict", exported, image, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == pytest.approx(by_delta, abs=1e-6)
+    plain = create_backbone("vit_lab", 3)
+    assert load_file(exported).keys() == plain.state_dict().keys()  # an ordinary checkpoint
+    assert main(["predict", exported, image, "--top", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"{image}: red ")
+
+
+def test_tokens_are_selected_in_prediction_as_in_tuning(place, tuned):
+    model, notes = load_model(tuned, place / "lab.safetensors")
+    image = place / "photos" / "blue" / "1.png"
+    with_tokens = dict(predict(model, notes, [image]))[image]
+    without = dict(predict(model, notes | {"tokens": None}, [image]))[image]
+    assert with_tokens != without
+
+
+def test_a_broken_image_is_named_and_the_others_are_predicted(place, tuned, tmp_path, capsys):
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    good = str(place / "photos" / "green" / "2.png")
+    weights = ["--weights", str(place / "lab.safetensors")]
+    assert main(["predict", str(tuned), str(broken), good, *weights]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{good}: green")
+    assert "broken.png is not an image" in captured.err
+
+
+def test_linear_leaves_a_delta_of_the_head_alone(place, tmp_path):
+    out = tmp_path / "head.safetensors"
+    common = ["--backbone", "vit_lab", "--weights", str(place / "lab.safetensors"), "--epochs", "1"]
+    assert main(["tune", str(place / "photos"), *common, "--method", "linear", "--out", str(out)]) == 0
+    assert read_delta(out).layers == {}
+
+
+FAULTS = {
+    "no folder": (lambda p: [p / "nothing"], "is unknown: expected a twin, digits, vtab/<name>"),
+    "unknown backbone": (lambda p: [p / "photos", "--backbone", "vit_huge"], "backbone 'vit_huge' is unknown"),
+    "no weights": (lambda p: [p / "photos", "--weights", p / "none"], "does not exist"),
+    "other weights": (lambda p: [p / "photos", "--backbone", "vit_small_digits"], "another architecture"),
+    "method": (lambda p: [p / "photos", "--method", "full"], "leaves no delta: expected one of trpts, linear"),
+    "keep": (lambda p: [p / "photos", "--keep", "1.5"], r"in (0, 1]"),
+    "epochs": (lambda p: [p / "photos", "--epochs", "0"], "expected at least 1"),
+    "place": (lambda p: [p / "photos", "--out", p / "no" / "where"], "cannot be written"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_tune_refuses_in_one_sentence(place, tmp_path, capsys, fault):
+    arguments, sentence = FAULTS[fault]
+    given = ["--backbone", "vit_lab", "--weights", place / "lab.safetensors", "--out", tmp_path / "o.safetensors"]
+    data, *rest = arguments(place)
+    assert main(["tune", *map(str, [data, *given, *rest])]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trpts: ")]
+    assert len(errors) == 1
+    assert sentence in errors[0]
+    assert not list(tmp_path.glob("o*"))
+
+
+def test_predict_refuses_what_is_no_model(place, tuned, tmp_path, capsys):
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "notes.safetensors", {"notes": "{}"})
+    image = str(place / "photos" / "red" / "3.png")
+    for name, sentence in (("none", "does not exist"), ("other", "is neither a delta"), ("notes", "say its backbone")):
+        assert main(["predict", str(tmp_path / f"{name}.safetensors"), image]) == 2
+        assert sentence in capsys.readouterr().err
+    other = tmp_path / "lab2.safetensors"
+    save_file(create_backbone("vit_lab", 2, seed=2).state_dict(), other)
+    assert main(["predict", str(tuned), image, "--weights", str(other)]) == 2
+    assert "belongs to another backbone" in capsys.readouterr().err
+
+
+def test_reading_comes_from_the_checkpoint():
+    assert reading_of("vit_lab") == {"image_size": 32, "normalization": "half", "resize": "squash"}
+    tags = {"vit_tiny_patch16_224.augreg_in21k": ("half", 224), "vit_small_patch14_dinov2.lvd142m": ("imagenet", 518)}
+    for tag, (normalization, size) in tags.items():
+        assert timm.is_model(tag)
+        assert reading_of(tag) == {"image_size": size, "normalization": normalization, "resize": "squash"}

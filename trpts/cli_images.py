@@ -1,0 +1,91 @@
+"""The commands for your own images: `trpts tune | predict | export`."""
+
+import json
+import sys
+
+from trpts.lab.provenance import pick_device
+
+
+def add_commands(command):
+    """Add the three to the command line; `command` makes a subparser of (name, function, summary)."""
+    tune = command("tune", cmd_tune, "tune a backbone on your own images; writes a small file")
+    tune.add_argument("data", metavar="DATA", help="folder with one sub-folder per class, or a task's name")
+    tune.add_argument("--backbone", default="vit_base_patch16_224.augreg_in21k", metavar="TAG", help="a timm tag")
+    tune.add_argument("--weights", default="hub", metavar="FILE", help="safetensors; default: the local hub cache")
+    tune.add_argument("--out", required=True, metavar="FILE", help="the file to write, name.safetensors")
+    tune.add_argument("--method", default="trpts", help="trpts (default) or linear")
+    tune.add_argument("--epochs", type=int, default=20)
+    tune.add_argument("--lr", type=float, default=2e-3, help="learning rate (default: 0.002)")
+    tune.add_argument("--batch-size", type=int, default=32)
+    tune.add_argument("--per-neuron", type=float, default=2.0, help="connections per neuron (default: 2)")
+    tune.add_argument("--keep", type=float, default=0.95, help="share of tokens that a selecting block keeps")
+    tune.add_argument("--token-blocks", type=int, default=3, help="number of selecting blocks (default: 3)")
+    tune.add_argument("--seed", type=int, default=0)
+    tune.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+
+    predict = command("predict", cmd_predict, "name the class of images, with a tuned model")
+    predict.add_argument("model", metavar="MODEL", help="what `trpts tune` or `trpts export` wrote")
+    predict.add_argument("images", nargs="+", metavar="IMAGE")
+    predict.add_argument("--weights", default="hub", metavar="FILE", help="the backbone's, for a delta")
+    predict.add_argument("--top", type=int, default=3, help="classes shown for each image (default: 3)")
+    predict.add_argument("--json", action="store_true", help="one JSON object per image, all classes")
+    predict.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+
+    export = command("export", cmd_export, "write a tuned model as an ordinary timm checkpoint")
+    export.add_argument("model", metavar="DELTA", help="what `trpts tune` wrote")
+    export.add_argument("--weights", default="hub", metavar="FILE", help="the backbone's")
+    export.add_argument("--out", required=True, metavar="FILE", help="the file to write, name.safetensors")
+
+
+def device_of(arguments):
+    """The device asked for, else the best there is."""
+    return arguments.device or pick_device()
+
+
+def cmd_tune(arguments):
+    """Tune on an image folder; writes the delta, a report (JSON) and a picture of the confusions beside it."""
+    from trpts.own_images import tune_images
+    from trpts.press.confusion import write_report
+
+    options = {"epochs": arguments.epochs, "lr": arguments.lr, "batch_size": arguments.batch_size}
+    if arguments.method == "trpts":
+        options |= {"per_neuron": arguments.per_neuron, "keep": arguments.keep}
+        options |= {"n_token_blocks": arguments.token_blocks}
+    result, report = tune_images(arguments.data, arguments.backbone, arguments.weights, arguments.out, arguments.method,
+                                 arguments.seed, device_of(arguments), **options)  # fmt: skip
+    written = write_report(report, arguments.out)
+    seconds = sum(result.time_s.values())
+    print(f"{report['accuracy']:.1%} of {report['n_test']} held-out images right, after {seconds:.0f} s")
+    print("\n".join(map(str, [arguments.out, *written])))
+    return 0
+
+
+def cmd_predict(arguments):
+    """Print the most likely classes of each image; images that cannot be read are named and counted."""
+    from trpts.own_images import load_model, predict
+
+    device = device_of(arguments)
+    model, notes = load_model(arguments.model, arguments.weights, device)
+    n_broken = 0
+    for image in arguments.images:
+        try:
+            ((_, shares),) = predict(model, notes, [image], device)
+        except ValueError as error:
+            n_broken += 1
+            print(f"trpts: {error}", file=sys.stderr)
+            continue
+        if arguments.json:
+            print(json.dumps({"image": image, "classes": shares}))
+        else:
+            best = list(shares.items())[: arguments.top]
+            print(f"{image}: " + ", ".join(f"{name} {share:.1%}" for name, share in best))
+    return 1 if n_broken else 0
+
+
+def cmd_export(arguments):
+    """Write backbone and delta as one timm checkpoint; load it with timm.create_model(tag, checkpoint_path=...)."""
+    from trpts.own_images import export_model
+
+    notes = export_model(arguments.model, arguments.out, arguments.weights)
+    print(f"{arguments.out}: {notes['backbone']} with {len(notes['class_names'])} classes")
+    return 0

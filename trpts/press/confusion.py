@@ -1,0 +1,42 @@
+"""The held-out report of `trpts tune`: a JSON file and a picture of which classes are taken for which."""
+
+import json
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import torch
+
+from trpts.lab.project import write_whole
+from trpts.press.figures import style
+
+MAX_NAMED = 40  # classes up to which names and numbers are written into the picture
+
+
+def write_report(report, out):
+    """Write <out without suffix>.report.json and .confusion.png; their paths."""
+    stem = Path(out).with_suffix("")
+    paths = stem.with_name(f"{stem.name}.report.json"), stem.with_name(f"{stem.name}.confusion.png")
+    write_whole(paths[0], json.dumps(report, indent=1) + "\n")
+    draw_confusion(report).savefig(paths[1])
+    plt.close("all")
+    return paths
+
+
+def draw_confusion(report):
+    """A matplotlib figure: true classes in rows, predicted in columns, each row as shares of its images."""
+    counts = torch.tensor(report["confusion"])
+    shares, names = counts / counts.sum(1, keepdim=True).clamp_min(1), report["classes"]
+    side = min(12.0, 2.5 + 0.35 * len(names))
+    with matplotlib.rc_context(style("light")):
+        figure, axes = plt.subplots(figsize=(side + 1, side))
+        image = axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1)
+        figure.colorbar(image, label="share of the true class")
+        axes.set(xlabel="predicted", ylabel="true", title=f"{report['accuracy']:.1%} of {report['n_test']} right")
+        if len(names) <= MAX_NAMED:
+            axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+            axes.set_yticks(range(len(names)), names)
+            for row, column in counts.nonzero().tolist():
+                ink = "black" if shares[row, column] > 0.6 else "white"
+                axes.text(column, row, counts[row, column].item(), ha="center", va="center", color=ink, fontsize=8)
+    return figure
