@@ -129,8 +129,9 @@ def install(pip):
     """Run pip; say every ten seconds what it is at, keep its own words in a log, show their end if it fails."""
     log = VENV / "install.log"
     command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", "-c", "constraints.txt"]
+    command += ["-e", ".[book,peers,test]"]
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen([*command, "-e", ".[book,test]"], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
     start = time.monotonic()
     try:
         while True:

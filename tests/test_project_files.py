@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ def pyproject(project):
 
 def requirements(pyproject):
     extras = pyproject["project"]["optional-dependencies"]
-    return [Requirement(text) for text in [*pyproject["project"]["dependencies"], *extras["book"], *extras["test"]]]
+    return [
+        Requirement(text) for text in [*pyproject["project"]["dependencies"], *chain.from_iterable(extras.values())]
+    ]
 
 
 def pins(project):

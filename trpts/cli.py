@@ -1,6 +1,7 @@
 """The command line: the book (run, book, status, …) and your own images (tune, predict, export)."""
 
 import argparse
+import json
 import signal
 import sys
 import time
@@ -72,6 +73,11 @@ def parser():
     command("pretrain", cmd_pretrain, "pre-train the laboratory's backbone (resumable)")
 
     cli_images.add_commands(command)
+
+    bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
+    bench.add_argument("what", choices=["train", "fisher", "tokens", "all"])
+    bench.add_argument("--batch-size", type=int, default=16)
+    bench.add_argument("--rounds", type=int, default=5)
 
     regress = command("regress", cmd_regress, "hold the quick chapters' metrics against the committed baselines")
     regress.add_argument("--only", metavar="NN", help="one chapter, by number or name")
@@ -165,6 +171,25 @@ def cmd_regress(arguments):
             bless(project, arguments.only)
             return 0
         return 1 if regress(project, arguments.only) else 0
+
+
+def cmd_bench(arguments):
+    """Time the methods of a bench, interleaved, and print ratios, spread and bars; writes data/bench/<what>.json."""
+    from trpts.lab.bench import BENCHES, lines
+    from trpts.lab.code import code_hash
+    from trpts.lab.project import make_folder, write_whole
+    from trpts.lab.provenance import machine, pick_device, versions
+
+    folder, device = make_folder(Project.find().root / "data" / "bench"), pick_device()
+    for name in BENCHES if arguments.what == "all" else [arguments.what]:
+        rows = BENCHES[name](batch_size=arguments.batch_size, rounds=arguments.rounds, device=device)
+        text = list(lines(name, rows))
+        print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
+        record = {"bench": name, "batch_size": arguments.batch_size, "device": device, "rows": rows, "summary": text,
+                  "machine": machine(), "versions": versions(), "code": code_hash(["trpts.lab.bench"])}  # fmt: skip
+        suffix = "" if device == "cpu" else f"-{device}"
+        write_whole(folder / f"{name}{suffix}.json", json.dumps(record, indent=1) + "\n")
+    return 0
 
 
 def cmd_pretrain(arguments):

@@ -44,8 +44,8 @@ def device_of(arguments):
 
 def cmd_tune(arguments):
     """Tune on an image folder; writes the delta, a report (JSON) and a picture of the confusions beside it."""
+    from trpts.lab.confusion import write_report
     from trpts.own_images import tune_images
-    from trpts.press.confusion import write_report
 
     options = {"epochs": arguments.epochs, "lr": arguments.lr, "batch_size": arguments.batch_size}
     if arguments.method == "trpts":

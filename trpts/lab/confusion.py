@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import matplotlib
 import matplotlib.pyplot as plt
 import torch
 
 from trpts.lab.project import write_whole
-from trpts.press.figures import style
 
 MAX_NAMED = 40  # classes up to which names and numbers are written into the picture
 
@@ -28,7 +26,7 @@ def draw_confusion(report):
     counts = torch.tensor(report["confusion"])
     shares, names = counts / counts.sum(1, keepdim=True).clamp_min(1), report["classes"]
     side = min(12.0, 2.5 + 0.35 * len(names))
-    with matplotlib.rc_context(style("light")):
+    with plt.rc_context({"figure.constrained_layout.use": True, "savefig.dpi": 144}):
         figure, axes = plt.subplots(figsize=(side + 1, side))
         image = axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1)
         figure.colorbar(image, label="share of the true class")

@@ -1,0 +1,100 @@
+"""Benches: what is compared is what it says, and ratios and verdicts follow from the times. No test is timed."""
+
+import json
+
+import pytest
+import timm
+import torch
+
+from trpts.cli import main
+from trpts.lab import bench
+from trpts.lab.bench import TRAINED, Trainee, interleaved, lines, ratio
+
+ROWS = {"a": {"s": [1.0, 2.0, 3.0]}, "b": {"s": [2.0, 2.0, 2.0]}}
+
+
+def small(name, n_classes, *_):
+    options = dict(img_size=224, patch_size=56, embed_dim=32, depth=10, num_heads=2)
+    return timm.models.VisionTransformer(num_classes=n_classes, **options)
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """A model of the same shape of parts, small enough for a test."""
+    monkeypatch.setattr(bench, "create_backbone", small)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_each_method_trains_what_it_says(narrow, method):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trainee = Trainee(method, 2, "cpu")
+        neurons, head = 10 * (3 * 32 + 32 + 128 + 32), 20 * 33
+        weights = 10 * 12 * 32 * 32
+        n_all = sum(p.numel() for p in small("", 20).parameters())
+        sums = 10 * ((32 + 96) + (32 + 32) + (32 + 128) + (128 + 32))  # in + out of each layer
+        wanted = {"full": n_all, "mask": n_all, "sparse": neurons * 3 + head, "sparse and tokens": neurons * 3 + head,
+                  "lora": 8 * sums + head, "limit": head + 32}  # fmt: skip
+        assert trainee.n_trainable == wanted[method]
+        before = {k: v.clone() for k, v in trainee.model.state_dict().items()}
+        assert trainee.step() > 0
+        after = trainee.model.state_dict()
+    if method == "mask":
+        name = "blocks.3.mlp.fc1.weight"
+        changed = (before[name] != after[name]).sum(1)
+        assert changed.max() <= bench.C
+        assert changed.any()
+        assert weights
+    if method == "limit":
+        assert torch.equal(before["blocks.3.mlp.fc1.weight"], after["blocks.3.mlp.fc1.weight"])
+
+
+def test_fisher_and_tokens_run(narrow, capsys):
+    assert {len(row["s"]) for row in bench.bench_fisher(4, 2, 2).values()} == {2}
+    rows = bench.bench_tokens(2, 2)
+    assert rows["all tokens"]["flops"] > rows["token selection"]["flops"]
+    assert any("speed-up" in line for line in lines("tokens", rows))
+
+
+def test_loop_and_one_pass_do_the_same_work(narrow):
+    """The rival in the Fisher bench is right too: its squares are the scores."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = small("", 20).eval()
+        x, y = torch.randn(3, 3, 224, 224), torch.tensor([0, 1, 2])
+    scores = bench.fisher_scores(model, [(x, y)])
+    total = torch.zeros(128, 32)
+    for i in range(3):
+        torch.nn.functional.cross_entropy(model(x[i : i + 1]), y[i : i + 1]).backward()
+        total += model.blocks[2].mlp.fc1.weight.grad.square()
+        model.zero_grad()
+    torch.testing.assert_close(scores["blocks.2.mlp.fc1"], total / 3, atol=1e-6, rtol=1e-3)
+
+
+def test_ratio_is_of_the_same_round():
+    assert ratio(ROWS, "a", "b") == (1.0, 0.5, 1.5)
+
+
+def test_rounds_are_interleaved_and_the_first_is_not_counted():
+    order = []
+    rows = interleaved({name: lambda name=name: order.append(name) or len(order) for name in "xy"}, 2)
+    assert order == ["x", "y"] * 3
+    assert rows == {"x": {"s": [3, 5]}, "y": {"s": [4, 6]}}
+
+
+def test_verdicts():
+    seconds = {"full": 1.0, "mask": 1.0, "lora": 0.9, "sparse": 0.79, "sparse and tokens": 0.6, "limit": 0.6}
+    rows = {name: {"s": [s], "peak_bytes": 100, "n_trainable": 1} for name, s in seconds.items()}
+    text = "\n".join(lines("train", rows))
+    assert "sparse / full: 0.790 (0.790 to 0.790), bar 0.8: met" in text
+    assert "sparse and tokens / full: 0.600 (0.600 to 0.600), bar 0.52: missed" in text
+    assert "peak memory, sparse / full: 1.000, bar 0.92: missed" in text
+
+
+def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
+    project = tiny({"00_a": ["1"]})
+    monkeypatch.setattr(bench, "BENCHES", {"tokens": lambda **_: bench.bench_tokens(1, 1)})
+    assert main(["bench", "tokens"]) == 0
+    record = json.loads(next((project.root / "data" / "bench").glob("*.json")).read_text())
+    assert record["summary"] == [line.strip() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert record["machine"]["cores"]
