@@ -9,6 +9,7 @@ import torch
 from trpts.cli import main
 from trpts.lab import bench
 from trpts.lab.bench import TRAINED, Trainee, interleaved, lines, ratio
+from trpts.lab.bench_gradient import WAYS
 
 ROWS = {"a": {"s": [1.0, 2.0, 3.0]}, "b": {"s": [2.0, 2.0, 2.0]}}
 
@@ -98,3 +99,12 @@ def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
     record = json.loads(next((project.root / "data" / "bench").glob("*.json")).read_text())
     assert record["summary"] == [line.strip() for line in capsys.readouterr().out.splitlines()[1:]]
     assert record["machine"]["cores"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_all_ways_to_the_gradient_agree(way):
+    generator = torch.Generator().manual_seed(0)
+    g, x = torch.randn(30, 6, generator=generator), torch.randn(30, 40, generator=generator)
+    index = torch.rand(6, 40, generator=generator).topk(2, 1).indices.sort(1).values
+    wanted = torch.tensor([[(g[:, o] * x[:, index[o, k]]).sum() for k in range(2)] for o in range(6)])
+    torch.testing.assert_close(WAYS[way](g, x, index), wanted, atol=1e-5, rtol=1e-5)

@@ -75,7 +75,7 @@ def parser():
     cli_images.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
-    bench.add_argument("what", choices=["train", "fisher", "tokens", "all"])
+    bench.add_argument("what", choices=["train", "fisher", "tokens", "gradient", "all"])
     bench.add_argument("--batch-size", type=int, default=16)
     bench.add_argument("--rounds", type=int, default=5)
 

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores, scored_layers
+from trpts.lab.bench_gradient import LAYERS, WAYS, bench_gradient
 from trpts.lab.measure import vit_flops
 from trpts.meter import peak_memory_bytes
 from trpts.sparse import attach
@@ -223,9 +224,11 @@ BARS = {
     "fisher": [("per-sample, one pass", "plain forward and backward", 1.15),
                ("per-sample, one pass", "loop of single images", 1.0)],
     "tokens": [("token selection", "all tokens", None), ("its scoring", "one block", 0.02)],
+    "gradient": [(f"{layer}: sampled_addmm", f"{layer}: {way}", 1.0)
+                 for layer in LAYERS for way in WAYS if way != "sampled_addmm"],
 }  # fmt: skip
 MEMORY_BARS = [("sparse", "full", 0.92), ("sparse", "lora", 0.85), ("sparse and tokens", "lora", 0.65)]
-BENCHES = {"train": bench_train, "fisher": bench_fisher, "tokens": bench_tokens}
+BENCHES = {"train": bench_train, "fisher": bench_fisher, "tokens": bench_tokens, "gradient": bench_gradient}
 
 
 def lines(name, rows):

@@ -1,0 +1,58 @@
+"""Ways to the gradient of the selected values, one layer of ViT-B/16 at a time: why `trpts.sparse` takes sampled_addmm.
+
+All give Σ_n g[n, o] · x[n, index[o, k]] to rounding; a test holds them to it.
+"""
+
+import time
+
+import torch
+
+from trpts.sparse import selected_gradient
+
+LAYERS = {"qkv": (2304, 768), "attention output": (768, 768), "MLP in": (3072, 768), "MLP out": (768, 3072)}
+TOKENS = 197
+
+
+def dense_then_gather(g, x, index):
+    """The whole weight gradient, then the selected entries: what a mask does."""
+    return (g.T @ x).gather(1, index)
+
+
+def gather_columns(g, x, index):
+    """For each k, the selected input of every neuron: [T, out] at a time."""
+    return torch.stack([(g * x[:, index[:, k]]).sum(0) for k in range(index.shape[1])], dim=1)
+
+
+def gather_rows(g, x, index):
+    """Rows of the transposed input, [out, C, T], times rows of the transposed gradient."""
+    return torch.einsum("ot,oct->oc", g.T.contiguous(), x.T.contiguous()[index])
+
+
+WAYS = {
+    "sampled_addmm": selected_gradient,
+    "dense, then gather": dense_then_gather,
+    "gather columns": gather_columns,
+    "gather rows": gather_rows,
+}
+
+
+def bench_gradient(batch_size=16, rounds=5, device="cpu", C=2):
+    """{"layer: way": {"s": [per round]}}."""
+    from trpts.lab.bench import interleaved, synchronize
+
+    generator, works = torch.Generator().manual_seed(0), {}
+    for layer, (out, fan_in) in LAYERS.items():
+        g = torch.randn(batch_size * TOKENS, out, generator=generator).to(device)
+        x = torch.randn(batch_size * TOKENS, fan_in, generator=generator).to(device)
+        index = torch.rand(out, fan_in, generator=generator).topk(C, 1).indices.sort(1).values.to(device)
+        for way, function in WAYS.items():
+
+            def work(function=function, g=g, x=x, index=index):
+                synchronize(device)
+                start = time.perf_counter()
+                function(g, x, index)
+                synchronize(device)
+                return time.perf_counter() - start
+
+            works[f"{layer}: {way}"] = work
+    return interleaved(works, rounds)
