@@ -19,8 +19,8 @@ def zero_layer():
     return model
 
 
-def reference(model, images, labels):
-    """Mean of squared per-sample gradients by torch.func, {layer name: [out, in]}."""
+def per_sample_gradients(model, images, labels):
+    """By torch.func, {layer name: [B, out, in]}."""
     parameters = {name: p.detach() for name, p in model.named_parameters()}
 
     def loss(parameters, image, label):
@@ -28,7 +28,12 @@ def reference(model, images, labels):
 
     model.eval()
     grads = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, labels)
-    return {name: grads[f"{name}.weight"].square().mean(0) for name in scored_layers(model)}
+    return {name: grads[f"{name}.weight"] for name in scored_layers(model)}
+
+
+def reference(model, images, labels):
+    """Mean of squared per-sample gradients, {layer name: [out, in]}."""
+    return {name: g.square().mean(0) for name, g in per_sample_gradients(model, images, labels).items()}
 
 
 def test_by_hand():
@@ -118,6 +123,37 @@ def test_refuses(vit, batch, spoil, message):
     model, batches, samples = spoil(vit, batch)
     with pytest.raises(ValueError, match=message):
         fisher_scores(model, batches, samples)
+
+
+@pytest.mark.parametrize("labels", fisher.LABELS)
+@pytest.mark.parametrize("samples", fisher.SAMPLES)
+def test_refuses_rows_that_are_no_samples(samples, labels):
+    """Where tokens are folded into rows, rows are not samples: their squares would be silently wrong."""
+    model = nn.Sequential(nn.Flatten(0, 1), nn.Linear(2, 2), nn.Unflatten(0, (-1, 2)), nn.Flatten())
+    with pytest.raises(ValueError, match="layer 1 sees 4 rows for 2 samples"):
+        fisher_scores(model, [(torch.ones(2, 2, 2), Y)], samples, labels)
+
+
+def test_true_fisher_comes_near_the_exact_expectation_on_a_vit(vit, batch):
+    """Σ_k p_k G_k² of torch.func, K gradients a sample, against 100 draws, no further off than chance.
+
+    The squared distance of a mean of n draws is Σ_k p_k G_k⁴ − (Σ_k p_k G_k²)² over n, summed over all weights.
+    """
+    (images, y), n = batch, 100
+    vit.head.weight.data *= 100  # predictions that are far from even, and differ from image to image
+    with torch.no_grad():
+        p = vit.eval()(images).softmax(1)  # [B, K]
+    by_class = [per_sample_gradients(vit, images, torch.full_like(y, k)).values() for k in range(p.shape[1])]
+    squares = [torch.cat([g.square().flatten(1) for g in grads], 1) for grads in by_class]  # K of [B, weights]
+    exact = sum(p[:, k, None] * g for k, g in enumerate(squares))  # [B, weights]
+    variance = sum(p[:, k, None] * g.square() for k, g in enumerate(squares)) - exact.square()
+    chance = (variance.sum() / n).sqrt() / len(y)
+
+    def distance(scores):
+        return (torch.cat([score.flatten() for score in scores.values()]) - exact.mean(0)).norm()
+
+    assert distance(fisher_scores(vit, [batch] * n, labels="model")) < 3 * chance
+    assert distance(fisher_scores(vit, [batch])) > 10 * chance
 
 
 def test_refuses_shared_layers(batch):

@@ -72,18 +72,19 @@ def test_gradients_equal_autograd(vit, batch):
 
 
 def test_gps_equals_autograd(vit, batch):
-    """With views that change nothing, the loss is that of the images twice."""
+    """The second view is half as bright: the loss is that of both together, each with the label of its image."""
     images, labels = batch
+    brightness = iter([1.0, 0.5])
     parameters = {name: p.detach() for name, p in vit.named_parameters()}
     vit.eval()
 
     def loss(parameters):
-        twice = torch.cat([images, images])
-        tokens = functional_call(_Features(vit), {f"vit.{k}": v for k, v in parameters.items()}, twice)
+        both = torch.cat([images, 0.5 * images])
+        tokens = functional_call(_Features(vit), {f"vit.{k}": v for k, v in parameters.items()}, both)
         return contrastive_loss(tokens, labels.repeat(2))
 
     dense = grad(loss)(parameters)
-    for name, score in rivals.gps_scores(vit, [(images, labels)], views=lambda x, _: x).items():
+    for name, score in rivals.gps_scores(vit, [(images, labels)], views=lambda x, _: next(brightness) * x).items():
         wanted = dense[f"{name}.weight"].abs()
         torch.testing.assert_close(score, wanted, atol=1e-4 * wanted.max().item(), rtol=1e-3)
 
@@ -119,6 +120,8 @@ def test_views_by_hand():
 def test_every_score_has_the_layers_of_fisher_and_leaves_the_model_alone(vit, batch, name):
     vit.train()
     vit.blocks[0].requires_grad_(False)
+    vit.blocks[1].eval()
+    modes = [m.training for m in vit.modules()]
     before = {k: v.clone() for k, v in vit.state_dict().items()}
     flags = [(p.requires_grad, p.grad) for p in vit.parameters()]
     score = score_named(name, seed=1)
@@ -128,7 +131,8 @@ def test_every_score_has_the_layers_of_fisher_and_leaves_the_model_alone(vit, ba
     assert all(s.dtype == torch.float32 and (s >= 0).all() and torch.equal(s, again[n]) for n, s in first.items())
     assert [(p.requires_grad, p.grad) for p in vit.parameters()] == flags
     assert all(torch.equal(before[k], v) for k, v in vit.state_dict().items())
-    assert all(m.training and not m._forward_hooks and not m._forward_pre_hooks for m in vit.modules())
+    assert [m.training for m in vit.modules()] == modes
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in vit.modules())
 
 
 def test_seeds_matter_where_something_is_drawn(vit, batch):
@@ -155,10 +159,67 @@ def test_true_fisher_draws_from_the_models_prediction():
     assert data[0, 0] > 3 * wanted
 
 
-@pytest.mark.parametrize("score", [rivals.gradient_scores, rivals.gps_scores, rivals.fps_scores])
-def test_refuses_no_batches(vit, score):
+def test_fps_averages_over_tokens_of_uneven_batches():
+    """Five tokens (1, 0) and one (7, 6): (2, 1), whereas the mean of the two batches' means is (4, 3)."""
+    tokens = [torch.tensor([1.0, 0.0]).repeat(1, 5, 1), torch.tensor([[[7.0, 6.0]]])]
+    model = nn.Sequential(layer([[1.0, 1.0], [2.0, 2.0]])[0], nn.Flatten())
+    scores = rivals.fps_scores(model, [(x, Y[:1]) for x in tokens])
+    torch.testing.assert_close(scores["0"], torch.tensor([[2.0, 1.0], [4.0, 2.0]]))
+
+
+def test_a_layer_out_of_use_scores_zero():
+    model = layer([[1.0, 2.0], [3.0, 4.0]])
+    model.spare = nn.Linear(2, 2)
+    model.forward = lambda x: model[0](x)
+    for name in ("fisher", "gradient", "fps"):
+        scores = SCORES[name](model, [(X, Y)])
+        assert scores["0"].any(), name
+        assert not scores["spare"].any(), name
+
+
+def test_gradient_does_not_mind_rows_that_are_no_samples():
+    """Tokens folded into rows, as in windows of attention: a sum over rows is the same sum."""
+    scores = rivals.gradient_scores(Folded(), [(X.view(1, 2, 2), Y[:1])])
+    torch.testing.assert_close(scores["layer"], torch.tensor([[0.75, 0.5], [0.75, 0.5]]))  # ½ · Σ_n x_n / 2
+
+
+class Folded(nn.Module):
+    """A layer of zeros that sees each token as a row of its own; logits are means over the tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = layer([[0.0, 0.0], [0.0, 0.0]])[0]
+
+    def forward(self, tokens):  # [B, N, 2]
+        return self.layer(tokens.flatten(0, 1)).view(tokens.shape).mean(1)  # [B, 2]
+
+
+READERS = ["fisher", "fisher_batch", "fisher_true", "gradient", "gps", "fps"]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_refuses_batches_without_samples(vit, batch, name):
     with pytest.raises(ValueError, match="batches is empty"):
-        score(vit, [])
+        score_named(name)(vit, [])
+    with pytest.raises(ValueError, match="a batch is empty"):
+        score_named(name)(vit, [batch, (batch[0][:0], batch[1][:0])])
+
+
+@pytest.mark.parametrize("name", [*READERS, "magnitude"])
+def test_refuses_what_is_not_finite(vit, batch, name):
+    assert name in SCORES
+    if name == "magnitude":
+        vit.blocks[2].mlp.fc1.weight.data[0, 0] = torch.inf
+    with pytest.raises(ValueError, match=r"not finite: look for inf or NaN in weights and images"):
+        score_named(name)(vit, [(batch[0] * float("nan"), batch[1])])
+
+
+def test_gps_refuses_what_has_no_contrast_or_no_features(vit, batch):
+    one = batch[0][:1], batch[1][:1]
+    with pytest.raises(ValueError, match="every score is zero: the views of a batch do not contrast"):
+        rivals.gps_scores(vit, [one])
+    with pytest.raises(ValueError, match="Sequential does not give its features before the head"):
+        rivals.gps_scores(layer([[0.0, 0.0], [0.0, 0.0]]), [(X, Y)])
 
 
 def test_refuses_a_head_of_zeros_and_unknown_names(vit, batch):

@@ -19,6 +19,7 @@ from torch.nn import functional
 SAMPLES = ("per-sample", "batch")
 LABELS = ("data", "model")
 WORKSPACE_BYTES = 64 * 2**20  # the per-sample gradients held at once, in bytes: bounds memory, not the result
+ZERO_HEAD = "a head of zeros sends no gradient back; initialise or probe it first"
 
 
 def fisher_scores(model, batches, samples="per-sample", labels="data", seed=0, patches=False):
@@ -28,7 +29,9 @@ def fisher_scores(model, batches, samples="per-sample", labels="data", seed=0, p
     batch:       F = 1/M Σ_m (1/B Σ_{s∈m} G_s)²  M batches: squares of batch means, where signs cancel
 
     labels="model" draws each label from the model's own prediction p(y|x; θ) instead (by `seed`): the true Fisher
-    information, of which the one with the data's labels, "data", is called the empirical version.
+    information, of which the one with the data's labels, "data", is called the empirical version. FISH mask's code
+    takes the expectation over y exactly, Σ_k p_k G_k², with one backward pass for each class; we draw one label per
+    sample, which has the same mean at the empirical version's cost, whatever the number of classes.
 
     The paper does not say which of the two it means; "per-sample" is the literal reading of its formula and the
     default. Nor does it say in which mode the model runs; we use eval mode, so that dropout adds no noise.
@@ -50,26 +53,20 @@ def fisher_scores(model, batches, samples="per-sample", labels="data", seed=0, p
         n: torch.zeros_like(layer.weight, dtype=torch.float32).flatten(1)
         for n, layer in scored_layers(model, patches).items()
     }
-    n_samples, n_batches = 0, 0
+    n_samples = n_batches = 0
     loss = drawn_label_loss(torch.Generator().manual_seed(seed)) if labels == "model" else None
     with layer_signals(model, patches) as captured:
-        for images, y in batches:
-            if len(y) == 0:
-                raise ValueError("a batch is empty: every batch needs at least one sample")
+        for images, y in non_empty(batches):
             n_samples, n_batches = n_samples + len(y), n_batches + 1
             backward_through(model, images, y, captured, loss)
             for name, (x, g) in captured.items():  # x [B, N, in], g [B, N, out]
+                if len(x) != len(y):
+                    raise ValueError(f"layer {name} sees {len(x)} rows for {len(y)} samples: expected one per sample")
                 _add_squares(totals[name], x, g, samples)
             captured.clear()
-    if not n_batches:
-        raise ValueError("batches is empty: the Fisher information needs at least one sample")
-    for name, total in totals.items():
+    for total in totals.values():
         total /= n_samples if samples == "per-sample" else n_batches
-        if not torch.isfinite(total).all():
-            raise ValueError(f"the score of layer {name} is not finite: look for inf or NaN in weights and images")
-    if all(not total.any() for total in totals.values()):
-        raise ValueError("every score is zero: a head of zeros sends no gradient back; initialise or probe it first")
-    return totals
+    return checked(totals, ZERO_HEAD)
 
 
 def scored_layers(model, patches=False):
@@ -86,13 +83,35 @@ def scored_layers(model, patches=False):
     return layers
 
 
+def non_empty(batches):
+    """Yield the batches; refuse one without samples, and none at all."""
+    n_batches = 0
+    for images, labels in batches:
+        if len(labels) == 0:
+            raise ValueError("a batch is empty: every batch needs at least one sample")
+        n_batches += 1
+        yield images, labels
+    if not n_batches:
+        raise ValueError("batches is empty: a score needs at least one sample")
+
+
+def checked(scores, why_zero=None):
+    """The scores themselves; refuse values that are not finite and, where a reason is given, zeros everywhere."""
+    for name, score in scores.items():
+        if not torch.isfinite(score).all():
+            raise ValueError(f"the score of layer {name} is not finite: look for inf or NaN in weights and images")
+    if why_zero and not any(score.any() for score in scores.values()):
+        raise ValueError(f"every score is zero: {why_zero}")
+    return scores
+
+
 @contextmanager
 def layer_signals(model, patches=False):
     """Inside, `backward_through` fills the dict that this gives with each scored layer's (x, g).
 
     The model is in eval mode and no parameter asks for a gradient; all is as before on exit.
     """
-    with _frozen_in_eval(model), _capture(scored_layers(model, patches)) as captured:
+    with frozen_in_eval(model), _capture(scored_layers(model, patches)) as captured:
         yield captured
 
 
@@ -100,15 +119,18 @@ def drawn_label_loss(generator):
     """The summed cross-entropy with labels drawn from the model's own prediction."""
 
     def loss(model, images, labels):
-        logits = model(images).float()
-        drawn = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator)[:, 0]
+        logits = model(images).float()  # [B, K]
+        p = logits.detach().softmax(1).cpu()
+        if not torch.isfinite(p).all():
+            raise ValueError("the logits are not finite: look for inf or NaN in weights and images")
+        drawn = torch.multinomial(p, 1, generator=generator)[:, 0]  # [B]
         return functional.cross_entropy(logits, drawn.to(logits.device), reduction="sum")
 
     return loss
 
 
 @contextmanager
-def _frozen_in_eval(model):
+def frozen_in_eval(model):
     """Eval mode, no parameter asking for a gradient; both as before on exit."""
     was_training = {m: m.training for m in model.modules()}
     wanted = {p: p.requires_grad for p in model.parameters()}
@@ -162,8 +184,6 @@ def backward_through(model, images, labels, captured, loss=None):
     outputs = [z for _, z, _ in captured.values()]
     gradients = torch.autograd.grad(value, outputs, allow_unused=True)
     for (name, (x, z, _)), g in zip(list(captured.items()), gradients, strict=True):
-        if loss is None and len(x) != len(labels):
-            raise ValueError(f"layer {name} sees {len(x)} rows for {len(labels)} samples: expected one row per sample")
         g = torch.zeros_like(z) if g is None else g
         if x.ndim < g.ndim:  # a convolution's z is [B, out, h, w]
             g = g.flatten(2).transpose(1, 2)  # [B, h·w, out]

@@ -1,6 +1,7 @@
 """Rival scores: what else could say which connections matter. Each gives {layer: float32 [out, in] >= 0}, as fisher.
 
-The layers are those of `trpts.fisher.scored_layers`, and `SCORES` names every score for tuning and ablations.
+The layers are those of `trpts.fisher.scored_layers`, and `SCORES` names every score for tuning and ablations. Those
+that look at batches raise ValueError for none or an empty one; no score hands back values that are not finite.
 """
 
 from functools import partial
@@ -8,15 +9,28 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from trpts.fisher import backward_through, fisher_scores, layer_signals, scored_layers
+from trpts.fisher import (
+    ZERO_HEAD,
+    backward_through,
+    checked,
+    fisher_scores,
+    frozen_in_eval,
+    layer_signals,
+    non_empty,
+    scored_layers,
+)
 
 TEMPERATURE = 0.07  # τ of the contrastive loss, as in GPS
 MAX_SHIFT = 1 / 8  # of the image's side, of our views
 
 
 def gradient_scores(model, batches):
-    """|Σ_s ∂L_CE,s/∂W|: the gradient summed over all samples, where signs cancel, then its size."""
-    return _summed(model, batches, None)
+    """|Σ_s ∂L_CE,s/∂W|: the gradient summed over all samples, where signs cancel, then its size.
+
+    The first-order rival of the Fisher information: GPS's score below, with the loss of the task in place of the
+    contrastive one. It needs a head that sends gradients back; one of zeros is refused.
+    """
+    return _summed(model, batches, None, ZERO_HEAD)
 
 
 def gps_scores(model, batches, views=None, seed=0):
@@ -26,8 +40,11 @@ def gps_scores(model, batches, views=None, seed=0):
 
     over the 2B views of a batch, P(i) the other views of the same class, f the normalised features before the head.
 
-    views  (images, generator) -> images. GPS draws SimCLR's views; ours, for small images, are a flip and a shift
+    views   (images, generator) -> images. GPS draws SimCLR's views; ours, for small images, are a flip and a shift
+    raises  ValueError: a model without timm's features before the head, batches without anything to contrast
     """
+    if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
+        raise ValueError(f"{type(model).__name__} does not give its features before the head: expected a timm model")
     generator = torch.Generator().manual_seed(seed)
     views = views or flipped_and_shifted
 
@@ -36,46 +53,45 @@ def gps_scores(model, batches, views=None, seed=0):
         f = model.forward_head(model.forward_features(both), pre_logits=True)
         return contrastive_loss(f, labels.repeat(2))
 
-    return _summed(model, batches, loss)
+    return _summed(model, batches, loss, "the views of a batch do not contrast; several images, not one, go in it")
 
 
 def fps_scores(model, batches):
-    """FPS's score: |w| · E|a|, a the activation that the weight multiplies, over samples and tokens; forward only."""
-    layers, n, sums, handles = scored_layers(model), 0, {}, []
-    was_training = model.training
+    """FPS's score: |w| · E|a|, a the activation that the weight multiplies, over samples and tokens; forward only.
+
+    The product of arXiv 2510.27359; its code is not public. A layer that the model does not use scores zero.
+    """
+    layers, handles = scored_layers(model), []
+    sums = {name: torch.zeros_like(layer.weight[0], dtype=torch.float32) for name, layer in layers.items()}  # [in]
+    counts = dict.fromkeys(layers, 0)
 
     def add(name):
         def hook(module, inputs):
             a = inputs[0].detach().flatten(0, -2).float().abs()  # [B·N, in]
-            total, count = sums.get(name, (0, 0))
-            sums[name] = total + a.sum(0), count + len(a)
+            sums[name] += a.sum(0)
+            counts[name] += len(a)
 
         return hook
 
     try:
         handles += [layer.register_forward_pre_hook(add(name)) for name, layer in layers.items()]
-        with torch.no_grad():
-            for images, _ in batches:
-                n += len(images)
-                model.eval()(images)
+        with frozen_in_eval(model), torch.no_grad():
+            for images, _ in non_empty(batches):
+                model(images)
     finally:
         for handle in handles:
             handle.remove()
-        model.train(was_training)
-    if not n:
-        raise ValueError("batches is empty: the activations need at least one sample")
-    return {
-        name: layer.weight.detach().float().abs() * (sums[name][0] / sums[name][1]) for name, layer in layers.items()
-    }
+    mean = {name: total / max(1, counts[name]) for name, total in sums.items()}
+    return checked({name: size * mean[name] for name, size in magnitude_scores(model).items()})
 
 
 def magnitude_scores(model, batches=()):
-    """|w|: the same for every task."""
-    return {name: layer.weight.detach().float().abs() for name, layer in scored_layers(model).items()}
+    """|w|: the same for every task, as NeuroAda selects."""
+    return checked({name: layer.weight.detach().float().abs() for name, layer in scored_layers(model).items()})
 
 
 def random_scores(model, batches=(), seed=0):
-    """Uniform noise: selection by chance."""
+    """Uniform in [0, 1): selection by chance, as SHiRA's random masks."""
     generator = torch.Generator().manual_seed(seed)
     layers = scored_layers(model)
     return {n: torch.rand(m.weight.shape, generator=generator).to(m.weight.device) for n, m in layers.items()}
@@ -104,22 +120,16 @@ def flipped_and_shifted(images, generator):
     return images[n, :, rows.to(images.device)[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _summed(model, batches, loss):
+def _summed(model, batches, loss, why_zero):
     """|Σ gradient| of the scored layers over all batches."""
     totals = {name: torch.zeros_like(m.weight, dtype=torch.float32) for name, m in scored_layers(model).items()}
-    n = 0
     with layer_signals(model) as captured:
-        for images, labels in batches:
-            n += len(labels)
+        for images, labels in non_empty(batches):
             backward_through(model, images, labels, captured, loss)
             for name, (x, g) in captured.items():  # x [B, N, in], g [B, N, out]
                 totals[name] += (g.flatten(0, 1).T @ x.flatten(0, 1)).float()
             captured.clear()
-    if not n:
-        raise ValueError("batches is empty: the gradient needs at least one sample")
-    if all(not total.any() for total in totals.values()):
-        raise ValueError("every score is zero: a head of zeros sends no gradient back; initialise or probe it first")
-    return {name: total.abs() for name, total in totals.items()}
+    return checked({name: total.abs() for name, total in totals.items()}, why_zero)
 
 
 SCORES = {
