@@ -156,7 +156,7 @@ def test_an_interrupt_leaves_no_token_selection_behind(task, monkeypatch):
     monkeypatch.setattr(tuning, "accuracy", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         tune(model, task, "trpts", epochs=1, keep=0.5)
-    assert {type(block).__name__ for block in model.blocks} == {"Block"}
+    assert not any("forward" in vars(block) for block in model.blocks)
 
 
 FAULTS = {

@@ -4,14 +4,14 @@ With a_i the attention of CLS to patch token i, and I the tokens outside the top
 
     x_m = Σ_{i∈I} a_i x_i / Σ_{i∈I} a_i        tokens after the block's attention: {CLS, selected, x_m}
 
-(TR-PTS, section 3). The paper does not say where in the block this happens: after the attention's residual and before
-the MLP, as in EViT; nor how heads are combined: we take their mean; nor what becomes of an earlier x_m: it is a token
-like any other.
+(TR-PTS, section 3). The paper does not say where in the block this happens; we do it before the MLP, as EViT does. Nor
+how heads are combined; we take their mean. Nor what an earlier x_m becomes; to us it is a token like any other.
 """
 
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from timm.layers.attention import Attention
@@ -23,158 +23,128 @@ MERGE = ("normalised", "sum", "drop")
 
 @dataclass
 class Trace:
-    """What the last forward pass selected, by block number.
+    """What the model's last forward pass selected, by block number; holds no graph.
 
-    kept    {block: int64 [B, n_kept]}: original patch numbers, ascending; -1 for a token merged by an earlier block
-    scores  {block: float32 [B, N]}: a of all N tokens that the block could choose from
+    kept      {block: int64 [B, kept]}: patch numbers as they entered block 0, ascending; -1: an earlier block's x_m
+    scores    {block: float32 [B, N]}: of all tokens the block chose from; none where `shortcut` left a block untouched
+    n_tokens  {block: int}: length of the sequence behind the block, prefix and x_m included
     """
 
     kept: dict = field(default_factory=dict)
     scores: dict = field(default_factory=dict)
+    n_tokens: dict = field(default_factory=dict)
+
+    def _start(self, *_):
+        self.kept, self.scores, self.n_tokens = {}, {}, {}
+
+    def _record(self, number, x, n_tokens, kept=None, scores=None):
+        """Block `number` chose `kept` (None: all) of the patch tokens x [B, N, D], and n_tokens leave it."""
+        if number in self.kept:  # computed again in the backward pass, for gradient checkpointing
+            return
+        places = next(reversed(self.kept.values()), torch.arange(x.shape[1], device=x.device).expand(len(x), -1))
+        places = torch.nn.functional.pad(places, (0, x.shape[1] - places.shape[1]), value=-1)  # [B, N]
+        self.kept[number] = places if kept is None else places.gather(1, kept)
+        self.n_tokens[number] = n_tokens
+        if scores is not None:
+            self.scores[number] = scores.detach()
 
 
 @contextmanager
-def token_selection(model, blocks, keep, rounding="floor", merge="normalised", score=None, score_gradient=True,
+def token_selection(model, blocks, keep, rounding="floor", merge="normalised", score="cls", score_gradient=True,
                     shortcut=True):  # fmt: skip
     """While this is open, the given blocks of a timm ViT select tokens, in training too; gives a `Trace`.
 
-    blocks          block numbers, in any order; a backward pass with gradient checkpointing must run inside as well
-    keep            ρ in (0, 1], one for all blocks or {block: ρ}
+    blocks          block numbers; a backward pass with gradient checkpointing must run inside as well
+    keep            ρ in (0, 1]: one for all blocks, one for each in their order, or {block: ρ}
     rounding        of ρN: "floor" (the paper), "ceil" (EViT)
     merge           "normalised" (the paper), "sum": Σ a_i x_i (EViT), "drop": no merged token
-    score           None: a; else a function (a [B, N], x before the attention, x after it, both [B, N, D]) -> [B, N],
-                    > 0 (TR-PTS's rivals: random, or how much a token changed)
+    score           "cls": a; or a function (x before the attention, x after it, a) -> [B, N] >= 0, of patch tokens
+                    [B, N, D], [B, N, D], [B, N]. Checkpointing calls it twice: draw from torch's global generator
     score_gradient  whether the gradient flows through a_i in the merge (EViT's does; the paper does not say)
     shortcut        a block that keeps all runs untouched, to the bit; False: it scores and gathers all the same
-    raises          ValueError: no timm ViT with a class token that feeds the head, unknown switch or block, ρ outside
-                    (0, 1] or keeping no token, scores that are not finite; nested use
+    raises          ValueError: no timm ViT whose head reads a class token, no plain timm block, unfit switch or block
+                    or ρ, nested use; on the way: no token kept, an attention mask, scores not finite or below 0
     """
-    keep = _check(model, blocks, keep, rounding, merge)
-    trace, handles, before = Trace(), [], None
+    shares = _check(model, list(blocks), keep, rounding, merge, score)
+    trace, n_prefix = Trace(), model.num_prefix_tokens
+    forward = partial(_forward, trace, n_prefix, ROUNDING[rounding], merge, score, score_gradient, shortcut)
+    handle = model.patch_embed.register_forward_pre_hook(trace._start)  # every pass begins there, no recomputation does
     try:
-        for number in sorted(keep):
-            block = model.blocks[number]
-            block._selection = _Selection(
-                number, keep[number], before, model.num_prefix_tokens, ROUNDING[rounding], merge, score, score_gradient,
-                shortcut, trace,
-            )  # fmt: skip
-            block.__class__ = _SelectingBlock
-            handles.append(block.attn.qkv.register_forward_hook(block._selection.catch))
-            before = number
+        for n, share in shares.items():
+            model.blocks[n].forward = partial(forward, model.blocks[n], n, share)
         yield trace
     finally:
-        for handle in handles:
-            handle.remove()
-        for number in keep:
-            if type(model.blocks[number]) is _SelectingBlock:
-                model.blocks[number].__class__ = Block
-                del model.blocks[number]._selection
+        handle.remove()
+        for n in shares:
+            vars(model.blocks[n]).pop("forward", None)
 
 
-class _SelectingBlock(Block):
-    def forward(self, x, attn_mask=None, is_causal=False):
-        if attn_mask is not None or is_causal:
-            raise ValueError("token selection with an attention mask: a mask is bound to positions that move")
-        selection = self._selection
-        if selection.shortcut and selection.n_kept(x) == x.shape[1] - selection.n_prefix:
-            return super().forward(x)
-        after = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
-        x = selection.select(x, after, self.attn)
-        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
-
-
-@dataclass
-class _Selection:
-    """One selecting block's settings, and the qkv that its attention has just projected."""
-
-    number: int
-    keep: float
-    before: int | None  # the selecting block before this one
-    n_prefix: int
-    rounding: object
-    merge: str
-    score: object
-    score_gradient: bool
-    shortcut: bool
-    trace: Trace
-    qkv: torch.Tensor | None = None
-
-    def catch(self, module, inputs, qkv):
-        self.qkv = qkv
-
-    def n_kept(self, x):
-        N = x.shape[1] - self.n_prefix
-        kept = self.rounding(self.keep * N)
-        if kept < 1:
-            raise ValueError(f"keep={self.keep} of {N} tokens in block {self.number} keeps none: expected one or more")
-        return kept
-
-    def select(self, before, after, attention):
-        """Tokens [B, P + N, D] -> [B, P + kept (+ 1), D]."""
-        prefix, x = after.split([self.n_prefix, after.shape[1] - self.n_prefix], dim=1)
-        a = cls_attention(self.qkv, attention)[:, self.n_prefix :]  # [B, N]
-        self.qkv, n_kept = None, self.n_kept(after)
-        if self.score is not None:
-            a = self.score(a, before[:, self.n_prefix :], x)
-        if not torch.isfinite(a).all():
-            raise ValueError(
-                f"the token scores of block {self.number} are not finite: look for inf or NaN in the input"
-            )
-        kept = a.topk(n_kept, dim=1).indices.sort(dim=1).values  # [B, kept], in the order they came
-        self._record(kept, a)
-        parts = [prefix, x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))]
-        if n_kept < x.shape[1] and self.merge != "drop":
-            rest = (a if self.score_gradient else a.detach()).scatter(1, kept, 0.0)  # a of the others, 0 for the kept
-            if self.merge == "normalised":
-                rest = rest / rest.sum(1, keepdim=True).clamp_min(torch.finfo(rest.dtype).tiny)
-            parts.append(rest.to(x.dtype)[:, None] @ x)  # [B, 1, D]
-        return torch.cat(parts, dim=1)
-
-    def _record(self, kept, a):
-        original = torch.arange(a.shape[1], device=a.device).expand(len(a), -1)
-        if self.before in self.trace.kept:
-            original = self.trace.kept[self.before]
-            merged = original.new_full((len(a), a.shape[1] - original.shape[1]), -1)
-            original = torch.cat([original, merged], dim=1)
-        self.trace.kept[self.number] = original.gather(1, kept)
-        self.trace.scores[self.number] = a.detach()
+def _forward(trace, P, rounding, merge, score, score_gradient, shortcut, block, number, keep, x, **mask):
+    """A selecting block's forward pass, [B, P + N, D] -> [B, P + kept (+ 1), D]."""
+    N = x.shape[1] - P
+    n_kept = rounding(keep * N)
+    if n_kept < 1:
+        raise ValueError(f"keep={keep} of {N} tokens in block {number} keeps none: expected one or more")
+    if n_kept == N and shortcut:
+        trace._record(number, x[:, P:], P + N)
+        return Block.forward(block, x, **mask)
+    if any(value is not None and value is not False for value in mask.values()):
+        raise ValueError(f"block {number} selects tokens: an attention mask is bound to positions that move")
+    projected = []
+    with block.attn.qkv.register_forward_hook(lambda module, inputs, qkv: projected.append(qkv)):
+        after = x + block.drop_path1(block.ls1(block.attn(block.norm1(x))))
+    a = cls_attention(projected.pop(), block.attn)[:, P:]  # [B, N]
+    with torch.autocast(x.device.type, enabled=False):
+        a = a if score == "cls" else score(x[:, P:], after[:, P:], a).float()
+        if a.shape != (len(x), N) or not (a.isfinite() & (a >= 0)).all():
+            raise ValueError(f"the token scores of block {number} are {list(a.shape)} from {a.min()} to {a.max()}: "
+                             f"expected {[len(x), N]}, finite, none below 0")  # fmt: skip
+        x, kept = keep_and_merge(after, a if score_gradient else a.detach(), n_kept, merge)
+    trace._record(number, after[:, P:], x.shape[1], kept, a)
+    return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
 def cls_attention(qkv, attention):
-    """Attention of CLS to all tokens, mean over heads, float32 [B, tokens], from the block's own projection.
-
-    qkv  [B, tokens, 3·H·d], what `attention.qkv` gave: one row q·Kᵀ is added, nothing is projected twice
-    """
-    B, T, _ = qkv.shape
-    q, k = qkv.view(B, T, 3, attention.num_heads, attention.head_dim)[:, :, :2].unbind(2)  # [B, T, H, d]
+    """Attention of CLS to all tokens, mean over heads, float32 [B, T], from the block's own qkv [B, T, 3·H·d]."""
+    q, k = qkv.unflatten(2, (3, attention.num_heads, attention.head_dim))[:, :, :2].unbind(2)  # [B, T, H, d]
+    q, k = attention.q_norm(q[:, 0]), attention.k_norm(k)  # q of CLS: [B, H, d]
     with torch.autocast(qkv.device.type, enabled=False):  # in half precision, close scores would tie
-        q, k = attention.q_norm(q[:, 0]).float(), attention.k_norm(k).float()  # q of CLS: [B, H, d]
-        logits = torch.einsum("bhd,bthd->bht", q * attention.scale, k)
-        return logits.softmax(dim=2).mean(1)
+        return torch.einsum("bhd,bthd->bht", q.float() * attention.scale, k.float()).softmax(dim=2).mean(1)
 
 
-def _check(model, blocks, keep, rounding, merge):
+def keep_and_merge(x, a, n_kept, merge="normalised"):
+    """Tokens x [B, P + N, D], scores a [B, N] of the last N -> ([B, P + n_kept (+ 1), D], numbers kept [B, n_kept])."""
+    prefix, x = x.split([x.shape[1] - a.shape[1], a.shape[1]], dim=1)
+    kept = a.topk(n_kept, dim=1).indices.sort(dim=1).values  # in the order they came: keeping all changes nothing
+    parts = [prefix, x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))]
+    if n_kept < x.shape[1] and merge != "drop":
+        rest = a.scatter(1, kept, 0.0)  # a of the others, 0 for the kept
+        if merge == "normalised":  # where all are 0, x_m is 0
+            rest = rest / rest.sum(1, keepdim=True).clamp_min(torch.finfo(rest.dtype).tiny)
+        parts.append(rest.to(x.dtype)[:, None] @ x)  # [B, 1, D]
+    return torch.cat(parts, dim=1), kept
+
+
+def _check(model, blocks, keep, rounding, merge, score):
     """{block: ρ}, or a ValueError that says what is wrong."""
     if not isinstance(model, VisionTransformer) or model.cls_token is None or model.global_pool != "token":
-        pool = getattr(model, "global_pool", None)
-        raise ValueError(
-            f"{type(model).__name__} with global_pool={pool!r}: expected a timm VisionTransformer whose head reads a "
-            f"class token; scores are its attention, and an average would count a merged token once"
-        )
-    if rounding not in ROUNDING or merge not in MERGE:
-        raise ValueError(f"rounding={rounding!r}, merge={merge!r}: expected one of {', '.join(ROUNDING)} and of "
-                         f"{', '.join(MERGE)}")  # fmt: skip
-    blocks = list(blocks)
+        raise ValueError(f"{type(model).__name__} with global_pool={getattr(model, 'global_pool', None)!r}: expected a "
+                         "timm ViT whose head reads a class token: scores are that token's attention, and an average "
+                         "would count a merged token once")  # fmt: skip
+    if rounding not in ROUNDING or merge not in MERGE or not (score == "cls" or callable(score)):
+        raise ValueError(f"rounding={rounding!r}, merge={merge!r}, score={score!r}: expected one of "
+                         f"{', '.join(ROUNDING)}, one of {', '.join(MERGE)}, and cls or a function")  # fmt: skip
     if len(set(blocks)) < len(blocks) or not set(blocks) <= set(range(len(model.blocks))):
         raise ValueError(f"blocks={blocks}: expected different numbers from 0 to {len(model.blocks) - 1}")
-    keep = keep if isinstance(keep, dict) else dict.fromkeys(blocks, keep)
-    if keep.keys() != set(blocks) or not all(0 < k <= 1 for k in keep.values()):
-        raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1], for each of the blocks {blocks}")
-    for number in blocks:
-        block = model.blocks[number]
-        if type(block) is _SelectingBlock:
+    each = keep if isinstance(keep, (dict, list, tuple)) else [keep] * len(blocks)
+    shares = each if isinstance(each, dict) else dict(zip(blocks, each, strict=False))
+    if len(each) != len(blocks) or shares.keys() != set(blocks) or not all(0 < s <= 1 for s in shares.values()):
+        raise ValueError(f"keep={keep}: expected shares of the tokens in (0, 1], one for each of the blocks {blocks}")
+    for number, block in enumerate(model.blocks):
+        kind = type(block), type(getattr(block, "attn", None))
+        if getattr(block.forward, "func", None) is _forward:
             raise ValueError(f"block {number} selects tokens already: token selection cannot be nested")
-        if type(block) is not Block or type(block.attn) is not Attention:
-            raise ValueError(f"block {number} is a {type(block).__name__} with {type(block.attn).__name__}: expected "
-                             "timm's Block with its Attention")  # fmt: skip
-    return keep
+        if number in shares and (kind != (Block, Attention) or "forward" in vars(block)):
+            raise ValueError(f"block {number} is a {kind[0].__name__} with {kind[1].__name__}: expected timm's "
+                             "Block with its Attention, and its own forward")  # fmt: skip
+    return shares
