@@ -1,6 +1,8 @@
 """Your own images, from a folder to predictions: through the command line, outside the repository."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -143,3 +145,19 @@ def test_reading_comes_from_the_checkpoint():
     for tag, (normalization, size) in tags.items():
         assert timm.is_model(tag)
         assert reading_of(tag) == {"image_size": size, "normalization": normalization, "resize": "squash"}
+
+
+def test_needs_no_checkout_and_nothing_of_the_book(place, tmp_path):
+    """As from an installed wheel without extras: in another folder, the book's packages not to be had."""
+    blocked = ("IPython", "papermill", "nbformat", "nbval", "jupyter_book", "peft", "pytest")
+    out = tmp_path / "o.safetensors"
+    given = ["--backbone", "vit_lab", "--weights", place / "lab.safetensors"]
+    tune = ["tune", place / "photos", *given, "--epochs", 1, "--out", out]
+    steps = [tune, ["predict", out, place / "photos" / "red" / "1.png", *given[2:]],
+             ["export", out, *given[2:], "--out", tmp_path / "whole.safetensors"]]  # fmt: skip
+    code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\nfrom trpts.cli import main\n"
+    code += "".join(f"assert main({[*map(str, step)]!r}) == 0\n" for step in steps)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "o.confusion.png", "o.report.json", "o.safetensors", "whole.safetensors"]  # fmt: skip

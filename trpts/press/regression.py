@@ -78,13 +78,13 @@ def stale_rows(project):
 
 
 def bless(project, only=None):
-    """Make the baselines anew: refuses a dirty tree, runs every chapter twice over SEEDS, and both must agree."""
+    """Make the baselines anew: refuses a dirty tree; the first of SEEDS runs twice and must repeat itself."""
     commit = clean_commit(project)
     for chapter in find_chapters(project, only):
-        records, again = (_blessing_run(project, chapter) for _ in range(2))
+        records, again = (_blessing_run(project, chapter, seeds) for seeds in (SEEDS, SEEDS[:1]))
         first, second = ({record_name(r["config"]): flat_metrics(r) for r in run} for run in (records, again))
-        if first != second:
-            differing = sorted(name for name in first if first[name] != second.get(name))
+        differing = sorted(name for name in second if first.get(name) != second[name])
+        if differing:
             raise TrptsError(f"{chapter.name} gives other metrics when run again ({', '.join(differing)}): its "
                              "randomness must come from its seed before it can be a baseline")  # fmt: skip
         baselines = baseline_of(records)
@@ -112,9 +112,9 @@ def clean_commit(project):
     return git("rev-parse", "HEAD").stdout.strip()
 
 
-def _blessing_run(project, chapter):
-    """The records of one run over all seeds."""
-    failures, records = fresh_run(project, chapter, project.build / "regress" / "bless", {"seeds": SEEDS})
+def _blessing_run(project, chapter, seeds):
+    """The records of one run over these seeds."""
+    failures, records = fresh_run(project, chapter, project.build / "regress" / "bless", {"seeds": seeds})
     if failures:
         raise TrptsError(f"{chapter.name} failed, so there is nothing to bless: {failures[chapter.name]}")
     return records
