@@ -78,7 +78,7 @@ def one_task(config, name, tables):
 def partial_scores(model, task):
     """Scores of consecutive parts of the images that may be learnt from: [(n images up to here, n of it, scores)]."""
     images = Split(torch.cat([task.train.images, task.val.images]), torch.cat([task.train.labels, task.val.labels]))
-    edges = sorted({*SIZES, *range(0, len(images), BATCH_SIZE), len(images)})
+    edges = sorted({*(n for n in SIZES if n < len(images)), *range(0, len(images), BATCH_SIZE), len(images)})
     parts = []
     for low, high in itertools.pairwise(edges):
         batch = images.images[low:high], images.labels[low:high]

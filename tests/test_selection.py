@@ -1,0 +1,96 @@
+"""The experiments of chapters 00, 02 and 03: their own arithmetic by hand, and short runs."""
+
+import pytest
+import torch
+from torch import nn
+
+from trpts.data import Split
+from trpts.lab.errors import TrptsError
+from trpts.lab.experiments import selection, starting_points, tuned
+from trpts.lab.project import Project
+from trpts.lab.records import run_once
+from trpts.lab.tasks import data_hash
+from trpts.press import pages
+
+LAB = {"backbone": "vit_lab", "weights": "data/weights/vit_lab.safetensors", "device": "cpu", "profile": "quick"}
+
+
+def test_overlap_by_hand():
+    """Rows {0, 1} and {1, 2}, {3} and {3}: two of four are shared."""
+    a = {"x": torch.tensor([[0, 1]]), "y": torch.tensor([[3]])}
+    b = {"x": torch.tensor([[1, 2]]), "y": torch.tensor([[3]])}
+    assert selection.overlap(a, b) == 2 / 4
+    assert selection.overlap(a, a) == 1
+    assert selection.overlap({"x": torch.tensor([[0], [1]])}, {"x": torch.tensor([[1], [0]])}) == 0  # other neurons
+
+
+def test_mean_of_parts_weighs_by_images():
+    parts = [(1, 1, {"x": torch.tensor([4.0])}), (4, 3, {"x": torch.tensor([0.0])})]
+    assert selection.mean_of(parts)["x"].item() == 1.0
+
+
+def test_rank_correlation_is_over_all_weights():
+    a = {"x": torch.tensor([[1.0, 2.0]]), "y": torch.tensor([[3.0]])}
+    b = {"x": torch.tensor([[10.0, 20.0]]), "y": torch.tensor([[5.0]])}
+    assert selection.rank_correlation(a, a) == pytest.approx(1)
+    assert selection.rank_correlation(a, b) == pytest.approx(-0.5)
+
+
+class OneBlock(nn.Module):
+    """What `redundancy` needs of a ViT: a block whose output is the input, one prefix token."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks, self.num_prefix_tokens = nn.ModuleList([nn.Identity()]), 1
+
+    def forward(self, x):
+        return self.blocks[0](x)
+
+
+def test_redundancy_by_hand():
+    """Two patch tokens an image, opposite (-1) in the first, equal (1) in the others: a third; CLS is left out."""
+    images = torch.tensor([[[9.0, 9.0], [1.0, 0.0], [-1.0, 0.0]], [[5.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
+                           [[0.0, 0.0], [0.0, -1.0], [0.0, -1.0]]])  # fmt: skip
+    value = selection.redundancy(OneBlock(), Split(images, torch.zeros(3, dtype=torch.int64)))
+    assert value.tolist() == pytest.approx([(-1 + 1 + 1) / 3])
+
+
+def test_parts_cover_all_images_once(monkeypatch):
+    monkeypatch.setattr(selection, "fisher_scores", lambda model, batches: {"x": batches[0][0].sum()[None]})
+    images = torch.arange(230.0)[:, None]
+    splits = Split(images[:200], torch.zeros(200)), Split(images[200:], torch.zeros(30))
+    task = type("T", (), {"train": splits[0], "val": splits[1]})
+    parts = selection.partial_scores(None, task)
+    assert [part[0] for part in parts] == [10, 30, 100, 200, 230]
+    assert sum(part[1] for part in parts) == 230
+    assert sum(part[2]["x"] for part in parts) == images.sum()
+
+
+def test_starting_points_of_the_real_digits():
+    metrics = starting_points.run(LAB | {"task": "digits", "seed": 0})
+    assert metrics["chance"] == 0.1
+    assert metrics["probe_test_accuracy"] > metrics["random_probe_test_accuracy"] > 0.5
+
+
+def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
+    """One short run of each kind through the record and back to the page's table."""
+    project = Project.find()
+    assert set(tuned.VARIANTS) >= {"linear", "full", "C = 2"}
+    config = tuned.cell("C = 2, ρ = 0.5", "digits", 0, {"trpts": 3e-3}, **LAB, epochs=1, batch_size=64)
+    assert config["lr"] == 3e-3
+    record = run_once(tuned, config, tmp_path)
+    metrics = record["metrics"]
+    assert metrics["connections_per_neuron"] == pytest.approx(2.0, abs=0.01)
+    assert metrics["flops_ratio"] < 0.8
+    assert sum(metrics["token_blocks"].values()) == 3
+    assert record["inputs"]["data"] == data_hash("digits")
+    monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"committed": lambda self, _: tmp_path})())
+    assert len(pages.full_runs("C = 2, ρ = 0.5")) == 1
+    with pytest.raises(TrptsError, match="no committed record of tuned, C = 9"):
+        pages.full_runs("C = 9")
+    other = config | {"lr": 1e-3, "seed": 1}
+    monkeypatch.setattr(pages.Project, "find", lambda: project)
+    run_once(tuned, other, tmp_path)
+    monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"committed": lambda self, _: tmp_path})())
+    with pytest.raises(TrptsError, match="2 different settings"):
+        pages.full_runs("C = 2, ρ = 0.5")
