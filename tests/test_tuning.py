@@ -165,6 +165,8 @@ FAULTS = {
     "misspelt option": (dict(per_neurons=2), "no option per_neurons: it knows .*per_neuron"),
     "head": (dict(head="zero"), "expected probe or keep"),
     "epochs": (dict(epochs=0), "expected at least 1"),
+    "learning rate": (dict(lr=-1.0), "expected a learning rate"),
+    "batch size": (dict(batch_size=0), "batch_size=0: expected at least 1"),
     "budget": (dict(budget=0.001), "below one connection"),
 }
 
@@ -172,8 +174,10 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_refuses(task, fault):
     options, sentence = FAULTS[fault]
+    model = backbone()
     with pytest.raises(ValueError, match=sentence):
-        tune(backbone(), task, **options)
+        tune(model, task, **options)
+    assert not attached(model)
 
 
 def test_refuses_another_number_of_classes(task):

@@ -67,7 +67,7 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
     with _selecting(model, result.tokens):
         report = held_out(model, task.test, names)
     notes = {"backbone": backbone, "reading": reading, "class_names": names, "tokens": result.tokens,
-             "test_accuracy": report["accuracy"], "n_test": report["n_test"]}  # fmt: skip
+             "settings": result.options, "test_accuracy": report["accuracy"], "n_test": report["n_test"]}  # fmt: skip
     save_delta(model, out, **notes)
     return result, report
 

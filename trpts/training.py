@@ -25,10 +25,7 @@ class Training:
 
     def __init__(self, model, split, epochs, lr=2e-3, batch_size=32, optimizer="adamw", weight_decay=0.05,
                  warmup_fraction=0.1, seed=0, autocast=False):  # fmt: skip
-        if epochs < 1:
-            raise ValueError(f"epochs={epochs}: expected at least 1")
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"optimizer={optimizer!r} is unknown: expected one of {', '.join(OPTIMIZERS)}")
+        check_settings(epochs, lr, batch_size, optimizer)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.trained:
             raise ValueError("no parameter of the model asks for a gradient: there is nothing to train")
@@ -67,6 +64,18 @@ class Training:
             raise ValueError(f"the loss of epoch {epoch + 1} is {mean}: the learning rate {self.lr} is too high")
         self.losses.append(mean)
         return mean
+
+
+def check_settings(epochs, lr, batch_size, optimizer):
+    """Raise ValueError unless a `Training` can be started with these."""
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs}: expected at least 1")
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"lr={lr}: expected a learning rate of at least 0")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: expected at least 1")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer={optimizer!r} is unknown: expected one of {', '.join(OPTIMIZERS)}")
 
 
 def train(model, split, epochs, **options):

@@ -22,7 +22,7 @@ from trpts.meter import peak_memory_bytes
 from trpts.probe import accuracy, probe_head
 from trpts.sparse import attach
 from trpts.tokens import token_selection
-from trpts.training import Training, read_checkpoint, save_checkpoint
+from trpts.training import Training, check_settings, read_checkpoint, save_checkpoint
 
 SAVE_EVERY_S = 20.0
 METHODS = {}
@@ -152,6 +152,7 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
         "seed": seed, "autocast": autocast, "options": options,
     }  # fmt: skip
     _check_options(method, options)
+    check_settings(epochs, lr, batch_size, optimizer)
     clock, time_s = time.perf_counter, {}
     start = clock()
     if head == "probe":
