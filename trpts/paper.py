@@ -50,6 +50,11 @@ TOKEN_RULE = {
     "source": "public note",
     "brief": "the same, from the final layer's attention",
 }
+TOKEN_LOSS = {
+    "paper": "it gains: 85.1 to 87.7 on dSprites-location, 99.4 to 99.5 on Flowers-102, 54.2 to 54.5 on Sun397",
+    "source": "public note",
+    "brief": "parameters only 72.84, both 75.92 on VTAB-1k",
+}
 TOKEN_SAVINGS = {
     "paper": "lowest FLOPs of the compared methods; the number is not in the public text; its ablation uses ρ = 0.95",
     "source": "public note",
