@@ -38,8 +38,16 @@ def add_commands(command):
 
 
 def device_of(arguments):
-    """The device asked for, else the best there is."""
-    return arguments.device or pick_device()
+    """The device asked for, else the best there is; ValueError for one that is not there."""
+    import torch
+
+    asked, best = arguments.device, pick_device()
+    if asked is None or asked == "cpu":
+        return asked or best
+    known = [best, *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+    if asked not in known:
+        raise ValueError(f"--device {asked} is not there: expected cpu or one of {', '.join(dict.fromkeys(known))}")
+    return asked
 
 
 def cmd_tune(arguments):
