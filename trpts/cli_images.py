@@ -16,7 +16,7 @@ def add_commands(command):
     tune.add_argument("--method", default="trpts", help="trpts (default) or linear")
     tune.add_argument("--epochs", type=int, default=20)
     tune.add_argument("--lr", type=float, default=2e-3, help="learning rate (default: 0.002)")
-    tune.add_argument("--batch-size", type=int, default=32)
+    tune.add_argument("--batch-size", type=int, default=16)
     tune.add_argument("--per-neuron", type=float, default=2.0, help="connections per neuron (default: 2)")
     tune.add_argument("--keep", type=float, default=0.95, help="share of tokens that a selecting block keeps")
     tune.add_argument("--token-blocks", type=int, default=3, help="number of selecting blocks (default: 3)")
