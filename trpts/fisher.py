@@ -18,7 +18,6 @@ from torch.nn import functional
 
 SAMPLES = ("per-sample", "batch")
 LABELS = ("data", "model")
-WORKSPACE_BYTES = 64 * 2**20  # the per-sample gradients held at once, in bytes: bounds memory, not the result
 ZERO_HEAD = "a head of zeros sends no gradient back; initialise or probe it first"
 
 
@@ -206,10 +205,10 @@ def _add_squares(total, x, g, samples):
         mean = torch.einsum("bno,bni->oi", g, x) / len(x)  # [out, in]
         total.add_(mean.float().square_())
         return
-    step = max(1, WORKSPACE_BYTES // (total.numel() * 4))
-    for xs, gs in zip(x.split(step), g.split(step), strict=True):
-        grads = torch.bmm(gs.transpose(1, 2), xs)  # [step, out, in]
-        total.add_(grads.float().square_().sum(0))
+    G = torch.empty(total.shape, dtype=g.dtype, device=g.device)  # one sample at a time: it stays in the cache
+    for xs, gs in zip(x, g, strict=True):
+        grad = torch.mm(gs.T, xs, out=G).float()  # [out, in]
+        total.addcmul_(grad, grad)
 
 
 def pixels_of_patches(x, size):
