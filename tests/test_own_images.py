@@ -109,6 +109,10 @@ FAULTS = {
     "other weights": (lambda p: [p / "photos", "--backbone", "vit_small_digits"], "another architecture"),
     "method": (lambda p: [p / "photos", "--method", "full"], "leaves no delta: expected one of trpts, linear"),
     "keep": (lambda p: [p / "photos", "--keep", "1.5"], r"in (0, 1]"),
+    "drawn task of another size": (
+        lambda p: ["dtd_twin", "--backbone", "vit_tiny_patch16_224.augreg_in21k"],
+        "takes 224",
+    ),
     "device": (lambda p: [p / "photos", "--device", "tpu"], "--device tpu is not there: expected cpu"),
     "epochs": (lambda p: [p / "photos", "--epochs", "0"], "expected at least 1"),
     "place": (lambda p: [p / "photos", "--out", p / "no" / "where"], "cannot be written"),

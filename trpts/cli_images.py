@@ -91,7 +91,10 @@ def cmd_predict(arguments):
 
 
 def cmd_export(arguments):
-    """Write backbone and delta as one timm checkpoint; load it with timm.create_model(tag, checkpoint_path=...)."""
+    """Write backbone and delta as one timm checkpoint.
+
+    Load it with timm.create_model(tag, num_classes=K, checkpoint_path=...); plain timm keeps all tokens.
+    """
     from trpts.own_images import export_model
 
     notes = export_model(arguments.model, arguments.out, arguments.weights)

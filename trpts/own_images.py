@@ -18,6 +18,7 @@ from trpts.backbones import SMALL, create_backbone
 from trpts.data.images import NORMALIZATIONS, read_image
 from trpts.data.load import load_task
 from trpts.data.task import Split
+from trpts.data.twins import TWINS
 from trpts.delta import load_delta, read_delta, save_delta
 from trpts.tokens import token_selection
 from trpts.tuning import tune
@@ -54,12 +55,14 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
     if method not in SAVED_METHODS:
         raise ValueError(f"method {method!r} leaves no delta: expected one of {', '.join(SAVED_METHODS)}")
     out = Path(out)
-    if not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise ValueError(f"{out} cannot be written: expected a file name in a folder that exists and may be written to")
+    _check_place(out)
     reading = reading_of(backbone)
-    real = Path(data).is_dir()
-    task = load_task(str(data), seed=seed, **reading) if real else load_task(str(data), seed=seed)
-    task = (in_memory(task) if real else task).to(device)
+    drawn = str(data) in TWINS or str(data) == "digits"
+    task = load_task(str(data), seed=seed, **({} if drawn else reading))
+    if drawn and task.train.images.shape[-1] != reading["image_size"]:
+        raise ValueError(f"{data} has images of {task.train.images.shape[-1]} pixels, {backbone} takes "
+                         f"{reading['image_size']}: expected a backbone such as vit_lab")  # fmt: skip
+    task = (task if drawn else in_memory(task)).to(device)
     model = create_backbone(backbone, task.n_classes, weights, seed).to(device)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     result = tune(model, task, method, seed=seed, checkpoint=checkpoint, **options)
@@ -134,11 +137,17 @@ def export_model(path, out, weights="hub"):
     model, notes = load_model(path, weights)
     notes = {key: notes.get(key) for key in ("backbone", "reading", "class_names", "tokens")} | {"format": MODEL_FORMAT}
     out = Path(out)
+    _check_place(out)
     temporary = out.with_name(f"{out.name}.partial")
     state = {name: t.contiguous() for name, t in model.state_dict().items()}
     save_file(state, temporary, {"notes": json.dumps(notes)})
     temporary.replace(out)
     return notes
+
+
+def _check_place(out):
+    if not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK):
+        raise ValueError(f"{out} cannot be written: expected a file name in a folder that exists and may be written to")
 
 
 def _selecting(model, tokens):

@@ -12,9 +12,10 @@ MAX_NAMED = 40  # classes up to which names and numbers are written into the pic
 
 
 def write_report(report, out):
-    """Write <out without suffix>.report.json and .confusion.png; their paths."""
-    stem = Path(out).with_suffix("")
-    paths = stem.with_name(f"{stem.name}.report.json"), stem.with_name(f"{stem.name}.confusion.png")
+    """Write <out without .safetensors>.report.json and .confusion.png; their paths."""
+    stem = Path(out)
+    name = stem.name.removesuffix(".safetensors")
+    paths = stem.with_name(f"{name}.report.json"), stem.with_name(f"{name}.confusion.png")
     write_whole(paths[0], json.dumps(report, indent=1) + "\n")
     draw_confusion(report).savefig(paths[1])
     plt.close("all")
@@ -24,7 +25,8 @@ def write_report(report, out):
 def draw_confusion(report):
     """A matplotlib figure: true classes in rows, predicted in columns, each row as shares of its images."""
     counts = torch.tensor(report["confusion"])
-    shares, names = counts / counts.sum(1, keepdim=True).clamp_min(1), report["classes"]
+    shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    names = [name.replace("$", r"\$") for name in report["classes"]]  # else a pair of them would be read as a formula
     side = min(12.0, 2.5 + 0.35 * len(names))
     with plt.rc_context({"figure.constrained_layout.use": True, "savefig.dpi": 144}):
         figure, axes = plt.subplots(figsize=(side + 1, side))
