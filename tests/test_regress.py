@@ -115,6 +115,7 @@ def test_spot_check_sees_a_changed_experiment():
     timed = [r | {"time_s": 1.0 + r["config"]["seed"]} for r in seeds()]
     assert not failed(spot_check(timed, same))
     assert failed(spot_check(timed, drifted)) == {"accuracy"}
+    assert spot_check(timed[:2], drifted) == []  # two seeds have no spread to be held against
 
 
 def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
@@ -140,6 +141,7 @@ def test_stale_committed_records_still_come_out(project):
 def test_stale_record_that_no_longer_comes_out_is_seen(project, monkeypatch):
     records = read_records(project.committed("full"), "fisher_digits")
     far = records[0]["metrics"] | {"probe_test_accuracy": 0.0}
+    monkeypatch.setattr(regression, "read_records", lambda folder: records)
     monkeypatch.setattr(regression, "record_state", lambda r: "made by earlier code")
     monkeypatch.setattr(regression, "experiment_of", lambda r: SimpleNamespace(run=lambda config: far))
     assert failed(regression.stale_rows(project)) == {"probe_test_accuracy"}

@@ -99,8 +99,16 @@ def is_checked(row):
 def spot_check(records, experiment):
     """Run one record again, the quickest among the groups' first seeds, and compare: rows as of `compare`.
 
+    Groups of fewer than MIN_SEEDS seeds have no spread to compare with; where there are no others, nothing is run.
     This is what a record made by earlier code must pass: its number may be old, but it must still be what comes out.
     """
+    groups = {}
+    for record in records:
+        rest = {k: v for k, v in record["config"].items() if k != "seed"}
+        groups.setdefault(json.dumps(rest, sort_keys=True), []).append(record)
+    records = [record for group in groups.values() if len(group) >= MIN_SEEDS for record in group]
+    if not records:
+        return []
     baselines, time_s = baseline_of(records), {record_name(r["config"]): r["time_s"] for r in records}
     quickest = min(baselines, key=time_s.get)
     baselines = {quickest: baselines[quickest]}
