@@ -92,7 +92,8 @@ def test_all_connections_is_full_tuning_of_those_layers():
     full.head.requires_grad_(True)
     for name in index:
         full.get_submodule(name).requires_grad_(True)
-    for ours, theirs in zip(steps(model, 5), steps(full, 5), strict=True):
+    # Plain SGD: Adam would blow the rounding of gradients that are zero, such as a key's bias, up to whole steps.
+    for ours, theirs in zip(steps(model, 5, torch.optim.SGD), steps(full, 5, torch.optim.SGD), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-6)
     detach(model)
     for (name, a), b in zip(model.named_parameters(), full.parameters(), strict=True):
