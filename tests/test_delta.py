@@ -152,6 +152,7 @@ UNREADABLE = {
     "another format": lambda path: rewritten(path, notes=lambda notes: notes | {"format": "trpts delta 9"}),
     "values missing": lambda path: rewritten(path, lambda t: {k: v for k, v in t.items() if k != f"values.{FC1}"}),
     "nan": lambda path: rewritten(path, replace("head.bias", torch.full((5,), torch.nan))),
+    "values that are whole numbers": lambda path: rewritten(path, replace(f"values.{FC1}", torch.zeros(64, 3).int())),
     "absent": lambda path: path.unlink(),
 }
 UNFIT = {
@@ -160,6 +161,7 @@ UNFIT = {
     "index of other rows": (lambda t: t | {f"index.{FC1}": t[f"index.{FC1}"][:3]}, r"expected int64 \[64"),
     "values of another shape": (replace(f"values.{FC1}", torch.zeros(64, 9)), "do not fit its index"),
     "bias of another shape": (replace(f"bias.{FC1}", torch.zeros(9)), "do not fit its index"),
+    "biases in a column": (replace("head.bias", torch.zeros(5, 1)), r"biases \[5, 1\]: expected \[classes, 16\]"),
     "head of another width": (replace("head.weight", torch.zeros(5, 9)), r"expected \[classes, 16\]"),
 }
 

@@ -135,7 +135,7 @@ def test_predict_refuses_what_is_no_model(place, tuned, tmp_path, capsys):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "notes.safetensors", {"notes": "{}"})
     image = str(place / "photos" / "red" / "3.png")
-    for name, sentence in (("none", "does not exist"), ("other", "is neither a delta"), ("notes", "say its backbone")):
+    for name, sentence in (("none", "does not exist"), ("other", "it has no notes"), ("notes", "required property")):
         assert main(["predict", str(tmp_path / f"{name}.safetensors"), image]) == 2
         assert sentence in capsys.readouterr().err
     other = tmp_path / "lab2.safetensors"

@@ -63,3 +63,17 @@ def test_accuracy_by_hand(vit, batch):
         labels = vit.eval()(images).argmax(1)
     labels[:4] = (labels[:4] + torch.tensor([1, -1, 2, -2])) % 5  # wrong on either side
     assert accuracy(vit, Split(images, labels), batch_size=3) == 4 / 8
+
+
+def test_the_penalty_is_the_documented_one_for_two_classes_too():
+    """At the minimum, the gradient of the documented sum is zero; the penalty is seen, being large."""
+    generator = torch.Generator().manual_seed(0)
+    for n_classes in (2, 3):
+        f = torch.randn(60, 4, generator=generator).double()
+        labels = torch.arange(60) % n_classes
+        f = (f - f.mean(0)) / f.std(0, correction=0)  # so that V is W
+        W, b = (t.requires_grad_() for t in fit_probe(f, labels, n_classes, l2=0.3))
+        loss = torch.nn.functional.cross_entropy(f @ W.T + b, labels) + 0.3 / 2 * (W**2).sum()
+        loss.backward()
+        assert W.grad.abs().max() < 1e-4, n_classes
+        assert W.detach().abs().max() > 0.01

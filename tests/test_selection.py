@@ -60,8 +60,8 @@ def test_parts_cover_all_images_once(monkeypatch):
     images = torch.arange(230.0)[:, None]
     splits = Split(images[:200], torch.zeros(200)), Split(images[200:], torch.zeros(30))
     task = type("T", (), {"train": splits[0], "val": splits[1]})
-    parts = selection.partial_scores(None, task)
-    assert [part[0] for part in parts] == [10, 30, 100, 200, 230]
+    parts = selection.partial_scores(None, task, 170)
+    assert [part[0] for part in parts] == [10, 30, 100, 170, 200, 230]
     assert sum(part[1] for part in parts) == 230
     assert sum(part[2]["x"] for part in parts) == images.sum()
 

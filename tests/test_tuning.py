@@ -1,5 +1,6 @@
 """tune(): one protocol for every method."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -9,7 +10,7 @@ from trpts import tuning
 from trpts.backbones import create_backbone
 from trpts.data import Split, Task, digits
 from trpts.probe import accuracy, probe_head
-from trpts.sparse import attached, detach, sparse_layers
+from trpts.sparse import attach, attached, detach, sparse_layers
 from trpts.tuning import METHODS, tune
 
 QUICK = dict(epochs=3, lr=2e-3)
@@ -147,6 +148,11 @@ def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "accuracy", real)
     with pytest.raises(ValueError, match="belongs to another run"):
         tune(backbone(), task, checkpoint=path, **options | {"lr": 5e-3})
+    with pytest.raises(ValueError, match="belongs to another run"):
+        tune(backbone(seed=1), task, checkpoint=path, **options)
+    relabelled = Split(task.val.images, task.val.labels.flip(0))
+    with pytest.raises(ValueError, match="belongs to another run"):
+        tune(backbone(), dataclasses.replace(task, val=relabelled), checkpoint=path, **options)
     assert outcome(tune(backbone(), task, checkpoint=path, **options)) == outcome(whole)
     assert not list(tmp_path.iterdir())
 
@@ -168,16 +174,43 @@ FAULTS = {
     "learning rate": (dict(lr=-1.0), "expected a learning rate"),
     "batch size": (dict(batch_size=0), "batch_size=0: expected at least 1"),
     "budget": (dict(budget=0.001), "below one connection"),
+    "budget outside": (dict(budget=2), r"budget=2: expected a share"),
+    "keep": (dict(keep=1.2), r"keep=1.2: expected a share of the tokens in \(0, 1\]"),
+    "token blocks": (dict(n_token_blocks=7), "n_token_blocks=7: expected 0 to 6"),
+    "connections": (dict(per_neuron=0.9), "at least one connection per neuron"),
+    "score": (dict(score="fischer"), "score 'fischer' is unknown"),
+    "placement": (dict(placement="odd"), "placement='odd' is unknown"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_refuses(task, fault):
+def test_refuses(task, fault, monkeypatch):
+    """Before any work is done: the head is not probed."""
     options, sentence = FAULTS[fault]
     model = backbone()
+    if fault != "budget":  # takes the model's own sizes, after scoring
+        monkeypatch.setattr(tuning, "probe_head", lambda *_: pytest.fail("probed"))
     with pytest.raises(ValueError, match=sentence):
         tune(model, task, **options)
     assert not attached(model)
+
+
+def test_refuses_what_it_cannot_tune(task, monkeypatch):
+    monkeypatch.setattr(tuning, "probe_head", lambda *_: pytest.fail("probed"))
+    model = backbone()
+    attach(model, {})
+    with pytest.raises(ValueError, match="detach it first"):
+        tune(model, task)
+    averaging = backbone()
+    averaging.global_pool = "avg"
+    with pytest.raises(ValueError, match="whose head reads a class token"):
+        tune(averaging, task)
+
+
+def test_biases_that_are_not_trained_are_not_paid_for(task):
+    paid = [tune(backbone(), task, "trpts", epochs=1, budget=0.1, keep=1, biases=b).plan for b in (True, False)]
+    assert paid[0].counted["biases"] > 0 == paid[1].counted["biases"]
+    assert paid[1].counted["weights"] > paid[0].counted["weights"]
 
 
 def test_refuses_another_number_of_classes(task):

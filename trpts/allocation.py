@@ -77,36 +77,37 @@ def allocate(scores, model=None, budget=None, per_neuron=None, c_min=1.0, w="sha
     budget        share of the backbone's parameters that may be trained, in (0, 1], needs `model`; or
     per_neuron    mean connections per neuron, >= 1. With either, C_min is solved for: the largest one whose total
                   stays inside the budget; what rounding leaves over goes to the layers with the largest remainders,
-                  and what is left when all layers with w_l > 0 are full to the others, one connection at a time.
-    count         kinds of scalars that the budget pays for, of COUNTED; biases and head need `model`
+                  one connection each, and what is left when all layers with w_l > 0 are full to the others.
+    count         kinds of scalars that the budget pays for: "weights", and "biases" and "head" if they are trained and
+                  `model` is given
     placement     "sparse": the n_token_blocks blocks with the fewest trained connections (the paper's choice; how many
                   it does not say), "dense": with the most, "random" (by `seed`), "every": all blocks
     raises        ValueError: an unknown name, a budget that one connection per neuron already exceeds, scores that are
                   empty, negative or not finite
     """
-    _check(scores, w, per, placement, count, budget, per_neuron, c_min, model)
+    check_options(w, top_fraction, per, placement, count, budget, per_neuron, c_min)
+    if budget is not None and model is None:
+        raise ValueError("a budget is a share of the model's parameters: expected `model` with it")
+    _check_scores(scores)
     weights = layer_weights(scores, w, top_fraction, per)
     positive = [x for x in weights.values() if x > 0]
     ratio = {name: x / min(positive) for name, x in weights.items()}
     rows = {name: score.shape[0] for name, score in scores.items()}
     fan_in = {name: score.shape[1] for name, score in scores.items()}
-    extra = {"biases": 0, "head": 0} | (_extra(model, scores, count) if model is not None else {})
+    extra = {"biases": 0, "head": 0} | ({} if model is None else _extra(model, scores, count))
     n_backbone = None if model is None else sum(p.numel() for p in model.parameters()) - _n_head(model)
 
     def exact(c):  # the equation before rounding, capped at what a neuron has
         return {name: min(max(1.0, r * c), fan_in[name]) for name, r in ratio.items()}
 
     if budget is None and per_neuron is None:
-        connections = {name: math.floor(x) for name, x in exact(c_min).items()}
+        connections = {name: floor(x) for name, x in exact(c_min).items()}
     else:
         n_weights = per_neuron * sum(rows.values()) if budget is None else budget * n_backbone - sum(extra.values())
         if n_weights < sum(rows.values()):
-            needed = (sum(rows.values()) + sum(extra.values())) / n_backbone if budget else 1
-            raise ValueError(
-                f"{f'budget={budget:.3g}' if budget else f'per_neuron={per_neuron}'} is below one connection per "
-                f"neuron: expected at least {needed:.3g}"
-            )
-        c_min, connections = _solve(exact, rows, fan_in, n_weights)
+            needed = (sum(rows.values()) + sum(extra.values())) / n_backbone
+            raise ValueError(f"budget={budget:.3g} is below one connection per neuron: expected at least {needed:.3g}")
+        c_min, connections = _solve(exact, ratio, rows, fan_in, n_weights)
     counted = {"weights": sum(rows[name] * C for name, C in connections.items()), **extra}
     blocks = place(connections, rows, weights, n_token_blocks, placement, seed)
     return Allocation(connections, blocks, weights, c_min, sum(rows.values()), counted, n_backbone)
@@ -155,11 +156,16 @@ def place(connections, rows, weights, n_token_blocks, placement, seed=0):
     return tuple(sorted(ranked[:n_token_blocks]))
 
 
-def _solve(exact, rows, fan_in, n_weights):
-    """(C_min, connections): the largest C_min whose rounded-down total fits into n_weights, then the remainders."""
+def floor(x):
+    """The whole number below x, where 0.6 / 0.2 counts as the 3 that it means and not as 2.9999999999999996."""
+    return math.floor(x + 1e-9)
+
+
+def _solve(exact, ratio, rows, fan_in, n_weights):
+    """(C_min, connections): the largest C_min whose rounded-down total fits into n_weights, then what is left over."""
 
     def total(c):
-        return sum(rows[name] * math.floor(x) for name, x in exact(c).items())
+        return sum(rows[name] * floor(x) for name, x in exact(c).items())
 
     low, high = 0.0, 1.0
     while total(high) <= n_weights and high < max(fan_in.values()):
@@ -168,14 +174,19 @@ def _solve(exact, rows, fan_in, n_weights):
         middle = (low + high) / 2
         low, high = (middle, high) if total(middle) <= n_weights else (low, middle)
     wanted = exact(low)
-    connections = {name: math.floor(x) for name, x in wanted.items()}
-    left, before = n_weights - total(low), None
-    while left != before:  # once round is enough, unless the layers with w_l > 0 are full
-        before = left
-        for name in sorted(wanted, key=lambda n: connections[n] - wanted[n]):  # largest remainder first
-            if rows[name] <= left and connections[name] < fan_in[name]:
-                connections[name] += 1
-                left -= rows[name]
+    connections = {name: floor(x) for name, x in wanted.items()}
+    left = n_weights - total(low)
+    weighted = [name for name in wanted if ratio[name] > 0]
+    for name in sorted(weighted, key=lambda name: connections[name] - wanted[name]):  # the largest remainder first
+        if rows[name] <= left and connections[name] < fan_in[name]:
+            connections[name] += 1
+            left -= rows[name]
+    if all(connections[name] == fan_in[name] for name in weighted):
+        others = [name for name in wanted if ratio[name] == 0]
+        while takers := [name for name in others if rows[name] <= left and connections[name] < fan_in[name]]:
+            name = min(takers, key=connections.get)
+            connections[name] += 1
+            left -= rows[name]
     return low, connections
 
 
@@ -189,7 +200,9 @@ def _extra(model, scores, count):
     return {"biases": biases if "biases" in count else 0, "head": _n_head(model) if "head" in count else 0}
 
 
-def _check(scores, w, per, placement, count, budget, per_neuron, c_min, model):
+def check_options(w="share", top_fraction=0.01, per="layer", placement="sparse", count=COUNTED, budget=None,
+                  per_neuron=None, c_min=1.0):  # fmt: skip
+    """Raise ValueError for options that `allocate` cannot take, whatever the scores."""
     for name, value, known in (
         ("w", w, WEIGHTS),
         ("per", per, ("layer", "block")),
@@ -197,14 +210,21 @@ def _check(scores, w, per, placement, count, budget, per_neuron, c_min, model):
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r} is unknown: expected one of {', '.join(known)}")
-    if unknown := set(count) - set(COUNTED):
-        raise ValueError(f"count names {', '.join(sorted(unknown))}: expected some of {', '.join(COUNTED)}")
-    if budget is not None and (per_neuron is not None or model is None):
-        raise ValueError("a budget is a share of the model: expected `model` with it, and not `per_neuron`")
+    if "weights" not in count or set(count) - set(COUNTED):
+        raise ValueError(f"count={tuple(count)}: expected weights, and beside it biases and head or not")
+    if not 0 < top_fraction <= 1:
+        raise ValueError(f"top_fraction={top_fraction}: expected a share of the weights in (0, 1]")
+    if budget is not None and per_neuron is not None:
+        raise ValueError(f"budget={budget} and per_neuron={per_neuron}: expected one of the two")
     if budget is not None and not 0 < budget <= 1:
         raise ValueError(f"budget={budget}: expected a share of the parameters in (0, 1]")
-    if c_min <= 0:
-        raise ValueError(f"c_min={c_min}: expected a number above 0")
+    if per_neuron is not None and not 1 <= per_neuron < math.inf:
+        raise ValueError(f"per_neuron={per_neuron}: expected a finite number, at least one connection per neuron")
+    if not 0 < c_min < math.inf:
+        raise ValueError(f"c_min={c_min}: expected a finite number above 0")
+
+
+def _check_scores(scores):
     if not scores:
         raise ValueError("scores are empty: expected {layer: tensor [out, in]}")
     for name, score in scores.items():

@@ -26,7 +26,8 @@ def main(argv=None):
         print(f"trpts: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a disk that fills up or a folder that closes while third-party code writes
-        print(f"trpts: {error.filename or 'a file'}: {error.strerror or error}; mend it and run again", file=sys.stderr)
+        found = f"{error.filename}: {error.strerror}; mend it and run again" if error.filename else error
+        print(f"trpts: {found}", file=sys.stderr)
         return 2
     except ValueError as error:
         if arguments.command.__module__ != cli_images.__name__:  # elsewhere, a ValueError is a fault of ours
@@ -175,7 +176,7 @@ def cmd_regress(arguments):
 
 def cmd_bench(arguments):
     """Time the methods of a bench, interleaved, and print ratios, spread and bars; writes data/bench/<what>.json."""
-    from trpts.lab.bench import BENCHES, lines
+    from trpts.lab.bench import BATCH_SIZE, BENCHES, lines
     from trpts.lab.code import code_hash
     from trpts.lab.project import make_folder, write_whole
     from trpts.lab.provenance import machine, pick_device, versions
@@ -183,7 +184,7 @@ def cmd_bench(arguments):
     folder, device = make_folder(Project.find().root / "data" / "bench"), pick_device()
     for name in BENCHES if arguments.what == "all" else [arguments.what]:
         rows = BENCHES[name](batch_size=arguments.batch_size, rounds=arguments.rounds, device=device)
-        text = list(lines(name, rows))
+        text = list(lines(name, rows, bars=device == "cpu" and arguments.batch_size == BATCH_SIZE))
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
         record = {"bench": name, "batch_size": arguments.batch_size, "device": device, "rows": rows, "summary": text,
                   "machine": machine(), "versions": versions(), "code": code_hash(["trpts.lab.bench"])}  # fmt: skip

@@ -6,15 +6,12 @@ connections per neuron of ViT-B/16 that is 1.3 MB beside the head, where the who
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
+from trpts.files import read_tensors, write_tensors
 from trpts.sparse import attached, check_index, sparse_layers
 
 FORMAT = "trpts delta 1"
@@ -50,10 +47,7 @@ def save_delta(model, path, **notes):
             tensors[f"bias.{name}"] = bias
     tensors |= {"head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
     notes = {"format": FORMAT, "backbone_hash": backbone_hash(model), **notes}
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.partial")
-    save_file({k: t.cpu().contiguous() for k, t in tensors.items()}, temporary, {"notes": json.dumps(notes)})
-    temporary.replace(path)
+    write_tensors(path, tensors, notes)
     return Delta(layers, (tensors["head.weight"].clone(), tensors["head.bias"].clone()), notes)
 
 
@@ -62,21 +56,18 @@ def read_delta(path):
 
     raises  ValueError: not a delta, truncated, or parts that do not fit each other
     """
-    try:
-        with safe_open(path, "pt") as file:
-            notes = json.loads((file.metadata() or {})["notes"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if notes["format"] != FORMAT:
-            raise ValueError(f"its format is {notes['format']!r}, expected {FORMAT!r}")
-        names = [name.removeprefix("index.") for name in tensors if name.startswith("index.")]
-        layers = {n: (tensors[f"index.{n}"].long(), tensors[f"values.{n}"], tensors.get(f"bias.{n}")) for n in names}
-        head = tensors["head.weight"], tensors["head.bias"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable delta: {error}") from error
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{path} is not a readable delta: {name} has NaN or infinite entries")
-    return Delta(layers, head, notes)
+    tensors, notes = read_tensors(path, "a readable delta")
+    names = [name.removeprefix("index.") for name in tensors if name.startswith("index.")]
+    missing = {"head.weight", "head.bias", *(f"values.{name}" for name in names)} - tensors.keys()
+    numbers = {name: tensor for name, tensor in tensors.items() if not name.startswith("index.")}
+    bad = [name for name, t in numbers.items() if not (t.is_floating_point() and t.isfinite().all())]
+    if notes.get("format") != FORMAT or missing or bad:
+        raise ValueError(
+            f"{path} is not a readable delta: its format is {notes.get('format')!r} (expected {FORMAT!r}), missing is "
+            f"{', '.join(sorted(missing)) or 'nothing'}, not of finite numbers is {', '.join(bad) or 'nothing'}"
+        )
+    layers = {n: (tensors[f"index.{n}"].long(), tensors[f"values.{n}"], tensors.get(f"bias.{n}")) for n in names}
+    return Delta(layers, (tensors["head.weight"], tensors["head.bias"]), notes)
 
 
 def load_delta(model, delta):
@@ -98,7 +89,8 @@ def load_delta(model, delta):
     modules = dict(model.named_modules())
     _check(model, modules, delta)
     unload_delta(model)
-    before = {}
+    before, head = {}, model.get_classifier()
+    fresh = nn.Linear(head.in_features, len(delta.head[1]), device=head.weight.device, dtype=head.weight.dtype)
     with torch.no_grad():
         for name, (index, values, bias) in delta.layers.items():
             layer = modules[name]
@@ -107,8 +99,6 @@ def load_delta(model, delta):
             rows.scatter_(1, index, values.to(rows))
             if bias is not None:
                 layer.bias.copy_(bias)
-        head = model.get_classifier()
-        fresh = nn.Linear(head.in_features, len(delta.head[1]), device=head.weight.device, dtype=head.weight.dtype)
         for parameter, value in zip((fresh.weight, fresh.bias), delta.head, strict=True):
             parameter.copy_(value)
     _set_head(model, fresh)
@@ -169,6 +159,7 @@ def _check(model, modules, delta):
             raise ValueError(f"the delta's values or biases of {name} do not fit its index {list(index.shape)}")
         if bias is not None and modules[name].bias is None:
             raise ValueError(f"the delta has biases for {name}, which has none")
-    weight, bias = delta.head
-    if weight.ndim != 2 or weight.shape != (len(bias), model.get_classifier().in_features):
-        raise ValueError(f"the delta's head is {list(weight.shape)}: expected [classes, {model.num_features}]")
+    (weight, bias), width = delta.head, model.get_classifier().in_features
+    if bias.ndim != 1 or weight.shape != (len(bias), width):
+        raise ValueError(f"the delta's head is {list(weight.shape)} with biases {list(bias.shape)}: expected "
+                         f"[classes, {width}] with [classes]")  # fmt: skip

@@ -75,7 +75,12 @@ def scored_layers(model, patches=False):
     """
     head = model.get_classifier() if hasattr(model, "get_classifier") else getattr(model, "head", None)
     outside = set() if head is None else set(head.modules())
-    inside = {model.patch_embed.proj} if patches else set()
+    embed = getattr(getattr(model, "patch_embed", None), "proj", None)
+    if patches and not isinstance(embed, nn.Conv2d):
+        raise ValueError(
+            f"{type(model).__name__} has no patch_embed.proj that is a convolution: expected patches=False"
+        )
+    inside = {embed} if patches else set()
     layers = {n: m for n, m in model.named_modules() if m in inside or (isinstance(m, nn.Linear) and m not in outside)}
     if not layers:
         raise ValueError(f"{type(model).__name__} has no Linear layer besides its head: there is nothing to score")

@@ -4,28 +4,50 @@ A delta or an exported model carries in its notes all that prediction needs: bac
 and token selection.
 """
 
-import json
 import os
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from trpts.backbones import SMALL, create_backbone
-from trpts.data.images import NORMALIZATIONS, read_image
+from trpts.data.images import NORMALIZATIONS, RESIZES, read_image
 from trpts.data.load import load_task
 from trpts.data.task import Split
 from trpts.data.twins import TWINS
 from trpts.delta import load_delta, read_delta, save_delta
+from trpts.files import read_notes, read_tensors, write_tensors
 from trpts.tokens import token_selection
 from trpts.tuning import tune
 
 MODEL_FORMAT = "trpts model 1"
 SAVED_METHODS = ("trpts", "linear")  # those whose outcome is a delta
 IN_MEMORY_BYTES = 4 * 2**30  # below this, decoded images are kept between epochs
+# What prediction reads from a file's notes; a file may come from anywhere.
+NOTES = {
+    "type": "object",
+    "required": ["format", "backbone", "reading", "class_names"],
+    "properties": {
+        "backbone": {"type": "string"},
+        "reading": {
+            "properties": {
+                "image_size": {"type": "integer", "minimum": 1, "maximum": 4096},
+                "normalization": {"enum": list(NORMALIZATIONS)},
+                "resize": {"enum": list(RESIZES)},
+            },
+            "required": ["image_size", "normalization", "resize"],
+            "additionalProperties": False,
+        },
+        "class_names": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        "tokens": {
+            "type": ["object", "null"],
+            "properties": {"blocks": {"type": "array", "items": {"type": "integer"}}, "keep": {"type": "number"}},
+            "required": ["blocks", "keep"],
+        },
+    },
+}
 
 
 def reading_of(name):
@@ -101,22 +123,28 @@ def held_out(model, split, names):
 
 def load_model(path, weights="hub", device="cpu"):
     """(model, notes) of a delta, put into its backbone with these weights, or of an exported model (weights unused)."""
-    notes = _notes(path)
-    for key in ("backbone", "reading", "class_names"):
-        if key not in notes:
-            raise ValueError(
-                f"{path} does not say its {key}: expected a file that `trpts tune` or `trpts export` wrote"
-            )
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} does not exist: expected a delta or an exported model")
+    notes = read_notes(path, "a delta or an exported model")
+    if error := jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(NOTES).iter_errors(notes)):
+        where = "/".join(map(str, error.absolute_path)) or "all"
+        raise ValueError(f"{path} has unfit notes, in {where}: {error.message}; expected a file of `trpts tune` or "
+                         "`trpts export`")  # fmt: skip
     n_classes = len(notes["class_names"])
-    if notes.get("format") == MODEL_FORMAT:
+    if notes["format"] == MODEL_FORMAT:
         model = create_backbone(notes["backbone"], n_classes)
-        with safe_open(path, "pt") as file:
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
+        try:
+            model.load_state_dict(read_tensors(path, "an exported model")[0])
+        except RuntimeError as error:
+            raise ValueError(f"{path} is not a {notes['backbone']} with {n_classes} classes: {error}") from error
     else:
         delta = read_delta(path)
+        if len(delta.head[0]) != n_classes:
+            raise ValueError(f"{path} names {n_classes} classes, its head has {len(delta.head[0])}: expected as many")
         model = create_backbone(notes["backbone"], n_classes, weights)
         load_delta(model, delta)
-    return model.to(device).eval(), notes
+    with _selecting(model, notes.get("tokens")):  # refuses unfit blocks here, not at the first image
+        return model.to(device).eval(), notes
 
 
 @torch.no_grad()
@@ -138,10 +166,7 @@ def export_model(path, out, weights="hub"):
     notes = {key: notes.get(key) for key in ("backbone", "reading", "class_names", "tokens")} | {"format": MODEL_FORMAT}
     out = Path(out)
     _check_place(out)
-    temporary = out.with_name(f"{out.name}.partial")
-    state = {name: t.contiguous() for name, t in model.state_dict().items()}
-    save_file(state, temporary, {"notes": json.dumps(notes)})
-    temporary.replace(out)
+    write_tensors(out, model.state_dict(), notes)
     return notes
 
 
@@ -152,14 +177,3 @@ def _check_place(out):
 
 def _selecting(model, tokens):
     return token_selection(model, tokens["blocks"], tokens["keep"]) if tokens else nullcontext()
-
-
-def _notes(path):
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist: expected a delta or an exported model")
-    try:
-        with safe_open(path, "pt") as file:
-            notes = json.loads((file.metadata() or {})["notes"])
-            return notes if isinstance(notes, dict) else {}
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is neither a delta nor an exported model: {error}") from error

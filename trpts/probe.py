@@ -38,9 +38,11 @@ def fit_probe(f, labels, n_classes, l2=1e-3):
         raise ValueError(f"labels {y.unique().tolist()} for a head of {n_classes}: expected at least two of them")
     scaler = StandardScaler()
     x = scaler.fit_transform(f.cpu().double().numpy())
-    fit = LogisticRegression(C=1 / (l2 * len(y)), max_iter=2000, tol=1e-5).fit(x, y.numpy())
+    # Of two classes scikit-learn fits one row, the log-odds v; with V = ∓v/2 the penalty ‖V‖² is ‖v‖²/2, so C doubles.
+    C = (2 if len(y.unique()) == 2 else 1) / (l2 * len(y))
+    fit = LogisticRegression(C=C, max_iter=2000, tol=1e-5).fit(x, y.numpy())
     V, c = torch.tensor(fit.coef_), torch.tensor(fit.intercept_)
-    if len(V) == 1:  # two classes: scikit-learn gives one row for the log-odds; half to each side
+    if len(V) == 1:
         V, c = torch.cat([-V / 2, V / 2]), torch.cat([-c / 2, c / 2])
     seen = V / torch.tensor(scaler.scale_)  # [classes seen, D]
     bias = c - seen @ torch.tensor(scaler.mean_)

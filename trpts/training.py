@@ -1,15 +1,13 @@
 """The training loop: epochs that depend on seed and number alone, so that a resumed run is the same run."""
 
-import json
 import math
 import sys
 import time
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch.nn import functional
+
+from trpts.files import read_tensors, write_tensors
 
 PROGRESS_EVERY_S = 5.0
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -98,11 +96,7 @@ def save_checkpoint(path, tensors, optimizer, notes):
     tensors = {f"model.{name}": t for name, t in tensors.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.partial")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary,
-              {"notes": json.dumps(notes)})  # fmt: skip
-    temporary.replace(path)
+    write_tensors(path, tensors, notes)
 
 
 def read_checkpoint(path):
@@ -110,12 +104,7 @@ def read_checkpoint(path):
 
     raises  ValueError: not such a file
     """
-    try:
-        with safe_open(path, "pt") as file:
-            notes = json.loads((file.metadata() or {})["notes"])
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a checkpoint: {error}; move it away") from error
+    found, notes = read_tensors(path, "a checkpoint (move it away)")
     tensors, state = {}, {}
     for name, tensor in found.items():
         kind, rest = name.split(".", 1)

@@ -1,47 +1,23 @@
-"""Tuning: one protocol for every method. Probe the head, let the method choose what is trained, train, measure.
+"""Tuning: one protocol for every method. Probe the head, let the method choose what is trained, train, measure."""
 
-A method is a function `prepare(model, task, seed, **options) -> Prepared` under a name in METHODS; it freezes what it
-does not train. Methods of other papers register themselves from `trpts.peers`.
-"""
-
-import inspect
 import json
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from trpts.allocation import Allocation, allocate
-from trpts.fisher import fisher_scores
+from trpts.allocation import Allocation
+from trpts.delta import backbone_hash
+from trpts.hashes import tensor_hash
 from trpts.meter import peak_memory_bytes
+from trpts.methods import METHODS, check_method
 from trpts.probe import accuracy, probe_head
-from trpts.sparse import attach
-from trpts.tokens import token_selection
+from trpts.sparse import sparse_layers
 from trpts.training import Training, check_settings, read_checkpoint, save_checkpoint
 
 SAVE_EVERY_S = 20.0
-METHODS = {}
-
-
-@dataclass
-class Prepared:
-    """What a method hands to the loop.
-
-    plan    its Allocation, where it made one
-    tokens  {"blocks", "keep"} of the token selection that is on while training and predicting, or None
-    around  () -> context manager that is entered for training and measuring
-    finish  called once at the end, with the selected weights in place
-    """
-
-    plan: Allocation | None = None
-    tokens: dict | None = None
-    around: Callable = nullcontext
-    finish: Callable = lambda: None
 
 
 @dataclass
@@ -72,56 +48,6 @@ class TuneResult:
     options: dict = field(default_factory=dict)
 
 
-def method(name):
-    """Register a `prepare` function under a name."""
-    return lambda prepare: METHODS.setdefault(name, prepare)
-
-
-@method("linear")
-def prepare_linear(model, task, seed):
-    """Train the head alone: no connections."""
-    attach(model, {})
-    return Prepared()
-
-
-@method("full")
-def prepare_full(model, task, seed):
-    """Train everything."""
-    model.requires_grad_(True)
-    return Prepared()
-
-
-@method("trpts")
-def prepare_trpts(model, task, seed, score="fisher", n_scored=500, biases=True, patches=False, keep=0.95,
-                  **allocation):  # fmt: skip
-    """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest blocks.
-
-    score       "fisher", a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
-    n_scored    training images that the score is taken over, at most
-    biases      whether the biases of the layers are trained
-    patches     whether the patch embedding is scored and selected as well ("fisher" alone knows how)
-    keep        ρ, share of the tokens that a selecting block keeps; 1: parameters are selected, tokens are not
-    allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks, placement, …
-    """
-    if not 0 < keep <= 1:
-        raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
-    if score == "fisher":
-        score = partial(fisher_scores, patches=patches)
-    elif not callable(score):
-        from trpts.rivals import score_named
-
-        score = score_named(score, seed)
-    if not allocation.keys() & {"budget", "per_neuron", "c_min"}:
-        allocation["per_neuron"] = 2.0
-    scores = score(model, task.train.first(min(n_scored, len(task.train))).batches(32))
-    plan = allocate(scores, model=model, **{"seed": seed} | allocation)
-    attach(model, plan.select(scores), biases)
-    if keep == 1 or not plan.token_blocks:
-        return Prepared(plan)
-    tokens = {"blocks": plan.token_blocks, "keep": keep}
-    return Prepared(plan, tokens, partial(token_selection, model, **tokens))
-
-
 def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimizer="adam", weight_decay=0.0,
          warmup_fraction=0.1, head="probe", seed=0, autocast=False, checkpoint=None, **options):  # fmt: skip
     """Fine-tune `model` on `task` by a method; the model is changed in place.
@@ -137,8 +63,6 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     returns     TuneResult
     raises      ValueError: unknown method, option or head, a checkpoint of another run
     """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is unknown: expected one of {', '.join(METHODS)}")
     if head not in ("probe", "keep"):
         raise ValueError(f"head={head!r} is unknown: expected probe or keep")
     n_parameters, n_outputs = sum(p.numel() for p in model.parameters()), model.get_classifier().out_features
@@ -151,8 +75,11 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
         "optimizer": optimizer, "weight_decay": weight_decay, "warmup_fraction": warmup_fraction, "head": head,
         "seed": seed, "autocast": autocast, "options": options,
     }  # fmt: skip
-    _check_options(method, options)
+    check_method(method, model, options)
     check_settings(epochs, lr, batch_size, optimizer)
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     clock, time_s = time.perf_counter, {}
     start = clock()
     if head == "probe":
@@ -161,15 +88,13 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     start = clock()
     prepared = METHODS[method](model, task, seed, **options)
     time_s["select"] = clock() - start
+    identity = settings if checkpoint is None else settings | _hashes(model, task)
     training = Training(model, task.train, epochs, lr, batch_size, optimizer, weight_decay, warmup_fraction, seed,
                         autocast)  # fmt: skip
     n_trainable = sum(p.numel() for p in training.trained.values())
     print(describe(method, n_trainable, n_parameters, prepared), file=sys.stderr, flush=True)
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     with prepared.around():
-        run = _Run(training, task.val, settings, checkpoint)
+        run = _Run(training, task.val, identity, checkpoint)
         run.to_the_end()
         last = accuracy(model, task.test)
         run.take_best()
@@ -187,7 +112,7 @@ class _Run:
 
     def __init__(self, training, val, settings, checkpoint):
         self.training, self.val, self.path = training, val, None if checkpoint is None else Path(checkpoint)
-        self.name = json.dumps(settings, sort_keys=True, default=repr)
+        self.name = json.dumps(settings, sort_keys=True, default=lambda x: getattr(x, "__qualname__", repr(x)))
         self.val_curve, self.best, self.best_epoch, self.train_s = [], None, 0, 0.0
         if self.path is not None and self.path.is_file():
             self._restore()
@@ -235,6 +160,13 @@ class _Run:
         print(f"going on after epoch {len(self.val_curve)} of {self.training.epochs}", file=sys.stderr, flush=True)
 
 
+def _hashes(model, task):
+    """What a checkpoint belongs to beside the settings: backbone, selection and images."""
+    index = [layer.index for layer in sparse_layers(model).values()]
+    data = [task.train.data_hash(), task.val.data_hash()]
+    return {"backbone": backbone_hash(model), "index": tensor_hash(*index), "data": data}
+
+
 def describe(method, n_trainable, n_parameters, prepared):
     """One line: what is trained, as a share and per neuron, and where tokens are selected."""
     text = f"{method}: trains {n_trainable:,} of {n_parameters:,} parameters ({n_trainable / n_parameters:.2%})"
@@ -243,12 +175,3 @@ def describe(method, n_trainable, n_parameters, prepared):
     if prepared.tokens is not None:
         text += f"; keeps {prepared.tokens['keep']:.0%} of the tokens in blocks {list(prepared.tokens['blocks'])}"
     return text
-
-
-def _check_options(method, options):
-    known = inspect.signature(METHODS[method]).parameters
-    names = set(list(known)[3:])
-    if any(p.kind == p.VAR_KEYWORD for p in known.values()):
-        names |= set(inspect.signature(allocate).parameters) - {"scores", "model"}
-    if unknown := sorted(options.keys() - names):
-        raise ValueError(f"method {method!r} has no option {', '.join(unknown)}: it knows {', '.join(sorted(names))}")

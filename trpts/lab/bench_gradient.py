@@ -3,10 +3,11 @@
 All give Σ_n g[n, o] · x[n, index[o, k]] to rounding; a test holds them to it.
 """
 
-import time
+from functools import partial
 
 import torch
 
+from trpts.lab.clock import interleaved, timed
 from trpts.sparse import selected_gradient
 
 LAYERS = {"qkv": (2304, 768), "attention output": (768, 768), "MLP in": (3072, 768), "MLP out": (768, 3072)}
@@ -38,21 +39,11 @@ WAYS = {
 
 def bench_gradient(batch_size=16, rounds=5, device="cpu", C=2):
     """{"layer: way": {"s": [per round]}}."""
-    from trpts.lab.bench import interleaved, synchronize
-
     generator, works = torch.Generator().manual_seed(0), {}
     for layer, (out, fan_in) in LAYERS.items():
         g = torch.randn(batch_size * TOKENS, out, generator=generator).to(device)
         x = torch.randn(batch_size * TOKENS, fan_in, generator=generator).to(device)
         index = torch.rand(out, fan_in, generator=generator).topk(C, 1).indices.sort(1).values.to(device)
         for way, function in WAYS.items():
-
-            def work(function=function, g=g, x=x, index=index):
-                synchronize(device)
-                start = time.perf_counter()
-                function(g, x, index)
-                synchronize(device)
-                return time.perf_counter() - start
-
-            works[f"{layer}: {way}"] = work
+            works[f"{layer}: {way}"] = timed(partial(function, g, x, index), device)
     return interleaved(works, rounds)

@@ -21,7 +21,8 @@ def vit_flops(model, blocks=(), keep=1.0, rounding="floor", merge="normalised"):
         if number in blocks:
             N = T - n_prefix
             kept = ROUNDING[rounding]((keep[number] if isinstance(keep, dict) else keep) * N)
-            macs += T * width + (N * width if kept < N and merge != "drop" else 0)  # CLS's row of scores, the merge
+            if kept < N:  # else the block runs untouched
+                macs += T * width + (N * width if merge != "drop" else 0)  # CLS's row of scores, the merge
             T = n_prefix + kept + (kept < N and merge != "drop")
         macs += T * (mlp.fc1.weight.numel() + mlp.fc2.weight.numel())
     return 2 * (macs + model.head.weight.numel())

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch.nn import functional
 
 from trpts.backbones import create_backbone
 from trpts.data import formula
+from trpts.files import write_tensors
 from trpts.hashes import file_hash, short_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder, write_whole
@@ -180,10 +180,7 @@ def ship(project, run, held_out):
     run.model.load_state_dict({name: t.float() for name, t in half.items()})
     rounded = run.accuracy(*held_out)
     path = make_folder(project.root / "data" / "weights") / f"{run.recipe.backbone}.safetensors"
-    temporary = path.with_suffix(".partial")
-    save_file({name: t.contiguous() for name, t in half.items() if not name.startswith("head.")}, temporary)
-    temporary.chmod(0o644)
-    temporary.replace(path)
+    write_tensors(path, {name: t for name, t in half.items() if not name.startswith("head.")})
     card = {
         "file": path.name,
         "sha256_16": file_hash(path),

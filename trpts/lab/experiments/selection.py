@@ -44,7 +44,7 @@ def one_task(config, name, tables):
     task = lab_task(name, config["seed"]).to(config["device"])
     model = create_backbone(config["backbone"], task.n_classes, weights_path(config)).to(config["device"])
     probe_head(model, task.train)
-    parts = partial_scores(model, task)
+    parts = partial_scores(model, task, config["n_scored"])
     everything, halves = mean_of(parts), [mean_of(parts[side::2]) for side in (0, 1)]
     for n in SIZES:
         few = mean_of([part for part in parts if part[0] <= n])
@@ -64,21 +64,29 @@ def one_task(config, name, tables):
     }
     note("overlap_with_chance", "random", overlap(mask, plan.select(chance)))
     total = sum(score.sum() for score in scores.values())
-    share = torch.zeros(len(model.blocks))
+    share, selected = torch.zeros(len(model.blocks)), torch.zeros(len(model.blocks))
     for layer, score in scores.items():
         share[block_of(layer)] += (score.sum() / total).cpu()
+        selected[block_of(layer)] += mask[layer].numel()
     likeness = redundancy(model, task.val.first(min(N_REDUNDANCY, len(task.val))))
     for block in range(len(model.blocks)):
         note("block_share", block, share[block])
+        note("block_connections", block, selected[block] / selected.sum())
         note("redundancy", block, likeness[block])
-    note("density_and_redundancy", "rank correlation", spearmanr(share, likeness).statistic)
+    note("density_and_redundancy", "rank correlation", spearmanr(selected, likeness).statistic)
+    note("score_and_redundancy", "rank correlation", spearmanr(share, likeness).statistic)
     return mask
 
 
-def partial_scores(model, task):
-    """Scores of consecutive parts of the images that may be learnt from: [(n images up to here, n of it, scores)]."""
+def partial_scores(model, task, n_scored):
+    """Scores of consecutive parts of the images that may be learnt from: [(n images up to here, n of it, scores)].
+
+    A part ends at each of SIZES and at n_scored, where the task has as many.
+    """
     images = Split(torch.cat([task.train.images, task.val.images]), torch.cat([task.train.labels, task.val.labels]))
-    edges = sorted({*(n for n in SIZES if n < len(images)), *range(0, len(images), BATCH_SIZE), len(images)})
+    edges = sorted(
+        {*(n for n in (*SIZES, n_scored) if n < len(images)), *range(0, len(images), BATCH_SIZE), len(images)}
+    )
     parts = []
     for low, high in itertools.pairwise(edges):
         batch = images.images[low:high], images.labels[low:high]

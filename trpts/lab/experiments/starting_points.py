@@ -15,8 +15,11 @@ L2 = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
 def run(config):
-    """Metrics of one task and seed; `config` has backbone, weights, task, seed (of the random backbone) and device."""
-    task = lab_task(config["task"]).to(config["device"])
+    """Metrics of one task and seed; `config` has backbone, weights, task, seed and device.
+
+    The seed draws a twin's images and the random backbone.
+    """
+    task = lab_task(config["task"], config["seed"]).to(config["device"])
     metrics = {"n_classes": task.n_classes, "chance": 1 / task.n_classes}
     for name, weights in (("random_probe", None), ("probe", weights_path(config))):
         model = create_backbone(config["backbone"], task.n_classes, weights, config["seed"]).to(config["device"])
@@ -41,4 +44,4 @@ def probed(model, task, name):
 def inputs(config):
     """Hashes of the data and of the weights file."""
     path = weights_path(config)
-    return {"data": data_hash(config["task"]), "weights": file_hash(path) if path else None}
+    return {"data": data_hash(config["task"], config["seed"]), "weights": file_hash(path) if path else None}

@@ -1,0 +1,108 @@
+"""A training step of ViT-B/16 by each way to train few parameters: time and peak memory.
+
+Random weights: time does not care. Peak memory is taken in a process of its own for each method.
+"""
+
+import subprocess
+import sys
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from trpts.backbones import create_backbone
+from trpts.fisher import scored_layers
+from trpts.lab.clock import interleaved, timed
+from trpts.meter import peak_memory_bytes
+from trpts.sparse import attach
+from trpts.tokens import token_selection
+
+BACKBONE, N_CLASSES = "vit_base_patch16_224", 20
+C, RANK = 2, 8  # connections per neuron; LoRA's rank
+BLOCKS, KEEP = (3, 6, 9), 0.7  # token selection
+
+
+def random_index(model, seed=0):
+    """C connections of every neuron, drawn: the cost does not depend on which."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = {name: torch.rand(m.weight.shape, generator=generator) for name, m in scored_layers(model).items()}
+    return {name: r.topk(C, 1).indices.sort(1).values for name, r in noise.items()}
+
+
+class Trainee:
+    """One method's model, optimiser and step."""
+
+    def __init__(self, method, batch_size, device):
+        self.model = create_backbone(BACKBONE, N_CLASSES).to(device).train()
+        generator = torch.Generator().manual_seed(1)
+        self.images = torch.randn(batch_size, 3, 224, 224, generator=generator).to(device)
+        self.labels = torch.randint(0, N_CLASSES, (batch_size,), generator=generator).to(device)
+        self.masks, self.tokens = {}, None
+        getattr(self, f"_{method.replace(' ', '_')}")()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.n_trainable = sum(p.numel() for p in trained)
+        self.optimizer = torch.optim.Adam(trained, lr=1e-4, fused=True)
+
+    def _full(self):
+        pass
+
+    def _mask(self):
+        """The update as it is written: the whole gradient, then the mask; Adam over everything."""
+        for name, places in random_index(self.model).items():
+            weight = self.model.get_submodule(name).weight
+            self.masks[weight] = torch.zeros(weight.shape).scatter_(1, places, 1.0).to(weight.device)
+
+    def _sparse(self):
+        attach(self.model, random_index(self.model))
+
+    def _sparse_and_tokens(self):
+        self._sparse()
+        self.tokens = {"blocks": BLOCKS, "keep": KEEP}
+
+    def _lora(self):
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(scored_layers(self.model)),
+                            modules_to_save=["head"])  # fmt: skip
+        self.model = get_peft_model(self.model, config)
+
+    def _limit(self):
+        """No weight gradient at all: forward and the gradient of every layer's input."""
+        self.model.requires_grad_(False)
+        self.model.head.requires_grad_(True)
+        self.model.patch_embed.proj.bias.requires_grad_(True)  # sends the gradient back to the first layer
+
+    def step(self):
+        """One training step."""
+        if self.tokens:
+            with token_selection(self.model, **self.tokens):
+                cross_entropy(self.model(self.images), self.labels).backward()
+        else:
+            cross_entropy(self.model(self.images), self.labels).backward()
+        for weight, mask in self.masks.items():
+            weight.grad.mul_(mask)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+TRAINED = ("full", "mask", "lora", "sparse", "sparse and tokens", "limit")
+
+
+def bench_train(batch_size=16, rounds=5, device="cpu"):
+    """{method: {"s": [per round], "peak_bytes", "n_trainable"}} of a training step."""
+    trainees = {name: Trainee(name, batch_size, device) for name in TRAINED}
+    rows = interleaved({name: timed(trainee.step, device) for name, trainee in trainees.items()}, rounds)
+    sizes = {name: trainee.n_trainable for name, trainee in trainees.items()}
+    del trainees
+    for name in TRAINED:
+        code = f"from trpts.lab.bench_train import peak_of; print(peak_of({name!r}, {batch_size}, {device!r}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        rows[name] |= {"peak_bytes": int(done.stdout.split()[-1]), "n_trainable": sizes[name]}
+    return rows
+
+
+def peak_of(method, batch_size, device):
+    """Peak memory of three steps, in a fresh process."""
+    trainee = Trainee(method, batch_size, device)
+    for _ in range(3):
+        trainee.step()
+    return peak_memory_bytes(device)

@@ -1,0 +1,46 @@
+"""Times that may be compared: works in turn, round by round, so that a slow moment of the machine hits all of them."""
+
+import statistics
+import sys
+import time
+
+import torch
+
+WARM_UP = 1
+
+
+def synchronize(device):
+    """Wait until the device has done what it was told."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(work, device):
+    """A function that runs `work` and returns the seconds it took on the device."""
+
+    def run():
+        synchronize(device)
+        start = time.perf_counter()
+        work()
+        synchronize(device)
+        return time.perf_counter() - start
+
+    return run
+
+
+def interleaved(works, rounds):
+    """{name: {"s": [seconds of each round]}}: all works once, round after round; the first WARM_UP are not counted."""
+    rows = {name: {"s": []} for name in works}
+    for nth in range(WARM_UP + rounds):
+        for name, work in works.items():
+            seconds = work()
+            if nth >= WARM_UP:
+                rows[name]["s"].append(seconds)
+            print(f"round {nth + 1}/{WARM_UP + rounds}: {name} {seconds:.3f} s", file=sys.stderr, flush=True)
+    return rows
+
+
+def ratio(rows, name, other):
+    """(median over rounds of the ratio of two works of one round, lowest, highest)."""
+    found = [a / b for a, b in zip(rows[name]["s"], rows[other]["s"], strict=True)]
+    return statistics.median(found), min(found), max(found)

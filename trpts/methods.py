@@ -1,0 +1,120 @@
+"""Methods of tuning: what each one trains. `linear` and `full` are the two ends, `trpts` is the paper's.
+
+A method is a function `prepare(model, task, seed, **options) -> Prepared` under a name in METHODS; it freezes what it
+does not train. Methods of other papers register themselves from `trpts.peers`.
+"""
+
+import inspect
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+from trpts.allocation import COUNTED, Allocation, allocate, check_options
+from trpts.fisher import fisher_scores
+from trpts.rivals import score_named
+from trpts.sparse import attach, attached
+from trpts.tokens import token_selection
+
+METHODS = {}
+CHECKS = {}
+PER_NEURON = 2.0  # connections, unless the caller says otherwise
+
+
+@dataclass
+class Prepared:
+    """What a method hands to the loop.
+
+    plan    its Allocation, where it made one
+    tokens  {"blocks", "keep"} of the token selection that is on while training and predicting, or None
+    around  () -> context manager that is entered for training and measuring
+    finish  called once at the end, with the selected weights in place
+    """
+
+    plan: Allocation | None = None
+    tokens: dict | None = None
+    around: Callable = nullcontext
+    finish: Callable = lambda: None
+
+
+def method(name, check=lambda model, **options: None):
+    """Register a `prepare` function under a name; `check(model, **options)` refuses before any work is done."""
+
+    def register(prepare):
+        METHODS[name], CHECKS[name] = prepare, check
+        return prepare
+
+    return register
+
+
+def check_method(name, model, options):
+    """Raise ValueError for an unknown method or option, or what the method itself refuses."""
+    if name not in METHODS:
+        raise ValueError(f"method {name!r} is unknown: expected one of {', '.join(METHODS)}")
+    if attached(model):
+        raise ValueError("the model has selected connections already: detach it first")
+    known = {n: p for n, p in list(inspect.signature(METHODS[name]).parameters.items())[3:]}
+    names = {n for n, p in known.items() if p.kind != p.VAR_KEYWORD}
+    if len(names) < len(known):
+        names |= inspect.signature(allocate).parameters.keys() - {"scores", "model"}
+    if unknown := sorted(options.keys() - names):
+        raise ValueError(f"method {name!r} has no option {', '.join(unknown)}: it knows {', '.join(sorted(names))}")
+    CHECKS[name](model, **options)
+
+
+@method("linear")
+def prepare_linear(model, task, seed):
+    """Train the head alone: no connections."""
+    attach(model, {})
+    return Prepared()
+
+
+@method("full")
+def prepare_full(model, task, seed):
+    """Train everything."""
+    model.requires_grad_(True)
+    return Prepared()
+
+
+def check_trpts(model, score="fisher", keep=0.95, n_token_blocks=3, **options):
+    """Raise ValueError for what `prepare_trpts` would refuse after it has scored."""
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
+    if not callable(score) and score != "fisher":
+        score_named(score, 0)
+    options = {n: x for n, x in options.items() if n in inspect.signature(check_options).parameters}
+    check_options(**options)
+    if keep < 1 and n_token_blocks:
+        depth = len(getattr(model, "blocks", ()))
+        if not 0 < n_token_blocks <= depth:
+            raise ValueError(f"n_token_blocks={n_token_blocks}: expected 0 to {depth}, the model's blocks")
+        with token_selection(model, range(n_token_blocks), keep):
+            pass
+
+
+@method("trpts", check_trpts)
+def prepare_trpts(model, task, seed, score="fisher", n_scored=500, biases=True, patches=False, keep=0.95,
+                  **allocation):  # fmt: skip
+    """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest blocks.
+
+    score       "fisher", a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
+    n_scored    training images that the score is taken over, at most
+    biases      whether the biases of the layers are trained, and paid for by a budget
+    patches     whether the patch embedding is scored and selected as well ("fisher" alone knows how)
+    keep        ρ, share of the tokens that a selecting block keeps; 1: parameters are selected, tokens are not
+    allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks, placement, …
+    """
+    if score == "fisher":
+        score = partial(fisher_scores, patches=patches)
+    elif not callable(score):
+        score = score_named(score, seed)
+    if not allocation.keys() & {"budget", "per_neuron", "c_min"}:
+        allocation["per_neuron"] = PER_NEURON
+    counted = COUNTED if biases else ("weights", "head")
+    scores = score(model, task.train.first(min(n_scored, len(task.train))).batches(32))
+    plan = allocate(scores, model=model, **{"seed": seed, "count": counted} | allocation)
+    attach(model, plan.select(scores), biases)
+    if keep == 1 or not plan.token_blocks:
+        return Prepared(plan)
+    tokens = {"blocks": plan.token_blocks, "keep": keep}
+    return Prepared(plan, tokens, partial(token_selection, model, **tokens))
