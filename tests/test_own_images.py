@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.delta import read_delta
+from trpts.files import read_tensors, write_tensors
 from trpts.own_images import load_model, predict, reading_of
 
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
@@ -142,6 +143,40 @@ def test_predict_refuses_what_is_no_model(place, tuned, tmp_path, capsys):
     save_file(create_backbone("vit_lab", 2, seed=2).state_dict(), other)
     assert main(["predict", str(tuned), image, "--weights", str(other)]) == 2
     assert "belongs to another backbone" in capsys.readouterr().err
+
+
+HOSTILE = {
+    "reading that opens something else": ({"reading": {"image_size": 32, "place": "/etc/passwd"}}, "in reading"),
+    "an image size for a month": (
+        {"reading": {"image_size": 10**6, "normalization": "half", "resize": "squash"}},
+        "in reading/image_size",
+    ),
+    "a class too few": ({"class_names": ["only one"]}, "names 1 classes, its head has 3"),
+    "names that are numbers": ({"class_names": ["a", 2, "c"]}, "in class_names/1"),
+    "tokens of a block that is not there": ({"tokens": {"blocks": [99], "keep": 0.5}}, "expected different numbers"),
+    "tokens that are words": ({"tokens": "all"}, "in tokens"),
+    "a backbone that is a path": ({"backbone": "../../weights"}, "is unknown"),
+}
+
+
+@pytest.mark.parametrize("fault", HOSTILE)
+def test_predict_refuses_hostile_notes(place, tuned, tmp_path, capsys, fault):
+    change, sentence = HOSTILE[fault]
+    tensors, notes = read_tensors(tuned, "a delta")
+    write_tensors(tmp_path / "bad.safetensors", tensors, notes | change)
+    image = place / "photos" / "red" / "3.png"
+    given = ["--weights", place / "lab.safetensors"]
+    assert main(["predict", *map(str, [tmp_path / "bad.safetensors", image, *given])]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_predict_refuses_an_altered_export(place, tuned, tmp_path, capsys):
+    whole = tmp_path / "whole.safetensors"
+    assert main(["export", str(tuned), "--weights", str(place / "lab.safetensors"), "--out", str(whole)]) == 0
+    tensors, notes = read_tensors(whole, "a model")
+    write_tensors(whole, {name: t for name, t in tensors.items() if name != "norm.bias"}, notes)
+    assert main(["predict", str(whole), str(place / "photos" / "red" / "3.png")]) == 2
+    assert "is not a vit_lab with 3 classes" in capsys.readouterr().err
 
 
 def test_reading_comes_from_the_checkpoint():
