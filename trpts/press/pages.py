@@ -6,6 +6,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from trpts.lab.errors import TrptsError
+from trpts.lab.experiments import tuned
 from trpts.lab.project import Project
 from trpts.lab.records import flat_metrics, kind_of, read_records
 
@@ -23,12 +24,13 @@ def full_records(experiment, by=("seed",)):
     return sorted(records, key=lambda record: [record["config"][name] for name in by])
 
 
-def full_runs(variant):
-    """The committed full-profile records of tuning runs of one variant, by task and seed."""
-    records = [r for r in read_records(Project.find().committed("full"), "tuned") if r["config"]["variant"] == variant]
+def full_runs(variant, experiment=tuned):
+    """The committed full-profile records of an experiment's runs of one variant, by task and seed."""
+    kind = kind_of(experiment)
+    records = [r for r in read_records(Project.find().committed("full"), kind) if r["config"]["variant"] == variant]
     if not records:
-        raise TrptsError(f"no committed record of tuned, {variant}: make them with `trpts run --profile full`")
-    _check_one_setting(records, ("task", "seed"), f"tuned, {variant}")
+        raise TrptsError(f"no committed record of {kind}, {variant}: make them with `trpts run --profile full`")
+    _check_one_setting(records, ("task", "seed"), f"{kind}, {variant}")
     return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
 
 
@@ -51,7 +53,8 @@ def frame(records, by=("seed",)):
 
 
 def spread(values, digits=2):
-    """Mean and standard deviation over seeds, "0.24 ± 0.01"; of a single seed its value, marked as such."""
+    """Mean and standard deviation over seeds that have a value, "0.24 ± 0.01"; of a single seed its value, so marked."""
+    values = values.dropna()
     if len(values) == 1:
         return f"{values.iloc[0]:.{digits}f} (one seed)"
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
