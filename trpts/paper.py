@@ -2,7 +2,8 @@
 
 The full text of TR-PTS was not reachable when this was written. "paper" holds what public text says of it, and
 "source" where that was read: the abstract (arXiv 2507.22872) or a public note (papernotes.org, ICCV 2025, a detailed
-second-hand summary). TransPrune's paper was read in full, its supplement is not public. "brief" is the summary that started this project; it is not the paper, and the two differ.
+second-hand summary). TransPrune's paper was read in full, its supplement is not public. "brief" is the summary that
+started this project; it is not the paper, and the two differ.
 """
 
 FIM_IN_BLOCKS = {

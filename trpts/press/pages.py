@@ -53,7 +53,7 @@ def frame(records, by=("seed",)):
 
 
 def spread(values, digits=2):
-    """Mean and standard deviation over seeds that have a value, "0.24 ± 0.01"; of a single seed its value, so marked."""
+    """Mean and standard deviation over seeds that have a value, "0.24 ± 0.01"; of a single one its value, so marked."""
     values = values.dropna()
     if len(values) == 1:
         return f"{values.iloc[0]:.{digits}f} (one seed)"
