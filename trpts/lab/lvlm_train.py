@@ -31,7 +31,20 @@ from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 SAVE_EVERY_S, SPEAK_EVERY_S = 60.0, 20.0
 IGNORED = -100
 EASY = ("exist", "exist", "exist", "colour", "colour", "shape", "shape", "shape", "where", "where", "where", "where")
-ALL = ("exist", "exist", "colour", "shape", "shape", "where", "where", "count", "count", "relation", "relation", "relation")
+ALL = (
+    "exist",
+    "exist",
+    "colour",
+    "shape",
+    "shape",
+    "where",
+    "where",
+    "count",
+    "count",
+    "relation",
+    "relation",
+    "relation",
+)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A LLaVA of 0.9 million parameters in the library's own classes: CLIP tower, projector, Llama; its weights in one file.
 
-    model = load_lvlm("data/weights/lvlm_tiny.safetensors")
-    inputs = prompt([image], ["where is the red circle ?"])
-    tokenizer().batch_decode(model.generate(**inputs, max_new_tokens=3)[:, inputs["input_ids"].shape[1]:])
+model = load_lvlm("data/weights/lvlm_tiny.safetensors")
+inputs = prompt([image], ["where is the red circle ?"])
+tokenizer().batch_decode(model.generate(**inputs, max_new_tokens=3)[:, inputs["input_ids"].shape[1]:])
 """
 
 import json
@@ -72,6 +72,8 @@ def load_lvlm(path):
             raise ValueError(f"{path} holds weights of another architecture: {key} is {found.get(key, 'not given')} "
                              f"there, the model expects {value}")  # fmt: skip
     model = create_lvlm()
+    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in model.state_dict().items()}:
+        raise ValueError(f"{path} lacks weights of the model or holds others: make it anew with `trpts lvlm-train`")
     model.load_state_dict(tensors)
     model.weights_hash = file_hash(path)
     return model
