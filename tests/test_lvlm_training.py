@@ -40,7 +40,7 @@ def questions(scene, kinds, seed=0):
 def test_a_packed_question_is_what_it_is_alone():
     model, scene = create_lvlm(seed=1), draw_scene("train", 3)
     asked, lengths = questions(scene, ALL), slot_lengths(ALL)
-    ids, labels = pack([asked], lengths)
+    ids, _ = pack([asked], lengths)
     mask, positions = pack_mask(lengths)
     with torch.no_grad():
         packed = model(input_ids=ids, pixel_values=pixels([scene.image]), attention_mask=mask, position_ids=positions,
@@ -73,11 +73,12 @@ def test_every_question_fits_its_slot(kind):
 
 def test_patch_labels_are_the_objects():
     scene = draw_scene("train", 5)
-    colour, shape = patch_labels(scene)
+    colour, shape, row, column = patch_labels(scene)
     for thing in scene.things:
         tokens = cell_tokens(thing.row, thing.column)
         assert {list(COLOURS)[c] for c in colour[tokens]} == {thing.colour}
         assert {SHAPES[s] for s in shape[tokens]} == {thing.shape}
+        assert (set(row[tokens]), set(column[tokens])) == ({thing.row}, {thing.column})
     nothing = ~scene.thing_tokens.any(0)
     assert (colour[nothing] == len(COLOURS)).all()
     assert (shape[nothing] == len(SHAPES)).all()

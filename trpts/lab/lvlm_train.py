@@ -2,9 +2,9 @@
 
     trpts lvlm-train            # goes on from build/lvlm/checkpoint.safetensors if there is one
 
-Stage 0 teaches the vision tower colours and shapes, patch by patch: it stands for the pre-training of CLIP. Stage 1
-trains everything on answers: K questions stand behind one image, each sees the image and itself alone, and its positions
-start anew behind the image, so that a question is what it is when it is asked alone.
+Stage 0 teaches the vision tower colours, shapes and places, patch by patch, in place of CLIP's pre-training. Stage 1
+trains everything on answers: K questions stand behind one image, each sees the image and itself alone, and its
+positions start anew behind the image, so that a question is what it is when it is asked alone.
 """
 
 import json
@@ -25,7 +25,7 @@ from trpts.lab.provenance import machine, versions
 from trpts.lvlm.answers import accuracy
 from trpts.lvlm.model import BOS_ID, EOS_ID, IMAGE_ID, NAME, PAD_ID, create_lvlm, load_lvlm, pixels, save_lvlm
 from trpts.lvlm.questions import CHANCE, KINDS, ask, encode, questions_of
-from trpts.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, cell_tokens, draw_scene
+from trpts.lvlm.scenes import COLOURS, GRID, N_TOKENS, SHAPES, SIDE, cell_tokens, draw_scene
 from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 
 SAVE_EVERY_S, SPEAK_EVERY_S = 60.0, 20.0
@@ -51,19 +51,19 @@ ALL = (
 class Recipe:
     """What decides the weights: everything but the machine."""
 
-    n_scenes: int = 20000
-    vision_steps: int = 600
+    n_scenes: int = 40000
+    vision_steps: int = 250
     vision_batch_size: int = 64
-    vision_lr: float = 1e-3
+    vision_lr: float = 2e-3
     easy_steps: int = 2000
-    steps: int = 9000  # of stage 1, the easy ones included
-    batch_size: int = 16
-    lr: float = 1e-3
-    vision_lr_factor: float = 0.3  # in stage 1
+    steps: int = 9500  # of stage 1, the easy ones included
+    batch_size: int = 8
+    lr: float = 1.5e-3
+    vision_lr_factor: float = 0.25  # in stage 1
     weight_decay: float = 0.05
     warmup_steps: int = 100
     clip: float = 1.0
-    n_held_out: int = 200  # questions of each kind
+    n_held_out: int = 100  # questions of each kind
     evaluate_every: int = 500  # steps
     seed: int = 0
 
@@ -73,12 +73,14 @@ class Recipe:
 
 
 def patch_labels(scene):
-    """(colour, shape) of the object in each patch, one beyond the last for none: int64 [2, N_TOKENS]."""
-    labels = np.empty((2, N_TOKENS), np.int64)
-    labels[:] = [[len(COLOURS)], [len(SHAPES)]]
+    """(colour, shape, row, column) of each patch's cell, colour and shape one beyond the last where no object is:
+    int64 [4, N_TOKENS]."""
+    rows, columns = np.divmod(np.arange(N_TOKENS), SIDE)
+    nothing = np.ones(N_TOKENS, np.int64)
+    labels = np.stack([len(COLOURS) * nothing, len(SHAPES) * nothing, rows // 2, columns // 2])
     for thing in scene.things:
         number = [[list(COLOURS).index(thing.colour)], [SHAPES.index(thing.shape)]]
-        labels[:, cell_tokens(thing.row, thing.column)] = number
+        labels[:2, cell_tokens(thing.row, thing.column)] = number
     return labels
 
 
@@ -119,8 +121,8 @@ class LvlmTraining:
         self.vision = self.model.model.vision_tower
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            D = self.vision.config.hidden_size
-            self.heads = nn.ModuleList([nn.Linear(D, len(COLOURS) + 1), nn.Linear(D, len(SHAPES) + 1)])
+            D, n_labels = self.vision.config.hidden_size, (len(COLOURS) + 1, len(SHAPES) + 1, GRID, GRID)
+            self.heads = nn.ModuleList([nn.Linear(D, n) for n in n_labels])
         self.all = nn.ModuleDict({"model": self.model, "heads": self.heads})
         seeing = [*self.vision.parameters(), *self.heads.parameters()]
         ids = {id(p) for p in seeing}
@@ -142,12 +144,12 @@ class LvlmTraining:
         return loss.item()
 
     def _see(self, scenes, rng):
-        """Stage 0: colour and shape of every patch, linearly from what the language model will read."""
+        """Stage 0: colour, shape, row and column of every patch, linearly from what the language model will read."""
         r = self.recipe
         self._set_lr(r.vision_lr * warmup_cosine(self.step, r.warmup_steps, r.vision_steps), 0.0)
         chosen = [scenes[n] for n in rng.integers(len(scenes), size=r.vision_batch_size)]
         features = self.vision(pixels([s.image for s in chosen])).last_hidden_state[:, 1:]  # [B, N, D], without CLS
-        labels = torch.from_numpy(np.stack([patch_labels(s) for s in chosen])).unbind(1)  # 2 · [B, N]
+        labels = torch.from_numpy(np.stack([patch_labels(s) for s in chosen])).unbind(1)  # 4 · [B, N]
         return sum(functional.cross_entropy(head(features).flatten(0, 1), y.flatten())
                    for head, y in zip(self.heads, labels, strict=True))  # fmt: skip
 

@@ -1,8 +1,8 @@
 """How many questions the model answers rightly, by kind, inside or outside a pruning context.
 
 Answers are decoded greedily from the prompt alone, so that no word of the true answer can steer what is pruned; kinds
-with answers of one word cost one prefill and nothing else. Logits are read at the end of each sequence: pruning shortens
-what stands before.
+with answers of one word cost one prefill and nothing else. Logits are read at the end of each sequence: pruning
+shortens what stands before.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""A LLaVA of 0.9 million parameters in the library's own classes: CLIP tower, projector, Llama; its weights in one file.
+"""A LLaVA of one million parameters in the library's own classes: CLIP tower, projector, Llama; weights in one file.
 
 model = load_lvlm("data/weights/lvlm_tiny.safetensors")
 inputs = prompt([image], ["where is the red circle ?"])
@@ -19,16 +19,18 @@ from trpts.lvlm.questions import BOS, EOS, IMAGE, PAD, VOCABULARY, encode
 from trpts.lvlm.scenes import N_TOKENS, PATCH, SIZE
 
 NAME = "lvlm_tiny"
-VISION = dict(hidden_size=96, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4)
-TEXT = dict(hidden_size=96, intermediate_size=192, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=4)
+_SIZES = dict(hidden_size=96, intermediate_size=192, num_attention_heads=4, initializer_range=0.1)
+VISION = dict(**_SIZES, num_hidden_layers=3)
+TEXT = dict(**_SIZES, num_hidden_layers=8, num_key_value_heads=4)
 PAD_ID, BOS_ID, EOS_ID, IMAGE_ID = (VOCABULARY.index(word) for word in (PAD, BOS, EOS, IMAGE))
 
 
 def create_lvlm(seed=0):
     """The model with random weights drawn from `seed`; torch's global generator stays as it was."""
     ids = dict(pad_token_id=PAD_ID, bos_token_id=BOS_ID, eos_token_id=EOS_ID)
+    vision = CLIPVisionConfig(**VISION, image_size=SIZE, patch_size=PATCH, projection_dim=VISION["hidden_size"])
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**VISION, image_size=SIZE, patch_size=PATCH, projection_dim=VISION["hidden_size"]),
+        vision_config=vision,
         text_config=LlamaConfig(**TEXT, **ids, vocab_size=len(VOCABULARY), max_position_embeddings=2 * N_TOKENS),
         image_token_index=IMAGE_ID, image_seq_length=N_TOKENS,
         vision_feature_layer=-1, vision_feature_select_strategy="default", tie_word_embeddings=False,

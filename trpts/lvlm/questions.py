@@ -29,7 +29,10 @@ KINDS = tuple(ANSWERS)
 CHANCE = {kind: 1 / len(answers) for kind, answers in ANSWERS.items()}
 
 PAD, BOS, EOS, IMAGE, UNKNOWN = "<pad>", "<bos>", "<eos>", "<image>", "<unk>"
-_WORDS = "what how many where is are there a the at of ? colour shape things left right above below yes no".split()
+_WORDS = (
+    "what", "how", "many", "where", "is", "are", "there", "a", "the", "at", "of", "?",
+    "colour", "shape", "things", "left", "right", "above", "below", "yes", "no",
+)  # fmt: skip
 VOCABULARY = (PAD, BOS, EOS, IMAGE, UNKNOWN, *_WORDS, *COLOURS, *SHAPES, *_PLURALS.values(), *_DIGITS)
 _NUMBERS = {word: n for n, word in enumerate(VOCABULARY)}
 
