@@ -73,6 +73,10 @@ def parser():
 
     command("pretrain", cmd_pretrain, "pre-train the laboratory's backbone (resumable)")
 
+    lvlm = command("lvlm-train", cmd_lvlm_train, "train the tiny vision-language model (resumable)")
+    lvlm.add_argument("--minutes", type=float, help="stop after so long; the same command goes on from there")
+    lvlm.add_argument("--ship", action="store_true", help="write weights and card from the checkpoint as it stands")
+
     cli_images.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
@@ -200,6 +204,19 @@ def cmd_pretrain(arguments):
     project = Project.find()
     with project.lock():
         pretrain(project)
+    return 0
+
+
+def cmd_lvlm_train(arguments):
+    """Train the tiny vision-language model on procedural scenes; goes on from a checkpoint if there is one."""
+    from trpts.lab.lvlm_train import ship_checkpoint, train
+
+    project = Project.find()
+    with project.lock():
+        if arguments.ship:
+            ship_checkpoint(project)
+        else:
+            train(project, minutes=arguments.minutes)
     return 0
 
 

@@ -1,0 +1,145 @@
+"""Training: packing changes nothing, a resumed run is the same run, the card says how it went."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from trpts.lab import lvlm_train
+from trpts.lab.errors import TrptsError
+from trpts.lab.lvlm_train import (
+    ALL,
+    IGNORED,
+    LvlmTraining,
+    Recipe,
+    checkpoint_of,
+    pack,
+    pack_mask,
+    patch_labels,
+    ship_checkpoint,
+    slot_lengths,
+    train,
+)
+from trpts.lab.project import Project
+from trpts.lvlm.model import EOS_ID, create_lvlm, load_lvlm, pixels, prompt
+from trpts.lvlm.questions import KINDS, ask, encode
+from trpts.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, cell_tokens, draw_scene
+
+SHORT = Recipe(n_scenes=6, vision_steps=2, vision_batch_size=2, easy_steps=1, steps=3, batch_size=2, warmup_steps=1,
+               n_held_out=2, evaluate_every=4)  # fmt: skip
+P = 1 + N_TOKENS
+
+
+def questions(scene, kinds, seed=0):
+    rng = np.random.default_rng(seed)
+    return [ask(scene, kind, rng) or ask(scene, "where", rng) for kind in kinds]
+
+
+def test_a_packed_question_is_what_it_is_alone():
+    model, scene = create_lvlm(seed=1), draw_scene("train", 3)
+    asked, lengths = questions(scene, ALL), slot_lengths(ALL)
+    ids, _ = pack([asked], lengths)
+    mask, positions = pack_mask(lengths)
+    with torch.no_grad():
+        packed = model(input_ids=ids, pixel_values=pixels([scene.image]), attention_mask=mask, position_ids=positions,
+                       use_cache=False).logits[0]  # fmt: skip
+        for question, start in zip(asked, P + np.cumsum([0, *lengths[:-1]]), strict=True):
+            alone = model(**prompt([scene.image], [f"{question.words} {question.answer}"])).logits[0, P:]
+            assert torch.allclose(packed[start : start + len(alone)], alone, atol=1e-4)
+    assert packed.std() > 0.01
+
+
+def test_labels_are_the_words_that_follow():
+    asked = questions(draw_scene("train", 3), ("where", "relation"))
+    ids, labels = pack([asked], slot_lengths(("where", "relation")))
+    where, relation = (encode(f"{q.words} {q.answer}") for q in asked)
+    behind = [*where, *relation, *[0] * (11 - len(relation))]  # "where is the red circle ? 2 3" fills its slot of 8
+    assert ids[0, P:].tolist() == behind
+    rows, column = where[-2:]
+    wanted = [IGNORED] * 5 + [rows, column, EOS_ID] + [IGNORED] * 11
+    wanted[8 + len(relation) - 2 : 8 + len(relation)] = [relation[-1], EOS_ID]
+    assert labels[0].tolist() == [IGNORED] * P + wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_question_fits_its_slot(kind):
+    (length,) = slot_lengths([kind])
+    asked = [ask(draw_scene("train", n), kind, np.random.default_rng(n)) for n in range(200)]
+    longest = max(len(encode(f"{q.words} {q.answer}")) for q in asked if q is not None)
+    assert longest <= length
+
+
+def test_patch_labels_are_the_objects():
+    scene = draw_scene("train", 5)
+    colour, shape, row, column = patch_labels(scene)
+    for thing in scene.things:
+        tokens = cell_tokens(thing.row, thing.column)
+        assert {list(COLOURS)[c] for c in colour[tokens]} == {thing.colour}
+        assert {SHAPES[s] for s in shape[tokens]} == {thing.shape}
+        assert (set(row[tokens]), set(column[tokens])) == ({thing.row}, {thing.column})
+    nothing = ~scene.thing_tokens.any(0)
+    assert (colour[nothing] == len(COLOURS)).all()
+    assert (shape[nothing] == len(SHAPES)).all()
+
+
+def test_a_resumed_run_is_the_same_run(tmp_path):
+    straight, broken = Project(tmp_path / "a"), Project(tmp_path / "b")
+    card = train(straight, SHORT)
+    for _ in range(2):
+        assert train(broken, SHORT, stop_after=2) is None  # within stage 0, then within stage 1
+    resumed = train(broken, SHORT)
+    same = ("sha256_16", "held_out_accuracy", "recipe", "steps_done")
+    assert {key: card[key] for key in same} == {key: resumed[key] for key in same}
+    assert [row["step"] for row in resumed["curve"]] == [4]
+    written = json.loads((tmp_path / "a/data/weights/lvlm_tiny.json").read_text())
+    assert written == card
+    assert load_lvlm(tmp_path / "a/data/weights/lvlm_tiny.safetensors").weights_hash == card["sha256_16"]
+
+
+def test_time_stops_a_run_and_what_was_done_can_be_shipped(tmp_path):
+    project = Project(tmp_path)
+    with pytest.raises(TrptsError, match=r"there is no checkpoint .*: run `trpts lvlm-train` first"):
+        ship_checkpoint(project, SHORT)
+    assert train(project, SHORT, minutes=0) is None
+    card = ship_checkpoint(project, SHORT)
+    assert card["steps_done"] == 1
+    assert set(card["held_out_accuracy_blank_image"]) == set(KINDS)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    train(Project(tmp_path), SHORT, stop_after=1)
+    other = LvlmTraining(replace(SHORT, lr=5e-4))
+    before = other.model.lm_head.weight.clone()
+    with pytest.raises(TrptsError, match="belongs to another recipe"):
+        other.restore(checkpoint_of(Project(tmp_path)))
+    assert torch.equal(other.model.lm_head.weight, before)
+    assert other.step == 0
+
+
+def test_both_stages_learn():
+    recipe = replace(SHORT, vision_steps=12, vision_batch_size=8, easy_steps=0, steps=100, batch_size=4)
+    run, scenes = LvlmTraining(recipe), [draw_scene("train", n) for n in range(8)]
+    text = run.model.lm_head.weight.clone()
+    losses = [run.advance(scenes) for _ in range(12)]
+    assert losses[-1] < 0.6 * losses[0]
+    assert torch.equal(run.model.lm_head.weight, text)  # stage 0 is the vision tower's alone
+    tower = run.vision.state_dict()["embeddings.patch_embedding.weight"].clone()
+    losses = [run.advance(scenes) for _ in range(10)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert not torch.equal(run.vision.state_dict()["embeddings.patch_embedding.weight"], tower)
+
+
+def test_the_command_is_wired(tmp_path, monkeypatch, capsys):
+    from trpts.cli import main
+
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "profiles").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lvlm_train, "Recipe", lambda: SHORT)
+    assert main(["lvlm-train", "--ship"]) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+    assert main(["lvlm-train", "--minutes", "0"]) == 0
+    assert main(["lvlm-train", "--ship"]) == 0
+    assert "lvlm_tiny.safetensors written; held out: exist" in capsys.readouterr().err

@@ -1,0 +1,283 @@
+"""Training of the tiny vision-language model on procedural scenes: resumable, with a card that says how.
+
+    trpts lvlm-train            # goes on from build/lvlm/checkpoint.safetensors if there is one
+
+Stage 0 teaches the vision tower colours, shapes and places, patch by patch, in place of CLIP's pre-training. Stage 1
+trains everything on answers: K questions stand behind one image, each sees the image and itself alone, and its
+positions start anew behind the image, so that a question is what it is when it is asked alone.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+from torch.nn import functional
+
+from trpts.hashes import file_hash, short_hash
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import make_folder, write_whole
+from trpts.lab.provenance import machine, versions
+from trpts.lvlm.answers import accuracy
+from trpts.lvlm.model import BOS_ID, EOS_ID, IMAGE_ID, NAME, PAD_ID, create_lvlm, load_lvlm, pixels, save_lvlm
+from trpts.lvlm.questions import CHANCE, KINDS, ask, encode, questions_of
+from trpts.lvlm.scenes import COLOURS, GRID, N_TOKENS, SHAPES, SIDE, cell_tokens, draw_scene
+from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
+
+SAVE_EVERY_S, SPEAK_EVERY_S = 60.0, 20.0
+IGNORED = -100
+EASY = ("exist", "exist", "exist", "colour", "colour", "shape", "shape", "shape", "where", "where", "where", "where")
+ALL = (
+    "exist",
+    "exist",
+    "colour",
+    "shape",
+    "shape",
+    "where",
+    "where",
+    "count",
+    "count",
+    "relation",
+    "relation",
+    "relation",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the weights: everything but the machine."""
+
+    n_scenes: int = 40000
+    vision_steps: int = 250
+    vision_batch_size: int = 64
+    vision_lr: float = 2e-3
+    easy_steps: int = 2000
+    steps: int = 9500  # of stage 1, the easy ones included
+    batch_size: int = 8
+    lr: float = 1.5e-3
+    vision_lr_factor: float = 0.25  # in stage 1
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    clip: float = 1.0
+    n_held_out: int = 100  # questions of each kind
+    evaluate_every: int = 500  # steps
+    seed: int = 0
+
+    @property
+    def hash(self):
+        return short_hash(json.dumps(asdict(self), sort_keys=True))
+
+
+def patch_labels(scene):
+    """(colour, shape, row, column) of each patch's cell, colour and shape one beyond the last where no object is:
+    int64 [4, N_TOKENS]."""
+    rows, columns = np.divmod(np.arange(N_TOKENS), SIDE)
+    nothing = np.ones(N_TOKENS, np.int64)
+    labels = np.stack([len(COLOURS) * nothing, len(SHAPES) * nothing, rows // 2, columns // 2])
+    for thing in scene.things:
+        number = [[list(COLOURS).index(thing.colour)], [SHAPES.index(thing.shape)]]
+        labels[:2, cell_tokens(thing.row, thing.column)] = number
+    return labels
+
+
+def slot_lengths(kinds):
+    """Tokens set aside for a question of each kind with its answer: the longest there can be, or those of "where"."""
+    return [11 if kind == "relation" else 8 for kind in kinds]
+
+
+def pack(questions, lengths):
+    """(input ids, labels), both int64 [B, 1 + N + Σ lengths], of B lists of K questions behind an image each."""
+    T = 1 + N_TOKENS + sum(lengths)
+    ids, labels = np.full((len(questions), T), PAD_ID), np.full((len(questions), T), IGNORED)
+    ids[:, : 1 + N_TOKENS] = [BOS_ID] + [IMAGE_ID] * N_TOKENS
+    starts = 1 + N_TOKENS + np.cumsum([0, *lengths[:-1]])
+    for b, row in enumerate(questions):
+        for start, question in zip(starts, row, strict=True):
+            words, answer = encode(question.words), encode(question.answer)
+            n, end = start + len(words), start + len(words) + len(answer)
+            ids[b, start:end] = words + answer
+            labels[b, n - 1 : end] = [*answer, EOS_ID]  # a token's label is the word that follows it
+    return torch.from_numpy(ids), torch.from_numpy(labels)
+
+
+def pack_mask(lengths):
+    """(mask bool [1, 1, T, T], True: is seen; position ids [1, T]) of an image and K questions, T as in `pack`."""
+    P, lengths = 1 + N_TOKENS, torch.tensor(lengths)
+    owner = torch.arange(len(lengths) + 1).repeat_interleave(torch.cat([torch.tensor([P]), lengths]))  # [T]
+    positions = torch.cat([torch.arange(P), *(torch.arange(P, P + n) for n in lengths)])[None]
+    seen = (owner[None] == owner[:, None]) | (owner[None] == 0)  # [T, T]: itself or the image
+    return seen.tril()[None, None], positions
+
+
+class LvlmTraining:
+    """A run in progress: model, patch heads, optimiser, step and learning curve; saved whole, restored whole."""
+
+    def __init__(self, recipe):
+        self.recipe, self.model = recipe, create_lvlm(recipe.seed)
+        self.vision = self.model.model.vision_tower
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            D, n_labels = self.vision.config.hidden_size, (len(COLOURS) + 1, len(SHAPES) + 1, GRID, GRID)
+            self.heads = nn.ModuleList([nn.Linear(D, n) for n in n_labels])
+        self.all = nn.ModuleDict({"model": self.model, "heads": self.heads})
+        seeing = [*self.vision.parameters(), *self.heads.parameters()]
+        ids = {id(p) for p in seeing}
+        groups = [{"params": seeing}, {"params": [p for p in self.model.parameters() if id(p) not in ids]}]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        self.step, self.time_s, self.curve = 0, 0.0, []
+        self.n_steps = recipe.vision_steps + recipe.steps
+
+    def advance(self, scenes):
+        """One optimiser step on scenes that seed and step choose, so that a resumed run is the same run; its loss."""
+        rng = np.random.default_rng([self.recipe.seed, self.step])
+        self.all.train()
+        loss = self._see(scenes, rng) if self.step < self.recipe.vision_steps else self._answer(scenes, rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.all.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self.step += 1
+        return loss.item()
+
+    def _see(self, scenes, rng):
+        """Stage 0: colour, shape, row and column of every patch, linearly from what the language model will read."""
+        r = self.recipe
+        self._set_lr(r.vision_lr * warmup_cosine(self.step, r.warmup_steps, r.vision_steps), 0.0)
+        chosen = [scenes[n] for n in rng.integers(len(scenes), size=r.vision_batch_size)]
+        features = self.vision(pixels([s.image for s in chosen])).last_hidden_state[:, 1:]  # [B, N, D], without CLS
+        labels = torch.from_numpy(np.stack([patch_labels(s) for s in chosen])).unbind(1)  # 4 · [B, N]
+        return sum(functional.cross_entropy(head(features).flatten(0, 1), y.flatten())
+                   for head, y in zip(self.heads, labels, strict=True))  # fmt: skip
+
+    def _answer(self, scenes, rng):
+        """Stage 1: cross-entropy of the answers' words."""
+        r, step = self.recipe, self.step - self.recipe.vision_steps
+        lr = r.lr * warmup_cosine(step, r.warmup_steps, r.steps)
+        self._set_lr(r.vision_lr_factor * lr, lr)
+        chosen = [scenes[n] for n in rng.integers(len(scenes), size=r.batch_size)]
+        kinds = EASY if step < r.easy_steps else ALL
+        asked = [[ask(s, kind, rng) or ask(s, "where", rng) for kind in kinds] for s in chosen]
+        ids, labels = pack(asked, slot_lengths(kinds))
+        mask, positions = pack_mask(slot_lengths(kinds))
+        logits = self.model(
+            input_ids=ids, pixel_values=pixels([s.image for s in chosen]), use_cache=False,
+            attention_mask=mask.expand(len(ids), -1, -1, -1), position_ids=positions.expand(len(ids), -1),
+        ).logits  # fmt: skip
+        return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+    def _set_lr(self, *rates):
+        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = lr
+
+    def save(self, path):
+        """Write the checkpoint, whole or not at all."""
+        notes = {"recipe": self.recipe.hash, "step": self.step, "time_s": self.time_s, "curve": self.curve}
+        save_checkpoint(path, self.all.state_dict(), self.optimizer, notes)
+
+    def restore(self, path):
+        """Take up a checkpoint; refuses one of another recipe and leaves everything as it was."""
+        try:
+            tensors, state, notes = read_checkpoint(path)
+        except ValueError as error:
+            raise TrptsError(str(error)) from error
+        if notes["recipe"] != self.recipe.hash:
+            raise TrptsError(
+                f"{path} belongs to another recipe ({notes['recipe']}, not {self.recipe.hash}): move it away"
+            )
+        self.all.load_state_dict(tensors)
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        self.step, self.time_s, self.curve = notes["step"], notes["time_s"], notes["curve"]
+
+
+def train(project, recipe=None, minutes=None, stop_after=None):
+    """Train, or go on training; write weights and card into data/weights/ at the end; the card.
+
+    minutes     time after which to save and return None; the same call goes on from there
+    stop_after  number of steps after which to save and return None (for tests)
+    """
+    run = LvlmTraining(recipe or Recipe())
+    r, checkpoint = run.recipe, checkpoint_of(project)
+    if checkpoint.is_file():
+        run.restore(checkpoint)
+        say(f"lvlm-train: going on at step {run.step} of {run.n_steps}")
+    if run.step < run.n_steps:
+        say(f"lvlm-train: drawing {r.n_scenes} scenes")
+        scenes = [draw_scene("train", n, r.seed) for n in range(r.n_scenes)]
+    held_out = {kind: questions_of("val", kind, r.n_held_out, r.seed) for kind in KINDS}
+    start, before, first_step, losses = time.monotonic(), run.time_s, run.step, []
+    saved = spoken = start
+    try:
+        while run.step < run.n_steps:
+            losses.append(run.advance(scenes))
+            now = time.monotonic()
+            run.time_s = before + now - start
+            if run.step % r.evaluate_every == 0:
+                right = accuracy(run.model.eval(), held_out)
+                run.curve.append({"step": run.step, "loss": float(np.mean(losses)), "held_out_accuracy": right})
+                say(f"lvlm-train: step {run.step}, held out: {shares(right)}")
+            if now - spoken > SPEAK_EVERY_S:
+                left = (run.n_steps - run.step) * (now - start) / (run.step - first_step) / 60
+                say(f"lvlm-train: step {run.step}/{run.n_steps}, loss {np.mean(losses):.3f}, {left:.0f} min")
+                spoken, losses = now, []
+            if now - saved > SAVE_EVERY_S:
+                run.save(checkpoint)
+                saved = now
+            timed_out = minutes is not None and now - start > 60 * minutes
+            if timed_out or (stop_after is not None and run.step - first_step >= stop_after):
+                return None
+    finally:
+        run.save(checkpoint)
+    return ship(project, run, held_out)
+
+
+def ship_checkpoint(project, recipe=None):
+    """Write weights and card from the checkpoint as it stands, though the run may not be at its end; the card."""
+    run = LvlmTraining(recipe or Recipe())
+    checkpoint = checkpoint_of(project)
+    if not checkpoint.is_file():
+        raise TrptsError(f"there is no checkpoint {checkpoint}: run `trpts lvlm-train` first")
+    run.restore(checkpoint)
+    r = run.recipe
+    return ship(project, run, {kind: questions_of("val", kind, r.n_held_out, r.seed) for kind in KINDS})
+
+
+def ship(project, run, held_out):
+    """Write the weights (half precision) and their card; the card."""
+    path = make_folder(project.root / "data" / "weights") / f"{NAME}.safetensors"
+    save_lvlm(run.model, path)
+    rounded = load_lvlm(path)
+    card = {
+        "file": path.name,
+        "sha256_16": file_hash(path),
+        "parameters": sum(p.numel() for p in rounded.parameters()),
+        "recipe": asdict(run.recipe),
+        "steps_done": run.step,
+        "held_out_questions_per_kind": run.recipe.n_held_out,
+        "held_out_accuracy": accuracy(run.model.eval(), held_out),
+        "held_out_accuracy_half_precision": accuracy(rounded, held_out),
+        "held_out_accuracy_blank_image": accuracy(rounded, held_out, blank=True),
+        "chance": CHANCE,
+        "curve": run.curve,
+        "time_s": round(run.time_s, 1),
+        "machine": machine(),
+        "versions": versions() | {"transformers": transformers.__version__},
+    }
+    write_whole(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    say(f"lvlm-train: {path.name} written; held out: {shares(card['held_out_accuracy_half_precision'])}")
+    return card
+
+
+def checkpoint_of(project):
+    return make_folder(project.build / "lvlm") / "checkpoint.safetensors"
+
+
+def shares(accuracies):
+    return ", ".join(f"{kind} {share:.2f}" for kind, share in accuracies.items())
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
