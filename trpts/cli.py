@@ -1,4 +1,4 @@
-"""The command line: the book (run, book, status, …) and your own images (tune, predict, export)."""
+"""The command line: the book (run, book, status, …), your own images (tune, predict, export) and questions (prune)."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import time
 
 import yaml
 
-from trpts import __version__, cli_images
+from trpts import __version__, cli_images, cli_prune
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES
 from trpts.lab.project import Project
@@ -29,7 +29,7 @@ def main(argv=None):
         print(f"trpts: {error.filename or 'a file'}: {error.strerror or error}; mend it and run again", file=sys.stderr)
         return 2
     except ValueError as error:
-        if arguments.command.__module__ != cli_images.__name__:  # elsewhere, a ValueError is a fault of ours
+        if arguments.command.__module__ not in (cli_images.__name__, cli_prune.__name__):  # elsewhere, a ValueError is a fault of ours
             raise
         print(f"trpts: {error}", file=sys.stderr)
         return 2
@@ -73,6 +73,7 @@ def parser():
     command("pretrain", cmd_pretrain, "pre-train the laboratory's backbone (resumable)")
 
     cli_images.add_commands(command)
+    cli_prune.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
     bench.add_argument("what", choices=["train", "fisher", "tokens", "gradient", "all"])
