@@ -1,16 +1,20 @@
 """`trpts prune` on small random models of the three families: what it prints, draws and refuses."""
 
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from small_vlms import TEXT, picture, vlm
 
 from trpts import ask
 from trpts.cli import main
-from trpts.lab.kept import draw_kept
+from trpts.lab.kept import draw_kept, kept_patches
+from trpts.transprune import Schedule, pruning
+from trpts.transprune.macs import macs
 
 QUESTION = "what colour ?"
 
@@ -86,3 +90,111 @@ def test_panels_are_grey_where_tokens_were_dropped():
     np.testing.assert_array_equal(drawn[2:], red[2:])
     assert np.ptp(drawn[:2, 3:]) == 0
     assert drawn[0, 3, 0] > 0.7
+
+
+def without(folder, copy, *names, **changed):
+    """A copy of a model's folder without the named files, others overwritten."""
+    shutil.copytree(folder, copy)
+    for name in names:
+        (copy / name).unlink()
+    for name, text in changed.items():
+        (copy / f"{name}.json").write_text(text)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("gone", "changed", "says"),
+    [
+        (["config.json"], {}, "holds no config.json: expected the folder of a vision-language model"),
+        ([], {"config": '{"model_type": "bert"}'}, "is of the type 'bert': expected a vision-language model, one of llava"),
+        ([], {"config": "{"}, "config.json cannot be read"),
+        (["model.safetensors"], {}, "the weights cannot be read: .*expected all its files there"),
+        (["processor_config.json"], {}, "the processor cannot be read: .*expected all its files there"),
+        (["tokenizer.json"], {}, "the processor cannot be read: .*expected all its files there"),
+    ],
+)
+def test_a_folder_that_lacks_something(folders, tmp_path, capsys, monkeypatch, gone, changed, says):
+    monkeypatch.chdir(tmp_path)
+    model = without(folders["llava"], tmp_path / "model", *gone, **changed)
+    line = refusal(capsys, "--model", model, "--image", folders["image"], "--question", QUESTION)
+    assert re.search(says, line)
+    assert str(model) in line
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
+def test_weights_that_lack_tensors_are_not_made_up(folders, tmp_path):
+    model = without(folders["llava"], tmp_path / "model", "model.safetensors")
+    state = {name: t.clone() for name, t in vlm("llava")[0].state_dict().items() if "layers.3.mlp.up" not in name}
+    save_file(state, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"the weights lack 1 tensors, .*layers\.3\.mlp\.up_proj\.weight among them"):
+        ask.load_vlm(str(model))
+
+
+def test_a_name_that_was_not_downloaded(folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refusal(capsys, "--model", "some/model", "--image", folders["image"], "--question", QUESTION)
+    assert "`hf download some/model`" in line
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"--schedule": "medium"}, "schedule 'medium' is unknown: expected one of high, low, paper"),
+        ({"--question": "  "}, "the question is '  ': expected some text"),
+        ({"--question": "<image>?"}, "the question is '<image>\\?': expected some text, and <image> not in it"),
+        ({"--image": "gone.png"}, "gone.png does not exist: expected an image file"),
+        ({"--image": "text.png"}, "text.png is not an image"),
+        ({"--image": "cut.png"}, "cut.png is a damaged image"),
+        ({"--out": "picture.jpg"}, "picture.jpg: expected a name that ends in .png"),
+        ({"--out": "nowhere/picture.png"}, "nowhere/picture.png cannot be written"),
+        ({"--new-tokens": "0"}, "new_tokens=0: expected at least 1"),
+    ],
+)
+def test_what_the_command_refuses(folders, tmp_path, capsys, monkeypatch, changed, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes(folders["image"].read_bytes()[:2000])
+    arguments = {"--model": folders["llava"], "--image": folders["image"], "--question": QUESTION} | changed
+    assert re.search(says, refusal(capsys, *(part for pair in arguments.items() for part in pair)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.png", "text.png"]
+
+
+@pytest.mark.parametrize("name", ask.SCHEDULES)
+@pytest.mark.parametrize("family", ask.FAMILIES)
+def test_command_prints_and_draws(folders, tmp_path, capsys, monkeypatch, family, name):
+    monkeypatch.chdir(tmp_path)
+    assert main(["prune", "--model", str(folders[family]), "--image", str(folders["image"]), "--question", QUESTION,
+                 "--schedule", name, "--new-tokens", "3"]) == 0  # fmt: skip
+    printed = capsys.readouterr().out
+    n_image = {"llava": 16, "llava_next": 70, "qwen2_5_vl": 12}[family]
+    plan = ask.schedule_named(name).scaled(TEXT["num_hidden_layers"])
+    kept = ", ".join(f"{n} behind layer {p}" for n, p in zip(plan.n_kept(n_image), plan.prune_after, strict=True))
+    assert f"the model has 8 layers, not 32: {name} is scaled to its depth" in printed
+    assert f"tokens: {n_image} of the image, " in printed
+    assert f"kept: {kept}\n" in printed
+    assert ("not the 54 of its enlarged tiles" in printed) == (family == "llava_next")
+    assert printed.splitlines()[-1] == "noise.kept.png"
+    with Image.open(tmp_path / "noise.kept.png") as drawn:
+        assert drawn.width > 400
+
+
+def test_comparison_is_of_the_same_model(folders):
+    """With nothing pruned both answers and the kept tokens are the whole model's; with much pruned they are not."""
+    model, processor = ask.load_vlm(str(folders["llava"]))
+    inputs = ask.prepare(model, processor, picture(), QUESTION)
+    everything = Schedule((2, 3), (1.0, 1.0), accumulate=(2,))
+    found = ask.compare(model, processor, inputs, everything, 6)
+    assert found.pruned.text == found.whole.text
+    assert [kept.tolist() for kept in found.kept] == [list(range(16))] * 2
+    assert found.macs["eq. 7"][0] == macs(model.config.text_config, 16, None, found.n_text)
+    assert found.macs["eq. 7"][1] == macs(model.config.text_config, 16, everything, found.n_text)
+    assert found.macs["honest"][0] == macs(model.config.text_config, 16, None, found.n_text, overhead=True)
+    with pruning(model, Schedule((2, 3), (0.5, 0.25), accumulate=(2,))) as trace:
+        answer = ask.answer(model, processor, inputs, 6)
+    found = ask.compare(model, processor, inputs, Schedule((2, 3), (0.5, 0.25), accumulate=(2,)), 6)
+    assert (found.pruned.text, [k.tolist() for k in found.kept]) == (answer.text, [k[0].tolist() for k in trace.kept])
+
+
+def test_patches_of_kept_tokens():
+    kept = kept_patches(torch.tensor([0, 3, 6, 9]), 2, 3, first=1)
+    assert kept.tolist() == [[False, False, True], [False, False, True]]

@@ -1,24 +1,18 @@
 """MACs: the paper's own numbers, a hand-worked model, and PyTorch's counter on a real one."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlavaConfig
 
-from trpts.transprune.macs import macs, prefill_terms, stage_lengths
+from trpts.transprune.macs import macs, prefill_terms
+from trpts.transprune.schedule import FASTV, HIGH, LOW_INFERRED, PYRAMIDDROP, Schedule
 
 LLAVA_7B = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32)
 TINY = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, vocab_size=50)
-
-
-def plan(prune_after, keep, **others):
-    others = {"iga": "all_keys", "score": "transprune", "accumulate": ()} | others
-    return SimpleNamespace(prune_after=prune_after, keep=keep, **others)
-
-
-HIGH = plan((7, 9, 12), (0.875, 0.625, 0.125))
 
 
 @pytest.mark.parametrize(
@@ -26,10 +20,12 @@ HIGH = plan((7, 9, 12), (0.875, 0.625, 0.125))
     [
         (576, None, "3.82"),
         (576, HIGH, "1.56"),
-        (576, plan((2,), (0.5,)), "2.01"),  # FastV
-        (576, plan((8, 16, 24), (0.5, 0.25, 0.125)), "1.78"),  # PyramidDrop
+        (576, FASTV, "2.01"),
+        (576, PYRAMIDDROP, "1.78"),
+        (576, LOW_INFERRED, "1.19"),
         (2880, None, "20.83"),
         (2880, HIGH, "8.33"),
+        (2880, LOW_INFERRED, "6.41"),
     ],
 )
 def test_numbers_of_the_paper(n_image_tokens, schedule, tera):
@@ -39,25 +35,73 @@ def test_numbers_of_the_paper(n_image_tokens, schedule, tera):
 def test_equation_7_by_hand():
     config = SimpleNamespace(hidden_size=2, intermediate_size=3, num_hidden_layers=3, num_attention_heads=1,
                              vocab_size=5)  # fmt: skip
+    half = Schedule((2,), (0.5,), accumulate=(2,))
     # 4 tokens in 2 layers: 4·4·4 + 2·16·2 + 3·4·2·3 = 200 each; 2 tokens in 1: 4·2·4 + 2·4·2 + 3·2·2·3 = 84
-    assert macs(config, 4, plan((2,), (0.5,))) == 2 * 200 + 84
-    assert macs(config, 4, plan((2,), (0.5,)), n_text_tokens=3) == 2 * 200 + 84 + 3 * 4 * 2  # + l·n·d
+    assert macs(config, 4, half) == 2 * 200 + 84
+    assert macs(config, 4, half, n_text_tokens=3) == 2 * 200 + 84 + 3 * 4 * 2  # + l·n·d
+    assert macs(config, 4, half, n_text_tokens=3, n_instruction_tokens=1) == 2 * 200 + 84 + 4 * 2
 
 
 def test_honest_count_by_hand():
-    """d=4, two heads of 2, one key head, m=3, 5 words; 4 image tokens, 2 behind layer 1, and 1 of text."""
+    """d=4, two heads of 2, one key head, m=3, 5 words; 4 image tokens, 2 behind layer 1, and 2 of text, one asks."""
     config = SimpleNamespace(hidden_size=4, intermediate_size=3, num_hidden_layers=2, num_attention_heads=2,
                              num_key_value_heads=1, vocab_size=5)  # fmt: skip
     wanted = {
-        "projections": (5 + 3) * (16 + 8 + 8 + 16),  # q, k, v, output
-        "attention": 2 * (25 + 9) * 4,
-        "mlp": (5 + 3) * 3 * 12,
+        "projections": (6 + 4) * (16 + 8 + 8 + 16),  # q, k, v, output
+        "attention": 2 * (36 + 16) * 4,
+        "mlp": (6 + 4) * 3 * 12,
         "head": 20,
-        "guidance": 16 + 4 * 4 * 2 + 4 * 4,  # q of one token, k of four; with four keys, d products each
-        "variation": 2 * 3 * 4 * 4 + 2 * 3 * 2 * 4,
+        "guidance": 16 + 6 * 4 * 2 + 6 * 4,  # q of one token, k of six; with six keys, d products each
+        "variation": 2 * 3 * 4 * 6,  # of layer 1 alone: behind the last stage nothing is scored
     }
-    schedule = plan((1,), (0.5,), accumulate=(1, 2), iga="image_keys")
-    assert prefill_terms(config, 4, schedule, 1) == wanted
-    assert macs(config, 4, schedule, 1, overhead=True) == sum(wanted.values())
-    schedule.iga = "all_keys"
-    assert prefill_terms(config, 4, schedule, 1) == wanted | {"guidance": 16 + 5 * 4 * 2 + 5 * 4}
+    half = Schedule((1,), (0.5,), accumulate=(1, 2))
+    counts = config, 4, half, 2
+    assert prefill_terms(*counts, n_instruction_tokens=1) == wanted
+    assert macs(*counts, overhead=True, n_instruction_tokens=1) == sum(wanted.values())
+    both = {"guidance": 2 * 16 + 6 * 4 * 2 + 2 * 6 * 4}
+    assert prefill_terms(*counts) == wanted | both
+    others = {"ttv": {"guidance": 0}, "iga": both | {"variation": 0}, "random": {"guidance": 0, "variation": 0},
+              "norm": {"guidance": 0, "variation": 2 * 4 * 6}, "fastv": {"variation": 0}}  # fmt: skip
+    for score, changed in others.items():
+        assert prefill_terms(config, 4, replace(half, score=score), 2) == wanted | changed
+    whole = prefill_terms(config, 4, None, 2)
+    assert whole == {"projections": 576, "attention": 576, "mlp": 432, "head": 20, "guidance": 0, "variation": 0}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_unpruned_count_is_pytorch_s(attention):
+    """Every product of a real model's prefill, key heads shared; its rotation multiplies no matrices."""
+    config = LlamaConfig(**TINY, num_key_value_heads=2, head_dim=6, attn_implementation=attention)
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.arange(20)[None], logits_to_keep=1)
+    assert 2 * macs(config, 13, None, 7, overhead=True) == counter.get_total_flops()
+
+
+def test_equation_7_is_the_honest_count_of_a_model_as_it_assumes():
+    """No text, as many key heads: only the head is missing."""
+    config = LlamaConfig(**TINY)
+    assert macs(config, 13) + 32 * 50 == macs(config, 13, overhead=True)
+
+
+def test_keep_everything_costs_its_scoring_alone():
+    config = LlamaConfig(**TINY)
+    everything = Schedule((1, 2), (1.0, 1.0), accumulate=(1,))
+    assert macs(config, 13, everything) == macs(config, 13)
+    terms, whole = (prefill_terms(config, 13, plan, 5) for plan in (everything, None))
+    assert {name for name in terms if terms[name] != whole[name]} == {"guidance", "variation"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((LlavaConfig(), 16), "LlavaConfig has no hidden_size, .*: expected the configuration of the text model"),
+        ((LLAVA_7B, -1), "n_image_tokens=-1: expected 0 or more"),
+        ((LLAVA_7B, 4, None, -1), "n_text_tokens=-1, n_instruction_tokens=-1: expected 0 or more"),
+        ((LLAVA_7B, 4, None, 2, True, 3), "n_text_tokens=2, n_instruction_tokens=3: .* no more instruction than text"),
+        ((LlamaConfig(**TINY), 4, HIGH), "prune_after=.* in 4 layers: expected the last before layer 4"),
+    ],
+)
+def test_what_is_refused(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        macs(*arguments)

@@ -12,8 +12,19 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trpts.data.images import FORMATS
+from trpts.transprune import pruning, schedule as schedules
+from trpts.transprune.macs import macs
 
 FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}  # by config.json's model_type
+SCHEDULES = {
+    "high": "HIGH",
+    "low": "LOW_INFERRED",
+    "paper": "PAPER",
+    "released": "RELEASED_CODE",
+    "pyramiddrop": "PYRAMIDDROP",
+    "fastv": "FASTV",
+}  # of trpts.transprune.schedule
+DEPTH = 32  # layers that they are written for
 MAX_SIDE = 1024  # pixels of the picture that is drawn on
 
 
@@ -31,6 +42,40 @@ class Answer:
     n_new: int
     prefill_s: float
     whole_s: float
+
+
+@dataclass
+class Comparison:
+    """One question asked twice: `whole` and `pruned` are Answers, `kept` [stage] the image tokens' numbers, ascending.
+
+    macs     {"eq. 7": (whole, pruned), "honest": (whole, pruned)}, multiply-accumulates of the prefill
+    n_image  image tokens; n_text: the others of the prompt
+    """
+
+    schedule: object
+    n_image: int
+    n_text: int
+    kept: list
+    macs: dict
+    whole: Answer
+    pruned: Answer
+
+    def lines(self):
+        """The comparison in words."""
+        stages = [f"{len(kept)} behind layer {p}" for p, kept in zip(self.schedule.prune_after, self.kept, strict=True)]
+        yield f"tokens: {self.n_image} of the image, {self.n_text} of text; kept: {', '.join(stages)}"
+        for name, said in (("all tokens", self.whole), ("pruned", self.pruned)):
+            yield f"{name}: {said.text!r}"
+            yield f"  first token after {said.prefill_s:.3f} s, all {said.n_new} after {said.whole_s:.3f} s"
+        for count, (whole, pruned) in self.macs.items():
+            yield f"multiply-accumulates, {count}: {whole:.3e} and {pruned:.3e}, {pruned / whole:.1%}"
+
+
+def schedule_named(name):
+    """One of SCHEDULES; ValueError for another name."""
+    if name not in SCHEDULES:
+        raise ValueError(f"schedule {name!r} is unknown: expected one of {', '.join(SCHEDULES)}")
+    return getattr(schedules, SCHEDULES[name])
 
 
 def load_vlm(name, device="cpu"):
@@ -126,6 +171,21 @@ def answer(model, processor, inputs, new_tokens):
         tokens = model.generate(**inputs, max_new_tokens=n, **options)[0, inputs["input_ids"].shape[1] :].tolist()
         seconds.append(time.perf_counter() - start)
     return Answer(processor.decode(tokens, skip_special_tokens=True).strip(), len(tokens), *seconds)
+
+
+def compare(model, processor, inputs, schedule, new_tokens):
+    """Ask with all image tokens, then with those that `schedule` leaves; a Comparison."""
+    config, is_image = model.config.get_text_config(), inputs["input_ids"][0] == model.config.image_token_id
+    n_image = int(is_image.sum())
+    n_text = len(is_image) - n_image
+    counts = {
+        name: tuple(macs(config, n_image, which, n_text, overhead=honest) for which in (None, schedule))
+        for name, honest in (("eq. 7", False), ("honest", True))
+    }
+    whole = answer(model, processor, inputs, new_tokens)
+    with pruning(model, schedule) as trace:
+        pruned = answer(model, processor, inputs, new_tokens)
+    return Comparison(schedule, n_image, n_text, [stage[0] for stage in trace.kept], counts, whole, pruned)
 
 
 def image_view(model, processor, inputs, image):

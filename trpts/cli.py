@@ -29,7 +29,10 @@ def main(argv=None):
         print(f"trpts: {error.filename or 'a file'}: {error.strerror or error}; mend it and run again", file=sys.stderr)
         return 2
     except ValueError as error:
-        if arguments.command.__module__ not in (cli_images.__name__, cli_prune.__name__):  # elsewhere, a ValueError is a fault of ours
+        if arguments.command.__module__ not in (
+            cli_images.__name__,
+            cli_prune.__name__,
+        ):  # elsewhere, a ValueError is a fault of ours
             raise
         print(f"trpts: {error}", file=sys.stderr)
         return 2
@@ -76,8 +79,8 @@ def parser():
     cli_prune.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
-    bench.add_argument("what", choices=["train", "fisher", "tokens", "gradient", "all"])
-    bench.add_argument("--batch-size", type=int, default=16)
+    bench.add_argument("what", choices=["train", "fisher", "tokens", "gradient", "transprune", "all"])
+    bench.add_argument("--batch-size", type=int, default=None, help="default: 16; transprune: 1")
     bench.add_argument("--rounds", type=int, default=5)
 
     regress = command("regress", cmd_regress, "hold the quick chapters' metrics against the committed baselines")
@@ -176,17 +179,18 @@ def cmd_regress(arguments):
 
 def cmd_bench(arguments):
     """Time the methods of a bench, interleaved, and print ratios, spread and bars; writes data/bench/<what>.json."""
-    from trpts.lab.bench import BENCHES, lines
+    from trpts.lab.bench import BATCH_SIZES, BENCHES, lines
     from trpts.lab.code import code_hash
     from trpts.lab.project import make_folder, write_whole
     from trpts.lab.provenance import machine, pick_device, versions
 
     folder, device = make_folder(Project.find().root / "data" / "bench"), pick_device()
     for name in BENCHES if arguments.what == "all" else [arguments.what]:
-        rows = BENCHES[name](batch_size=arguments.batch_size, rounds=arguments.rounds, device=device)
+        batch_size = arguments.batch_size or BATCH_SIZES.get(name, 16)
+        rows = BENCHES[name](batch_size=batch_size, rounds=arguments.rounds, device=device)
         text = list(lines(name, rows))
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
-        record = {"bench": name, "batch_size": arguments.batch_size, "device": device, "rows": rows, "summary": text,
+        record = {"bench": name, "batch_size": batch_size, "device": device, "rows": rows, "summary": text,
                   "machine": machine(), "versions": versions(), "code": code_hash(["trpts.lab.bench"])}  # fmt: skip
         suffix = "" if device == "cpu" else f"-{device}"
         write_whole(folder / f"{name}{suffix}.json", json.dumps(record, indent=1) + "\n")

@@ -5,18 +5,22 @@ matter (under a thousandth of the products): what is timed is a whole prompt, up
 latency table has no unpruned row; ours does.
 """
 
-import statistics
 import time
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 
-from trpts.transprune.macs import prefill_terms
+from trpts.transprune import HIGH, pruning
+from trpts.transprune.macs import macs
 
-SIZE = {"width": 1024, "mlp": 2816, "layers": 24, "heads": 16, "side": 24, "n_text": 60, "words": 32000}
+SIZE = {"width": 1024, "mlp": 2816, "layers": 24, "heads": 16, "words": 32000, "side": 24, "before": 35, "after": 25}
 TOWER, PATCH = 32, 14  # the tower's width, one layer deep; pixels of a patch's side
-IMAGE, PAD = 1, 0  # token numbers
-SCORING_BAR, TIME_BAR = 0.05, 1.10
+PAD, IMAGE = 0, 1  # token numbers
+UNPRUNED, HIGH_ROW, SCORING = "unpruned", "High", "High: its scoring"
+CRITERIA = ("ttv", "iga", "norm", "fastv", "random", "uniform")  # beside TransPrune's own, at High's layers and counts
+MACS_BAR = 1.10
 
 
 def thin_llava(size, device="cpu"):
@@ -34,3 +38,50 @@ def thin_llava(size, device="cpu"):
         )
     model.model.multi_modal_projector.linear_2 = torch.nn.Identity()
     return model.to(device).eval()
+
+
+def prompts(size, batch_size, device="cpu"):
+    """Inputs of `thin_llava`: text, side² image tokens, text; all at random."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(batch_size, 3, *[size["side"] * PATCH] * 2, generator=generator)
+    words = [torch.randint(IMAGE + 1, size["words"], (batch_size, size[part]), generator=generator)
+             for part in ("before", "after")]  # fmt: skip
+    ids = torch.cat([words[0], torch.full((batch_size, size["side"] ** 2), IMAGE), words[1]], dim=1)
+    return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device),
+            "pixel_values": pixels.to(device)}  # fmt: skip
+
+
+@torch.no_grad()
+def bench_transprune(batch_size=1, rounds=5, device="cpu"):
+    """{row: {"s": [per round], "macs"}} of a prefill: unpruned, High by each criterion, and High's scoring alone."""
+    from trpts.lab.bench import interleaved
+
+    model, inputs, high = thin_llava(SIZE, device), prompts(SIZE, batch_size, device), HIGH.scaled(SIZE["layers"])
+    plans = {UNPRUNED: None, HIGH_ROW: high} | {score: replace(high, score=score) for score in CRITERIA}
+    works = {name: partial(prefill, model, inputs, plan) for name, plan in plans.items()}
+    rows = interleaved(works | {SCORING: partial(scoring, model, inputs, high)}, rounds)
+    for name, plan in plans.items():
+        counts = model.config.text_config, SIZE["side"] ** 2, plan, SIZE["before"] + SIZE["after"]
+        rows[name]["macs"] = batch_size * macs(*counts, overhead=True, n_instruction_tokens=SIZE["after"])
+    return rows
+
+
+def prefill(model, inputs, plan):
+    """Seconds of one prompt up to its first row of logits, its keys and values cached."""
+    with pruning(model, plan) if plan else nullcontext():
+        synchronize(model.device)
+        start = time.perf_counter()
+        model(**inputs, logits_to_keep=1, use_cache=True)
+        synchronize(model.device)
+        return time.perf_counter() - start
+
+
+def beside_macs(rows):
+    """Lines: each row's time and multiply-accumulates, as shares of the unpruned prefill's, and the one over the other."""
+    from trpts.lab.bench import ratio, verdict
+
+    for name in [name for name in rows if "macs" in rows[name] and name != UNPRUNED]:
+        (time_share, low, high), share = ratio(rows, name, UNPRUNED), rows[name]["macs"] / rows[UNPRUNED]["macs"]
+        bar = MACS_BAR if name == HIGH_ROW else None
+        yield (f"{name} / {UNPRUNED}: {time_share:.3f} ({low:.3f} to {high:.3f}); multiply-accumulates {share:.3f}; "
+               f"time over multiply-accumulates {time_share / share:.3f}{verdict(time_share / share, bar)}")  # fmt: skip

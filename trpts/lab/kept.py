@@ -22,3 +22,8 @@ def draw_kept(picture, stages, title=""):
             axes.set(title=name, xticks=[], yticks=[])
         figure.suptitle(title.replace("$", r"\$"), fontsize=10, wrap=True)  # else a pair would be read as a formula
     return figure
+
+
+def kept_patches(kept, rows, columns, first=0):
+    """bool [rows, columns]: the rectangles whose tokens are among the numbers `kept`, int64; see `image_view`."""
+    return np.isin(first + np.arange(rows * columns), kept.cpu().numpy()).reshape(rows, columns)
