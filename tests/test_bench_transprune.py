@@ -16,7 +16,7 @@ from trpts.lab.bench_transprune import (
     prompts,
     thin_llava,
 )
-from trpts.transprune import HIGH, pruning
+from trpts.transprune import HIGH, plugin, pruning
 
 TINY = {"width": 32, "mlp": 48, "layers": 6, "heads": 2, "words": 40, "side": 4, "before": 3, "after": 5}
 
@@ -56,7 +56,7 @@ def test_rows_prune_what_they_say(narrow, monkeypatch):
         seen.append(plan)
         return pruning(model, plan)
 
-    monkeypatch.setattr(bench_transprune, "pruning", watched)
+    monkeypatch.setattr(plugin, "pruning", watched)
     rows = bench_transprune.bench_transprune(1, 2)
     assert {len(row["s"]) for row in rows.values()} == {2}
     assert set(rows) == {UNPRUNED, HIGH_ROW, SCORING, *bench_transprune.CRITERIA}

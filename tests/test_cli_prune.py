@@ -106,7 +106,11 @@ def without(folder, copy, *names, **changed):
     ("gone", "changed", "says"),
     [
         (["config.json"], {}, "holds no config.json: expected the folder of a vision-language model"),
-        ([], {"config": '{"model_type": "bert"}'}, "is of the type 'bert': expected a vision-language model, one of llava"),
+        (
+            [],
+            {"config": '{"model_type": "bert"}'},
+            "is of the type 'bert': expected a vision-language model, one of llava",
+        ),
         ([], {"config": "{"}, "config.json cannot be read"),
         (["model.safetensors"], {}, "the weights cannot be read: .*expected all its files there"),
         (["processor_config.json"], {}, "the processor cannot be read: .*expected all its files there"),

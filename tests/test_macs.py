@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small_vlms import picture, vlm
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, LlavaConfig
 
+from trpts.transprune import pruning
 from trpts.transprune.macs import macs, prefill_terms
 from trpts.transprune.schedule import FASTV, HIGH, LOW_INFERRED, PYRAMIDDROP, Schedule
 
@@ -52,7 +54,7 @@ def test_honest_count_by_hand():
         "mlp": (6 + 4) * 3 * 12,
         "head": 20,
         "guidance": 16 + 6 * 4 * 2 + 6 * 4,  # q of one token, k of six; with six keys, d products each
-        "variation": 2 * 3 * 4 * 6,  # of layer 1 alone: behind the last stage nothing is scored
+        "variation": 2 * 3 * 4 * (6 + 4),
     }
     half = Schedule((1,), (0.5,), accumulate=(1, 2))
     counts = config, 4, half, 2
@@ -61,7 +63,7 @@ def test_honest_count_by_hand():
     both = {"guidance": 2 * 16 + 6 * 4 * 2 + 2 * 6 * 4}
     assert prefill_terms(*counts) == wanted | both
     others = {"ttv": {"guidance": 0}, "iga": both | {"variation": 0}, "random": {"guidance": 0, "variation": 0},
-              "norm": {"guidance": 0, "variation": 2 * 4 * 6}, "fastv": {"variation": 0}}  # fmt: skip
+              "norm": {"guidance": 0, "variation": 2 * 4 * (6 + 4)}, "fastv": {"variation": 0}}  # fmt: skip
     for score, changed in others.items():
         assert prefill_terms(config, 4, replace(half, score=score), 2) == wanted | changed
     whole = prefill_terms(config, 4, None, 2)
@@ -78,18 +80,43 @@ def test_unpruned_count_is_pytorch_s(attention):
     assert 2 * macs(config, 13, None, 7, overhead=True) == counter.get_total_flops()
 
 
+@pytest.mark.parametrize("family", ["llava", "llava_next", "qwen2_5_vl"])
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"score": "ttv"}, {"score": "iga"}, {"score": "norm"}, {"score": "random"}, {"score": "fastv"},
+     {"iga": "all_keys", "positions": "compact"}, {"iga_layer": "same"}, {"keep": (1.0, 0.25)}],
+    ids=str,
+)  # fmt: skip
+def test_pruned_count_is_pytorch_s(family, changed):
+    """Every product of matrices of a pruned prefill, behind the vision tower; transitions are no such products."""
+    model, processor = vlm(family)
+    inputs = processor(images=picture(), text=f"USER: {processor.image_token} what ? ASSISTANT:", return_tensors="pt")
+    plan = replace(Schedule((3, 5), (0.5, 0.25), accumulate=(3, 4)), **changed)
+    with torch.no_grad(), pruning(model, plan) as trace, FlopCounterMode(display=False) as counter:
+        model(**inputs, logits_to_keep=1)
+    vision = sum(
+        sum(counts.values())
+        for name, counts in counter.get_flop_counts().items()
+        if name.count(".") == 2 and name.endswith(("vision_tower", "multi_modal_projector", "visual"))
+    )
+    assert vision
+    n_image, n_prompt = trace.n_image[0], trace.n_prompt[0]
+    terms = prefill_terms(model.config.get_text_config(), n_image, plan, n_prompt - n_image, 4)
+    assert 2 * (sum(terms.values()) - terms["variation"]) == counter.get_total_flops() - vision
+
+
 def test_equation_7_is_the_honest_count_of_a_model_as_it_assumes():
     """No text, as many key heads: only the head is missing."""
     config = LlamaConfig(**TINY)
     assert macs(config, 13) + 32 * 50 == macs(config, 13, overhead=True)
 
 
-def test_keep_everything_costs_its_scoring_alone():
+def test_keep_everything_costs_the_watching_alone():
     config = LlamaConfig(**TINY)
     everything = Schedule((1, 2), (1.0, 1.0), accumulate=(1,))
     assert macs(config, 13, everything) == macs(config, 13)
     terms, whole = (prefill_terms(config, 13, plan, 5) for plan in (everything, None))
-    assert {name for name in terms if terms[name] != whole[name]} == {"guidance", "variation"}
+    assert {name for name in terms if terms[name] != whole[name]} == {"variation"}
 
 
 @pytest.mark.parametrize(

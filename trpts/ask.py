@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from trpts import transprune
 from trpts.data.images import FORMATS
-from trpts.transprune import pruning, schedule as schedules
 from trpts.transprune.macs import macs
 
 FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}  # by config.json's model_type
@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass
 class Comparison:
-    """One question asked twice: `whole` and `pruned` are Answers, `kept` [stage] the image tokens' numbers, ascending.
+    """One question asked twice: `whole` and `pruned` are Answers, `kept` the image tokens' numbers at each stage.
 
     macs     {"eq. 7": (whole, pruned), "honest": (whole, pruned)}, multiply-accumulates of the prefill
     n_image  image tokens; n_text: the others of the prompt
@@ -75,7 +75,7 @@ def schedule_named(name):
     """One of SCHEDULES; ValueError for another name."""
     if name not in SCHEDULES:
         raise ValueError(f"schedule {name!r} is unknown: expected one of {', '.join(SCHEDULES)}")
-    return getattr(schedules, SCHEDULES[name])
+    return getattr(transprune, SCHEDULES[name])
 
 
 def load_vlm(name, device="cpu"):
@@ -177,15 +177,16 @@ def compare(model, processor, inputs, schedule, new_tokens):
     """Ask with all image tokens, then with those that `schedule` leaves; a Comparison."""
     config, is_image = model.config.get_text_config(), inputs["input_ids"][0] == model.config.image_token_id
     n_image = int(is_image.sum())
-    n_text = len(is_image) - n_image
+    n_text, n_instruction = len(is_image) - n_image, int((is_image.flip(0).cumsum(0) == 0).sum())
     counts = {
-        name: tuple(macs(config, n_image, which, n_text, overhead=honest) for which in (None, schedule))
+        name: tuple(macs(config, n_image, which, n_text, honest, n_instruction) for which in (None, schedule))
         for name, honest in (("eq. 7", False), ("honest", True))
     }
     whole = answer(model, processor, inputs, new_tokens)
-    with pruning(model, schedule) as trace:
+    with transprune.pruning(model, schedule) as trace:
         pruned = answer(model, processor, inputs, new_tokens)
-    return Comparison(schedule, n_image, n_text, [stage[0] for stage in trace.kept], counts, whole, pruned)
+    kept = [rows[0] for rows in trace.kept.values()]
+    return Comparison(schedule, n_image, n_text, kept, counts, whole, pruned)
 
 
 def image_view(model, processor, inputs, image):

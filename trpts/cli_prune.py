@@ -13,7 +13,7 @@ def add_commands(command):
     )
     prune.add_argument("--image", required=True, metavar="FILE")
     prune.add_argument("--question", required=True, metavar="TEXT")
-    prune.add_argument("--schedule", default="high", 
+    prune.add_argument("--schedule", default="high",
                        help="high (default), low, paper, released, pyramiddrop or fastv")  # fmt: skip
     prune.add_argument("--out", metavar="FILE", help="the picture to write (default: the image's name.kept.png, here)")
     prune.add_argument("--new-tokens", type=int, default=32, metavar="N", help="length of an answer (default: 32)")

@@ -6,14 +6,15 @@ latency table has no unpruned row; ours does.
 """
 
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
+from unittest.mock import patch
 
 import torch
 
-from trpts.transprune import HIGH, pruning
 from trpts.transprune.macs import macs
+from trpts.transprune.schedule import HIGH
 
 SIZE = {"width": 1024, "mlp": 2816, "layers": 24, "heads": 16, "words": 32000, "side": 24, "before": 35, "after": 25}
 TOWER, PATCH = 32, 14  # the tower's width, one layer deep; pixels of a patch's side
@@ -68,12 +69,43 @@ def bench_transprune(batch_size=1, rounds=5, device="cpu"):
 
 def prefill(model, inputs, plan):
     """Seconds of one prompt up to its first row of logits, its keys and values cached."""
-    with pruning(model, plan) if plan else nullcontext():
+    from trpts.lab.bench import synchronize
+    from trpts.transprune import plugin
+
+    with plugin.pruning(model, plan) if plan else nullcontext():
         synchronize(model.device)
         start = time.perf_counter()
         model(**inputs, logits_to_keep=1, use_cache=True)
         synchronize(model.device)
         return time.perf_counter() - start
+
+
+def scoring(model, inputs, plan):
+    """Seconds that one prompt spends on its scores: transitions in the accumulated layers, and the choice at each stage.
+
+    What does it is timed where it is called; the rest of the prompt runs as in `prefill`.
+    """
+    from trpts.lab.bench import synchronize
+    from trpts.transprune.plugin import _Pruner
+
+    spent = []
+
+    def timed(function):
+        def run(*arguments, **options):
+            synchronize(model.device)
+            start = time.perf_counter()
+            outcome = function(*arguments, **options)
+            synchronize(model.device)
+            spent.append(time.perf_counter() - start)
+            return outcome
+
+        return run
+
+    with ExitStack() as patches:
+        for name in ("watch", "score"):
+            patches.enter_context(patch.object(_Pruner, name, timed(getattr(_Pruner, name))))
+        prefill(model, inputs, plan)
+    return sum(spent)
 
 
 def beside_macs(rows):

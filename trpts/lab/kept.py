@@ -12,7 +12,7 @@ def draw_kept(picture, stages, title=""):
     """
     height, width = picture.shape[:2]
     grey = np.repeat(0.75 + 0.2 * picture.mean(2, keepdims=True), 3, axis=2)  # a shadow of what was there
-    with plt.rc_context({"figure.constrained_layout.use": True, "savefig.dpi": 144, "font.size": 10}):
+    with plt.rc_context({"figure.constrained_layout.use": True, "figure.dpi": 144, "font.size": 10}):
         figure, panels = plt.subplots(1, len(stages), figsize=(3.2 * len(stages), 3.2 * height / width + 0.7),
                                       squeeze=False)  # fmt: skip
         for axes, (name, kept) in zip(panels[0], stages, strict=True):

@@ -43,7 +43,7 @@ def prefill_terms(text_config, n_image_tokens, schedule=None, n_text_tokens=0, n
     attention    q·k and the mixing of v, all T² of them, as eq. 7 counts; a causal kernel may do half
     mlp          three matrices
     head         one row of logits, as `generate` asks for
-    guidance     IGA at each stage, as `pruning` computes it: queries of the l instruction tokens ("fastv": one of
+    guidance     IGA at each stage that drops tokens, as `pruning` computes it: queries of the l instruction tokens ("fastv": one of
                  them), keys of all T tokens, and their products
     variation    TTV: an inner product and two norms, 3·d, of each token and module in an accumulated layer; "norm": d
     Left out: norms of layers, activations, softmax, rotation, ranking, and all that moves tokens without multiplying.
@@ -66,10 +66,10 @@ def prefill_terms(text_config, n_image_tokens, schedule=None, n_text_tokens=0, n
         return terms
     if schedule.score in GUIDED:
         asking = min(asking, 1) if schedule.score == "fastv" else asking
-        scored = [T[p - 1] for p in schedule.prune_after]
+        dropping = [a != b for (_, a), (_, b) in pairwise(stages)]
+        scored = [T[p - 1] for p, drops in zip(schedule.prune_after, dropping, strict=True) if drops]
         terms["guidance"] = sum(asking * (d + t) * width + t * d * key_width for t in scored)
-    layers = [a for a in schedule.accumulate if a <= schedule.prune_after[-1]]
-    terms["variation"] = VARIED.get(schedule.score, 0) * 2 * d * sum(T[a - 1] for a in layers)
+    terms["variation"] = VARIED.get(schedule.score, 0) * 2 * d * sum(T[a - 1] for a in schedule.accumulate)
     return terms
 
 
