@@ -1,4 +1,4 @@
-"""Vision-language models of a few thousand random weights, with processors built in code: three families, no network."""
+"""Vision-language models of a few thousand random weights, with processors built in code: three families."""
 
 import numpy as np
 import torch

@@ -49,7 +49,7 @@ def test_prompts_are_text_image_text(narrow):
 
 
 def test_rows_prune_what_they_say(narrow, monkeypatch):
-    """Each row but the unpruned one runs inside `pruning`, by its own criterion, at High's counts scaled to the depth."""
+    """Each row but the unpruned one runs inside `pruning`, by its own criterion, at High's scaled layers and counts."""
     seen = []
 
     def watched(model, plan):
@@ -73,12 +73,12 @@ def test_verdicts():
         rows[name]["macs"] = count
     text = "\n".join(lines("transprune", rows))
     assert "High / unpruned: 0.500 (0.500 to 0.500); multiply-accumulates 0.460" in text
-    assert "time over multiply-accumulates 1.087, bar 1.1: met" in text
+    assert "time over those 1.087, bar 1.1: met" in text
     assert "random / unpruned: 0.450 (0.450 to 0.450); multiply-accumulates 0.450" in text
     assert "High: its scoring / High: 0.060 (0.060 to 0.060), bar 0.05: missed" in text
     rows[HIGH_ROW]["s"] = [0.6]
     text = "\n".join(lines("transprune", rows))
-    assert "time over multiply-accumulates 1.304, bar 1.1: missed" in text
+    assert "time over those 1.304, bar 1.1: missed" in text
     assert "High: its scoring / High: 0.050 (0.050 to 0.050), bar 0.05: met" in text
 
 

@@ -97,10 +97,10 @@ def load_vlm(name, device="cpu"):
         if folder.is_dir():
             raise ValueError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from None
         raise ValueError(f"{name} is neither a folder nor in the local Hugging Face cache: expected the folder of a "
-                         f"vision-language model, or a name that `hf download {name}` has fetched") from None  # fmt: skip
+                         f"vision-language model, or a name that `hf download {name}` fetched") from None  # fmt: skip
     if config.get("model_type") not in FAMILIES:
-        raise ValueError(f"{name} is of the type {config.get('model_type')!r}: expected a vision-language model, one of "
-                         f"{', '.join(FAMILIES)}")  # fmt: skip
+        raise ValueError(f"{name} is of the type {config.get('model_type')!r}: expected a vision-language model, "
+                         f"one of {', '.join(FAMILIES)}")  # fmt: skip
     mend = "expected all its files there" if folder.is_dir() else f"fetch the rest with `hf download {name}`"
     try:
         processor = AutoProcessor.from_pretrained(name, **local)

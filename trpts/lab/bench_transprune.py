@@ -81,7 +81,7 @@ def prefill(model, inputs, plan):
 
 
 def scoring(model, inputs, plan):
-    """Seconds that one prompt spends on its scores: transitions in the accumulated layers, and the choice at each stage.
+    """Seconds that one prompt spends on its scores: transitions in the accumulated layers, the choice at each stage.
 
     What does it is timed where it is called; the rest of the prompt runs as in `prefill`.
     """
@@ -109,11 +109,11 @@ def scoring(model, inputs, plan):
 
 
 def beside_macs(rows):
-    """Lines: each row's time and multiply-accumulates, as shares of the unpruned prefill's, and the one over the other."""
+    """Lines: each row's time and multiply-accumulates as shares of the unpruned prefill's, and one over the other."""
     from trpts.lab.bench import ratio, verdict
 
     for name in [name for name in rows if "macs" in rows[name] and name != UNPRUNED]:
         (time_share, low, high), share = ratio(rows, name, UNPRUNED), rows[name]["macs"] / rows[UNPRUNED]["macs"]
         bar = MACS_BAR if name == HIGH_ROW else None
-        yield (f"{name} / {UNPRUNED}: {time_share:.3f} ({low:.3f} to {high:.3f}); multiply-accumulates {share:.3f}; "
-               f"time over multiply-accumulates {time_share / share:.3f}{verdict(time_share / share, bar)}")  # fmt: skip
+        yield (f"{name} / {UNPRUNED}: {time_share:.3f} ({low:.3f} to {high:.3f}); multiply-accumulates {share:.3f}, "
+               f"time over those {time_share / share:.3f}{verdict(time_share / share, bar)}")  # fmt: skip

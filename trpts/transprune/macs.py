@@ -43,9 +43,10 @@ def prefill_terms(text_config, n_image_tokens, schedule=None, n_text_tokens=0, n
     attention    q·k and the mixing of v, all T² of them, as eq. 7 counts; a causal kernel may do half
     mlp          three matrices
     head         one row of logits, as `generate` asks for
-    guidance     IGA at each stage that drops tokens, as `pruning` computes it: queries of the l instruction tokens ("fastv": one of
-                 them), keys of all T tokens, and their products
-    variation    TTV: an inner product and two norms, 3·d, of each token and module in an accumulated layer; "norm": d
+    guidance     IGA at each stage that drops tokens, as `pruning` computes it: queries of the l instruction tokens
+                 ("fastv": of one), keys of all T tokens, and their products
+    variation    TTV: an inner product and two norms, 3·d, of each token and module in an accumulated layer; "norm": d.
+                 What eq. 1 needs: the code takes some norms twice
     Left out: norms of layers, activations, softmax, rotation, ranking, and all that moves tokens without multiplying.
     """
     stages = stage_lengths(text_config, n_image_tokens, schedule)
