@@ -1,4 +1,4 @@
-"""The command line: the book (run, book, status, …) and your own images (tune, predict, export)."""
+"""The command line: the book (run, book, status, …), your own images (tune, predict, export) and questions (prune)."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import time
 
 import yaml
 
-from trpts import __version__, cli_images
+from trpts import __version__, cli_images, cli_prune
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES
 from trpts.lab.project import Project
@@ -30,8 +30,8 @@ def main(argv=None):
         print(f"trpts: {found}", file=sys.stderr)
         return 2
     except ValueError as error:
-        if arguments.command.__module__ != cli_images.__name__:  # elsewhere, a ValueError is a fault of ours
-            raise
+        if arguments.command.__module__ not in (cli_images.__name__, cli_prune.__name__):
+            raise  # elsewhere, a ValueError is a fault of ours
         print(f"trpts: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -78,10 +78,11 @@ def parser():
     lvlm.add_argument("--ship", action="store_true", help="write weights and card from the checkpoint as it stands")
 
     cli_images.add_commands(command)
+    cli_prune.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
-    bench.add_argument("what", choices=["train", "fisher", "tokens", "gradient", "all"])
-    bench.add_argument("--batch-size", type=int, default=16)
+    bench.add_argument("what", choices=["train", "fisher", "tokens", "gradient", "transprune", "all"])
+    bench.add_argument("--batch-size", type=int, default=None, help="default: 16; transprune: 1")
     bench.add_argument("--rounds", type=int, default=5)
 
     regress = command("regress", cmd_regress, "hold the quick chapters' metrics against the committed baselines")
@@ -180,17 +181,19 @@ def cmd_regress(arguments):
 
 def cmd_bench(arguments):
     """Time the methods of a bench, interleaved, and print ratios, spread and bars; writes data/bench/<what>.json."""
-    from trpts.lab.bench import BATCH_SIZE, BENCHES, lines
+    from trpts.lab.bench import BATCH_SIZES, BENCHES, lines
     from trpts.lab.code import code_hash
     from trpts.lab.project import make_folder, write_whole
     from trpts.lab.provenance import machine, pick_device, versions
 
     folder, device = make_folder(Project.find().root / "data" / "bench"), pick_device()
     for name in BENCHES if arguments.what == "all" else [arguments.what]:
-        rows = BENCHES[name](batch_size=arguments.batch_size, rounds=arguments.rounds, device=device)
-        text = list(lines(name, rows, bars=device == "cpu" and arguments.batch_size == BATCH_SIZE))
+        usual = BATCH_SIZES.get(name, 16)
+        batch_size = arguments.batch_size or usual
+        rows = BENCHES[name](batch_size=batch_size, rounds=arguments.rounds, device=device)
+        text = list(lines(name, rows, bars=device == "cpu" and batch_size == usual))
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
-        record = {"bench": name, "batch_size": arguments.batch_size, "device": device, "rows": rows, "summary": text,
+        record = {"bench": name, "batch_size": batch_size, "device": device, "rows": rows, "summary": text,
                   "machine": machine(), "versions": versions(), "code": code_hash(["trpts.lab.bench"])}  # fmt: skip
         suffix = "" if device == "cpu" else f"-{device}"
         write_whole(folder / f"{name}{suffix}.json", json.dumps(record, indent=1) + "\n")

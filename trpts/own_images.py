@@ -77,7 +77,7 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
     if method not in SAVED_METHODS:
         raise ValueError(f"method {method!r} leaves no delta: expected one of {', '.join(SAVED_METHODS)}")
     out = Path(out)
-    _check_place(out)
+    check_place(out)
     reading = reading_of(backbone)
     drawn = str(data) in TWINS or str(data) == "digits"
     task = load_task(str(data), seed=seed, **({} if drawn else reading))
@@ -165,12 +165,12 @@ def export_model(path, out, weights="hub"):
     model, notes = load_model(path, weights)
     notes = {key: notes.get(key) for key in ("backbone", "reading", "class_names", "tokens")} | {"format": MODEL_FORMAT}
     out = Path(out)
-    _check_place(out)
+    check_place(out)
     write_tensors(out, model.state_dict(), notes)
     return notes
 
 
-def _check_place(out):
+def check_place(out):
     if not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK):
         raise ValueError(f"{out} cannot be written: expected a file name in a folder that exists and may be written to")
 

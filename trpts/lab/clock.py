@@ -44,3 +44,8 @@ def ratio(rows, name, other):
     """(median over rounds of the ratio of two works of one round, lowest, highest)."""
     found = [a / b for a, b in zip(rows[name]["s"], rows[other]["s"], strict=True)]
     return statistics.median(found), min(found), max(found)
+
+
+def verdict(value, bar):
+    """In words, whether a value is at most the bar; nothing without a bar."""
+    return "" if bar is None else f", bar {bar}: {'met' if value <= bar else 'missed'}"
