@@ -24,6 +24,7 @@ SENTENCES = {
     "notebooks/02_allocation.html": "the second connection comes at C_min = 1.0",
     "notebooks/03_sparse_tuning.html": "three steps of sparse and dense training agree",
     "notebooks/04_token_selection.html": "scores are the first row of the attention matrix",
+    "notebooks/05_transprune.html": "High: 1.56 T by eq. 7",
 }
 
 

@@ -55,3 +55,8 @@ def test_published_savings_of_vit_b():
 def test_equals_pytorchs_counter(tokens, options):
     model = vit(**options)
     assert vit_flops(model, **tokens) == counted(model, **tokens)
+
+
+def test_keeping_all_costs_nothing():
+    model = vit()
+    assert vit_flops(model, (0, 2), 1.0) == counted(model, blocks=(0, 2), keep=1.0) == vit_flops(model)
