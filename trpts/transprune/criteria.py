@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy
 import torch
 
-from trpts.transprune.scores import combine
 from trpts.transprune.schedule import Schedule
+from trpts.transprune.scores import combine
 
 
 @dataclass

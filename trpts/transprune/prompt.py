@@ -98,9 +98,7 @@ def start_prompt(anatomy, ids, mask, instruction=None, relevant=None):
     if relevant is not None:
         relevant = _for_rows("relevant", relevant, B).to(ids.device)
         if relevant.shape[1] != n_image.max():
-            raise ValueError(
-                f"relevant has {relevant.shape[1]} places: expected {int(n_image.max())}, the image tokens"
-            )
+            raise ValueError(f"relevant has {relevant.shape[1]} places: expected {int(n_image.max())} image tokens")
     index = (image.cumsum(1) - 1).masked_fill(~image, -1)
     zeros = torch.zeros(B, L, device=ids.device)
     asked = [row[chosen].cpu().numpy() for row, chosen in zip(ids, instruction, strict=True)]
