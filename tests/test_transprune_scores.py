@@ -105,7 +105,10 @@ def test_combine_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: transition_variation(BEFORE, AFTER, "cosine"), "direction='cosine' is unknown: expected abs or signed"),
+        (
+            lambda: transition_variation(BEFORE, AFTER, "cosine"),
+            "direction='cosine' is unknown: expected abs or sig",
+        ),
         (lambda: transition_variation(BEFORE, AFTER[:, :2]), r"\[1, 3, 2\] before, \[1, 2, 2\] after"),
         (lambda: transition_variation(BEFORE[0], AFTER[0]), r"expected \[B, N, D\] twice"),
         (lambda: attended("keys"), "iga='keys' is unknown: expected all_keys or image_keys"),

@@ -117,7 +117,7 @@ class _Pruner:
             raise ValueError("labels: dropped tokens have no logits to compare; expected the loss of the last ones")
         if isinstance(kwargs.get("logits_to_keep"), torch.Tensor):
             raise ValueError("logits_to_keep names positions, and they move: expected a number of last ones")
-        if model.training and model.is_gradient_checkpointing:
+        if model.training and self.parts.layers[0].gradient_checkpointing:
             raise ValueError("gradient checkpointing computes a layer twice: expected it off, or model.eval()")
 
     def note_ids(self, core, args, kwargs):
@@ -162,8 +162,9 @@ class _Pruner:
             return
         prompt, schedule = self.prompt, self.schedule
         domain = prompt.image if schedule.softmax_over == "image" else prompt.valid
-        prompt.ttv = prompt.ttv + transition_variation(args[0], output, schedule.direction, domain)
-        prompt.norm = prompt.norm + output.float().norm(dim=2)
+        ttv = transition_variation(args[0], output, schedule.direction, domain)
+        prompt.ttv = prompt.ttv + ttv.masked_fill(~prompt.image, 0.0)
+        prompt.norm = prompt.norm + output.float().norm(dim=2).masked_fill(~prompt.image, 0.0)
 
     def note_normed(self, attention, args, kwargs):
         self.normed = attention, kwargs["hidden_states"]

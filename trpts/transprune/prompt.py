@@ -34,7 +34,7 @@ class Prompt:
     image, valid, instruction  bool [B, N]
     index        int64 [B, N], see `criteria.Candidates`
     n_image      int64 [B], image tokens of the prompt
-    ttv, norm    float32 [B, N]
+    ttv, norm    float32 [B, N], 0 outside the image
     """
 
     length: int
@@ -62,7 +62,7 @@ class Prompt:
         for name in ("image", "instruction"):
             setattr(self, name, getattr(self, name).gather(1, places) & valid)
         self.index = self.index.gather(1, places).masked_fill(~self.image, -1)
-        self.ttv, self.norm = self.ttv.gather(1, places), self.norm.gather(1, places)
+        self.ttv, self.norm = (x.gather(1, places) * self.image for x in (self.ttv, self.norm))
         self.valid = valid
 
 
