@@ -1,5 +1,7 @@
 """Tiny random vision-language models of three families, and prompts for them: rows of unlike length, padded left."""
 
+import functools
+
 import torch
 from transformers import (
     CLIPVisionConfig,
@@ -19,8 +21,9 @@ VISION = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_att
               patch_size=4, projection_dim=16)  # fmt: skip
 
 
+@functools.cache
 def vlm(family, attention="sdpa"):
-    """The model, with weights large enough for attention that prefers some tokens; the same at each call."""
+    """The model, with weights large enough for attention that prefers some tokens; made once: copy it to change it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         if family == "qwen":
