@@ -1,5 +1,7 @@
 """Tiny random vision-language models of three families, and prompts for them: rows of unlike length, padded left."""
 
+import functools
+
 import torch
 from transformers import (
     CLIPVisionConfig,
@@ -19,14 +21,16 @@ VISION = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_att
               patch_size=4, projection_dim=16)  # fmt: skip
 
 
+@functools.cache
 def vlm(family, attention="sdpa"):
-    """The model, with weights large enough for attention that prefers some tokens; the same at each call."""
+    """The model, with weights large enough for attention that prefers some tokens; made once: copy it to change it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         if family == "qwen":
             text = TEXT | dict(rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]})
             vision = dict(depth=1, hidden_size=16, intermediate_size=16, num_heads=2, out_hidden_size=32, patch_size=4,
-                          spatial_merge_size=2, temporal_patch_size=1, window_size=16, fullatt_block_indexes=[0])  # fmt: skip
+                          spatial_merge_size=2, temporal_patch_size=1, window_size=16,
+                          fullatt_block_indexes=[0])  # fmt: skip
             config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, image_token_id=IMAGE, video_token_id=6,
                                       vision_start_token_id=7, vision_end_token_id=8)  # fmt: skip
             model = Qwen2_5_VLForConditionalGeneration(config)
@@ -41,7 +45,7 @@ def vlm(family, attention="sdpa"):
                 )
         for name, p in model.named_parameters():
             if "norm" not in name:
-                p.data = 0.35 * torch.randn_like(p)
+                p.data = (0.05 if "lm_head" in name else 0.35) * torch.randn_like(p)
     model.set_attn_implementation(attention)
     model.generation_config.pad_token_id = PAD
     model.generation_config.suppress_tokens = [IMAGE, 6, 7, 8]  # a random model would write them

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy
 import torch
 
-from trpts.transprune.scores import combine
 from trpts.transprune.schedule import Schedule
+from trpts.transprune.scores import combine
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Candidates:
     index        int64 [B, N]: number of an image token among those of its row's prompt; -1 elsewhere
     instruction  bool [B, N]: instruction tokens
     n_keep       int64 [B]: image tokens that will stay
-    ttv, norm    float32 [B, N]: transition variation so far (eq. 4), and ‖T_out‖ summed in its place
+    ttv, norm    float32 [B, N]: TTV so far (eq. 4), and ‖T_out‖ summed in its place; 0 outside the image
     attention    (queries bool [B, N]) -> float32 [B, N]: eq. 5, of any tokens, in the layer that the schedule names
     ids          per row: int array of its instruction's token ids
     relevant     bool [B, most image tokens of a row]: given to `pruning`, or None

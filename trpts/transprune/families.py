@@ -43,13 +43,13 @@ def anatomy(model):
         raise ValueError(f"attention is {text.config._attn_implementation}: expected {' or '.join(ATTENTION)}, whose "
                          "masks are made anew for what is left")  # fmt: skip
     if getattr(text.config, "sliding_window", None) is not None:
-        raise ValueError(f"attention slides in a window of {text.config.sliding_window}: expected full attention, since "
+        raise ValueError(f"attention slides in a window of {text.config.sliding_window}: expected full attention: "
                          "windows are counted in positions that move")  # fmt: skip
     return Anatomy(model.model, text, text.layers, config.image_token_id, getattr(config, "video_token_id", None))
 
 
 def queries_and_keys(attention, normed, rope, first):
-    """q [B, H, N − first, d] from position `first` on and k [B, G, N, d] of all, of normed [B, N, D], as a layer has."""
+    """q [B, H, N − first, d] from `first` on and k [B, G, N, d] of all, of normed [B, N, D], as a layer has."""
     q, k = (
         project(x).unflatten(2, (-1, attention.head_dim)).transpose(1, 2)  # [B, heads, positions, d]
         for project, x in ((attention.q_proj, normed[:, first:]), (attention.k_proj, normed))

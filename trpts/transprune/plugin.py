@@ -67,7 +67,7 @@ def pruning(model, schedule, relevant=None, instruction=None, shortcut=True):
                  generation without a cache should choose as it would with one
     shortcut     a stage that keeps all leaves the pass untouched, to the bit; False: it scores and gathers all the same
     raises       ValueError: another model, language model or attention, a schedule that does not fit, nested use; on
-                 the way: a prompt without image tokens or ids, padding on the right, a static cache, a prompt in pieces,
+                 the way: a prompt without image tokens or ids, padding on the right, a static cache, prompts in pieces,
                  a cache from elsewhere, labels, no token kept, unfit scores. The model is left as it was
     """
     parts = anatomy(model)
@@ -90,7 +90,7 @@ class _Pruner:
         self.model, self.parts, self.schedule, self.shortcut = model, parts, schedule, shortcut
         self.start = partial(prompts.start_prompt, parts, instruction=instruction, relevant=relevant)
         self.trace, self.prompt, self.ids = Trace(), None, None
-        self.decoding, self.mask, self.positions = False, None, None
+        self.decoding, self.mask, self.positions, self.normed = False, None, None, None
         self.compact = schedule.positions == "compact"
 
     def hooks(self):
@@ -117,7 +117,7 @@ class _Pruner:
             raise ValueError("labels: dropped tokens have no logits to compare; expected the loss of the last ones")
         if isinstance(kwargs.get("logits_to_keep"), torch.Tensor):
             raise ValueError("logits_to_keep names positions, and they move: expected a number of last ones")
-        if model.training and model.is_gradient_checkpointing:
+        if model.training and self.parts.layers[0].gradient_checkpointing:
             raise ValueError("gradient checkpointing computes a layer twice: expected it off, or model.eval()")
 
     def note_ids(self, core, args, kwargs):
@@ -162,8 +162,9 @@ class _Pruner:
             return
         prompt, schedule = self.prompt, self.schedule
         domain = prompt.image if schedule.softmax_over == "image" else prompt.valid
-        prompt.ttv = prompt.ttv + transition_variation(args[0], output, schedule.direction, domain)
-        prompt.norm = prompt.norm + output.float().norm(dim=2)
+        ttv = transition_variation(args[0], output, schedule.direction, domain)
+        prompt.ttv = prompt.ttv + ttv.masked_fill(~prompt.image, 0.0)
+        prompt.norm = prompt.norm + output.float().norm(dim=2).masked_fill(~prompt.image, 0.0)
 
     def note_normed(self, attention, args, kwargs):
         self.normed = attention, kwargs["hidden_states"]
@@ -172,7 +173,7 @@ class _Pruner:
         """In front of layer `number`: prune if a stage stands there, and hand over what its stage attends by."""
         hidden = args[0]
         if number - 1 in self.schedule.prune_after and not self.decoding:
-            hidden = self.at_stage(number - 1, layer, hidden, kwargs["position_embeddings"])
+            hidden = self.at_stage(number - 1, layer, hidden)
         stage = self.prompt.stage(number)
         if stage is None:
             return None
@@ -201,21 +202,21 @@ class _Pruner:
 
         return choose(
             Candidates(
-                self.schedule,
-                hidden,
-                prompt.image,
-                prompt.index,
-                prompt.instruction,
-                n_keep,
-                prompt.ttv,
-                prompt.norm,
-                attention,
-                prompt.ids,
-                prompt.relevant,
-            )  # fmt: skip
+                schedule=self.schedule,
+                hidden=hidden,
+                image=prompt.image,
+                index=prompt.index,
+                instruction=prompt.instruction,
+                n_keep=n_keep,
+                ttv=prompt.ttv,
+                norm=prompt.norm,
+                attention=attention,
+                ids=prompt.ids,
+                relevant=prompt.relevant,
+            )
         )
 
-    def at_stage(self, after, layer, hidden, rope):
+    def at_stage(self, after, layer, hidden):
         """Behind layer `after`: [B, N, D] -> [B, N', D]."""
         prompt = self.prompt
         at = self.schedule.prune_after.index(after)

@@ -34,7 +34,7 @@ class Prompt:
     image, valid, instruction  bool [B, N]
     index        int64 [B, N], see `criteria.Candidates`
     n_image      int64 [B], image tokens of the prompt
-    ttv, norm    float32 [B, N]
+    ttv, norm    float32 [B, N], 0 outside the image
     """
 
     length: int
@@ -62,7 +62,7 @@ class Prompt:
         for name in ("image", "instruction"):
             setattr(self, name, getattr(self, name).gather(1, places) & valid)
         self.index = self.index.gather(1, places).masked_fill(~self.image, -1)
-        self.ttv, self.norm = self.ttv.gather(1, places), self.norm.gather(1, places)
+        self.ttv, self.norm = (x.gather(1, places) * self.image for x in (self.ttv, self.norm))
         self.valid = valid
 
 
@@ -98,9 +98,7 @@ def start_prompt(anatomy, ids, mask, instruction=None, relevant=None):
     if relevant is not None:
         relevant = _for_rows("relevant", relevant, B).to(ids.device)
         if relevant.shape[1] != n_image.max():
-            raise ValueError(
-                f"relevant has {relevant.shape[1]} places: expected {int(n_image.max())}, the image tokens"
-            )
+            raise ValueError(f"relevant has {relevant.shape[1]} places: expected {int(n_image.max())} image tokens")
     index = (image.cumsum(1) - 1).masked_fill(~image, -1)
     zeros = torch.zeros(B, L, device=ids.device)
     asked = [row[chosen].cpu().numpy() for row, chosen in zip(ids, instruction, strict=True)]

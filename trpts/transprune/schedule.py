@@ -7,6 +7,7 @@ with these eq. 7 gives the 1.56 TFLOPs of "High" to all its digits.
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from trpts.transprune.scores import DIRECTIONS, IGA
 
@@ -32,7 +33,7 @@ class Schedule:
     direction     "abs": 1 − |d| (the paper); "signed": 1 − d (the released code)
     softmax_over  of TTV: "image" tokens left in the row, or its whole "sequence" without padding (the released code)
     normalise     whether TTV and IGA sum to 1 before they are added (the released code)
-    iga           "image_keys" (as eq. 5 reads) or "all_keys" (the released code): what the attention's softmax runs over
+    iga           "image_keys" (as eq. 5 reads) or "all_keys" (the released code): what the softmax runs over
     iga_layer     "next": layer p + 1 (the paper, eq. 6); "same": layer p
     positions     what is left is numbered as before ("keep"), or anew without gaps ("compact", the released code). The
                   paper does not say; we keep
@@ -67,16 +68,16 @@ class Schedule:
         stages, keep, layers = self.prune_after, self.keep, self.accumulate
         if not stages or not _ascends(stages):
             raise ValueError(f"prune_after={stages}: expected layers from 1, each later than the one before")
-        if not all(0 < k <= 1 for k in keep) or any(a < b for a, b in zip(keep, keep[1:], strict=False)):
+        if not all(0 < k <= 1 for k in keep) or any(a < b for a, b in pairwise(keep)):
             raise ValueError(f"keep={keep}: expected shares of the image tokens in (0, 1], none larger than before")
         if len(keep) != len(stages):
             raise ValueError(f"keep={keep} has {len(keep)} shares: expected {len(stages)}, one for each of {stages}")
         if not _ascends(layers):
             raise ValueError(f"accumulate={layers}: expected layers from 1, each later than the one before")
         if self.score in ACCUMULATING and (not layers or layers[0] > stages[0]):
-            raise ValueError(
-                f"accumulate={layers} has no layer up to {stages[0]}, where score={self.score!r} needs one"
-            )
+            raise ValueError(f"accumulate={layers} has no layer up to {stages[0]}: score={self.score!r} needs one")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r}: expected a whole number from 0")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha={self.alpha}: expected a weight in [0, 1]")
 
@@ -114,7 +115,7 @@ class Schedule:
 
 
 def _ascends(layers):
-    return all(isinstance(x, int) for x in layers) and all(a < b for a, b in zip((0, *layers), layers, strict=False))
+    return all(isinstance(x, int) for x in layers) and all(a < b for a, b in pairwise((0, *layers)))
 
 
 PAPER = HIGH = Schedule()  # equations, A and P: the paper; keep: the released code, confirmed by the paper's TFLOPs

@@ -55,9 +55,7 @@ def guided_attention(q, k, queries, keys, image, scaling, iga="image_keys"):
     """
     _check_name("iga", iga, IGA)
     if not queries.any(1).all():
-        raise ValueError(
-            f"row {queries.any(1).long().argmin()} has no instruction token: expected text after its image"
-        )
+        raise ValueError(f"row {queries.any(1).long().argmin()} has no instruction token: expected text behind images")
     with torch.autocast(q.device.type, enabled=False):
         q, k = q.float() * scaling, k.float().repeat_interleave(q.shape[1] // k.shape[1], dim=1)
         logits = q @ k.mT  # [B, H, M, N]
