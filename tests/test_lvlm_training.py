@@ -23,7 +23,7 @@ from trpts.lab.lvlm_train import (
     train,
 )
 from trpts.lab.project import Project
-from trpts.lvlm.model import EOS_ID, create_lvlm, load_lvlm, pixels, prompt
+from trpts.lvlm.model import EOS_ID, PAD_ID, create_lvlm, load_lvlm, pixels, prompt
 from trpts.lvlm.questions import KINDS, ask, encode
 from trpts.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, cell_tokens, draw_scene
 
@@ -55,10 +55,9 @@ def test_labels_are_the_words_that_follow():
     asked = questions(draw_scene("train", 3), ("where", "relation"))
     ids, labels = pack([asked], slot_lengths(("where", "relation")))
     where, relation = (encode(f"{q.words} {q.answer}") for q in asked)
-    behind = [*where, *relation, *[0] * (11 - len(relation))]  # "where is the red circle ? 2 3" fills its slot of 8
-    assert ids[0, P:].tolist() == behind
-    rows, column = where[-2:]
-    wanted = [IGNORED] * 5 + [rows, column, EOS_ID] + [IGNORED] * 11
+    assert ids[0, P:].tolist() == where + [PAD_ID] * (8 - len(where)) + relation + [PAD_ID] * (9 - len(relation))
+    wanted = [IGNORED] * 17
+    wanted[len(where) - 3 : len(where)] = [*where[-2:], EOS_ID]  # "where is the red-circle ?" -> "2 3"
     wanted[8 + len(relation) - 2 : 8 + len(relation)] = [relation[-1], EOS_ID]
     assert labels[0].tolist() == [IGNORED] * P + wanted
 

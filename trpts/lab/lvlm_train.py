@@ -56,10 +56,11 @@ class Recipe:
     vision_batch_size: int = 64
     vision_lr: float = 2e-3
     easy_steps: int = 2000
-    steps: int = 9500  # of stage 1, the easy ones included
+    steps: int = 7500  # of stage 1, the easy ones included
     batch_size: int = 8
-    lr: float = 1.5e-3
-    vision_lr_factor: float = 0.25  # in stage 1
+    lr: float = 1e-3  # in stage 1: AdamW's
+    vision_lr_later: float = 3e-4  # in stage 1
+    matrix_lr: float = 3e-3  # Muon's, for the matrices of the language model's layers
     weight_decay: float = 0.05
     warmup_steps: int = 100
     clip: float = 1.0
@@ -86,7 +87,7 @@ def patch_labels(scene):
 
 def slot_lengths(kinds):
     """Tokens set aside for a question of each kind with its answer: the longest there can be, or those of "where"."""
-    return [11 if kind == "relation" else 8 for kind in kinds]
+    return [9 if kind == "relation" else 8 for kind in kinds]
 
 
 def pack(questions, lengths):
@@ -113,6 +114,39 @@ def pack_mask(lengths):
     return seen.tril()[None, None], positions
 
 
+class Optimizers:
+    """Several optimisers that step as one; the parameters of each are numbered behind those of the one before."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+        sizes = [sum(len(group["params"]) for group in part.param_groups) for part in parts]
+        self.starts = np.cumsum([0, *sizes]).tolist()
+
+    def zero_grad(self):
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self):
+        for part in self.parts:
+            part.step()
+
+    def set_lr(self, *rates):
+        """One learning rate for each group of parameters, in their order."""
+        for group, lr in zip([g for part in self.parts for g in part.param_groups], rates, strict=True):
+            group["lr"] = lr
+
+    def state_dict(self):
+        states = [part.state_dict()["state"] for part in self.parts]
+        return {"state": {start + n: state for start, found in zip(self.starts, states, strict=False)
+                          for n, state in found.items()}}  # fmt: skip
+
+    def load_state(self, state):
+        """Take up the "state" of `state_dict`."""
+        for part, start, end in zip(self.parts, self.starts, self.starts[1:], strict=False):
+            own = {n - start: state[n] for n in state if start <= n < end}
+            part.load_state_dict(part.state_dict() | {"state": own})
+
+
 class LvlmTraining:
     """A run in progress: model, patch heads, optimiser, step and learning curve; saved whole, restored whole."""
 
@@ -124,10 +158,14 @@ class LvlmTraining:
             D, n_labels = self.vision.config.hidden_size, (len(COLOURS) + 1, len(SHAPES) + 1, GRID, GRID)
             self.heads = nn.ModuleList([nn.Linear(D, n) for n in n_labels])
         self.all = nn.ModuleDict({"model": self.model, "heads": self.heads})
+        matrices = [p for p in self.model.model.language_model.layers.parameters() if p.ndim == 2]
         seeing = [*self.vision.parameters(), *self.heads.parameters()]
-        ids = {id(p) for p in seeing}
-        groups = [{"params": seeing}, {"params": [p for p in self.model.parameters() if id(p) not in ids]}]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        taken = {id(p) for p in matrices + seeing}
+        rest = [p for p in self.model.parameters() if id(p) not in taken]
+        self.optimizer = Optimizers(
+            torch.optim.AdamW([{"params": seeing}, {"params": rest}], weight_decay=recipe.weight_decay, fused=True),
+            torch.optim.Muon(matrices, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        )
         self.step, self.time_s, self.curve = 0, 0.0, []
         self.n_steps = recipe.vision_steps + recipe.steps
 
@@ -136,7 +174,7 @@ class LvlmTraining:
         rng = np.random.default_rng([self.recipe.seed, self.step])
         self.all.train()
         loss = self._see(scenes, rng) if self.step < self.recipe.vision_steps else self._answer(scenes, rng)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.all.parameters(), self.recipe.clip)
         self.optimizer.step()
@@ -146,7 +184,7 @@ class LvlmTraining:
     def _see(self, scenes, rng):
         """Stage 0: colour, shape, row and column of every patch, linearly from what the language model will read."""
         r = self.recipe
-        self._set_lr(r.vision_lr * warmup_cosine(self.step, r.warmup_steps, r.vision_steps), 0.0)
+        self.optimizer.set_lr(r.vision_lr * warmup_cosine(self.step, r.warmup_steps, r.vision_steps), 0.0, 0.0)
         chosen = [scenes[n] for n in rng.integers(len(scenes), size=r.vision_batch_size)]
         features = self.vision(pixels([s.image for s in chosen])).last_hidden_state[:, 1:]  # [B, N, D], without CLS
         labels = torch.from_numpy(np.stack([patch_labels(s) for s in chosen])).unbind(1)  # 4 · [B, N]
@@ -156,8 +194,8 @@ class LvlmTraining:
     def _answer(self, scenes, rng):
         """Stage 1: cross-entropy of the answers' words."""
         r, step = self.recipe, self.step - self.recipe.vision_steps
-        lr = r.lr * warmup_cosine(step, r.warmup_steps, r.steps)
-        self._set_lr(r.vision_lr_factor * lr, lr)
+        factor = warmup_cosine(step, r.warmup_steps, r.steps)
+        self.optimizer.set_lr(factor * r.vision_lr_later, factor * r.lr, factor * r.matrix_lr)
         chosen = [scenes[n] for n in rng.integers(len(scenes), size=r.batch_size)]
         kinds = EASY if step < r.easy_steps else ALL
         asked = [[ask(s, kind, rng) or ask(s, "where", rng) for kind in kinds] for s in chosen]
@@ -168,10 +206,6 @@ class LvlmTraining:
             attention_mask=mask.expand(len(ids), -1, -1, -1), position_ids=positions.expand(len(ids), -1),
         ).logits  # fmt: skip
         return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-
-    def _set_lr(self, *rates):
-        for group, lr in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = lr
 
     def save(self, path):
         """Write the checkpoint, whole or not at all."""
@@ -189,7 +223,7 @@ class LvlmTraining:
                 f"{path} belongs to another recipe ({notes['recipe']}, not {self.recipe.hash}): move it away"
             )
         self.all.load_state_dict(tensors)
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        self.optimizer.load_state(state)
         self.step, self.time_s, self.curve = notes["step"], notes["time_s"], notes["curve"]
 
 
