@@ -15,7 +15,7 @@ from trpts import ask, transprune
 from trpts.cli import main
 from trpts.lab.kept import draw_kept, kept_patches
 from trpts.transprune import Schedule
-from trpts.transprune.macs import macs
+from trpts.transprune.costs import macs
 
 QUESTION = "what colour ?"
 

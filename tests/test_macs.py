@@ -9,8 +9,9 @@ from small_vlms import picture, vlm
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, LlavaConfig
 
+import trpts.transprune
 from trpts.transprune import pruning
-from trpts.transprune.macs import macs, prefill_terms
+from trpts.transprune.costs import macs, prefill_terms
 from trpts.transprune.schedule import FASTV, HIGH, LOW_INFERRED, PYRAMIDDROP, Schedule
 
 LLAVA_7B = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32)
@@ -132,3 +133,8 @@ def test_keep_everything_costs_the_watching_alone():
 def test_what_is_refused(arguments, says):
     with pytest.raises(ValueError, match=says):
         macs(*arguments)
+
+
+def test_the_packages_macs_stays_the_function():
+    """A module of the same name would take its place as soon as anyone imported it."""
+    assert trpts.transprune.macs is macs

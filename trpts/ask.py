@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trpts import transprune
 from trpts.data.images import FORMATS
-from trpts.transprune.macs import macs
+from trpts.transprune.costs import macs
 
 FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}  # by config.json's model_type
 SCHEDULES = {

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 
 from trpts.lab.clock import interleaved, ratio, synchronize, verdict
-from trpts.transprune.macs import macs
+from trpts.transprune.costs import macs
 from trpts.transprune.schedule import HIGH
 
 SIZE = {"width": 1024, "mlp": 2816, "layers": 24, "heads": 16, "words": 32000, "side": 24, "before": 35, "after": 25}

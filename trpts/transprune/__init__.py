@@ -19,7 +19,7 @@ HOMES = {
     "Candidates": "criteria",
     "pruning": "plugin",
     "Trace": "plugin",
-    "macs": "macs",
+    "macs": "costs",  # not a module `macs`: importing it would put the module in the function's place
 }
 __all__ = [*HOMES]
 

@@ -16,8 +16,7 @@ from trpts.lvlm.answers import right_answers
 from trpts.lvlm.model import load_lvlm
 from trpts.lvlm.questions import KINDS, encode, questions_of
 from trpts.lvlm.scenes import N_TOKENS
-from trpts.transprune import HIGH, LOW_INFERRED, RELEASED_CODE, Schedule, pruning
-from trpts.transprune.macs import macs
+from trpts.transprune import HIGH, LOW_INFERRED, RELEASED_CODE, Schedule, macs, pruning
 
 BATCH_SIZE = 64
 CRITERIA = ("transprune", "released", "ttv", "iga", "norm", "fastv", "random", "uniform", "oracle")
@@ -63,7 +62,9 @@ def variants():
 def cell(variant, seed, **common):
     """The configuration of one run; the variant "question alone" shows a grey image."""
     schedule = None if variant == "question alone" else variants()[variant]
-    switches = None if schedule is None else json.loads(json.dumps(asdict(schedule)))  # lists for tuples, as in the file
+    switches = (
+        None if schedule is None else json.loads(json.dumps(asdict(schedule)))
+    )  # lists for tuples, as in the file
     return {"task": "scenes", "method": "transprune", "variant": variant, "seed": seed, "schedule": switches, **common}
 
 
@@ -118,7 +119,9 @@ def kept_metrics(looks):
     def recall(some, stage):
         return float(np.mean([masks[stage][question.tokens].mean() for _, _, question, masks in some]))
 
-    objects = np.mean([masks[last][scene.thing_tokens.any(0)].sum() / masks[last].sum() for _, scene, _, masks in looks])
+    objects = np.mean(
+        [masks[last][scene.thing_tokens.any(0)].sum() / masks[last].sum() for _, scene, _, masks in looks]
+    )
     clutter = np.mean([masks[last][scene.clutter_tokens].sum() / masks[last].sum() for _, scene, _, masks in looks])
     places = np.mean([masks[last] for *_, masks in looks], axis=0)
     kinds = sorted({kind for kind, *_ in asked})
