@@ -16,7 +16,7 @@ from transformers import (
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 from vlms import FAMILIES, IMAGE, TEXT, instruction_of, rows, together, vlm
 
-from trpts.transprune import RELEASED_CODE, Schedule, pruning
+from trpts.transprune import RELEASED_CODE, Schedule, plugin, pruning
 
 S = Schedule((2, 3, 5), (0.75, 0.5, 0.25), accumulate=(1, 2, 3, 4, 5))
 CODE = replace(RELEASED_CODE, prune_after=S.prune_after, keep=S.keep, accumulate=S.accumulate)
@@ -402,6 +402,15 @@ def test_gradient_flows_through_kept_tokens_and_the_trace_holds_none():
         last(model, row).sum().backward()
     assert model.model.vision_tower.get_input_embeddings().weight.grad.abs().sum() > 0
     assert not any(t.requires_grad for stage in trace.scores.values() for t in stage)
+
+
+def test_decoding_scores_nothing(monkeypatch):
+    """Attention and FFN of five layers are watched once each, while the prompt is read, whatever is written then."""
+    calls, real = [], plugin.transition_variation
+    monkeypatch.setattr(plugin, "transition_variation", lambda *a: calls.append(a[0].shape[1]) or real(*a))
+    with pruning(vlm("llava"), S) as trace:
+        generate(vlm("llava"), rows("llava", 1)[0])
+    assert calls == [21, 21, 21, 21] + 2 * [trace.n_tokens[2]] + 4 * [trace.n_tokens[3]]
 
 
 def test_half_precision_runs():
