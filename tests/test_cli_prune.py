@@ -96,6 +96,14 @@ def test_view_undoes_the_normalisation():
     np.testing.assert_allclose(view, np.asarray(image) / 255, atol=1e-6)
 
 
+def test_view_of_llava_next_is_the_whole_picture():
+    model, processor = vlm("llava_next")
+    image = Image.fromarray(np.repeat(np.uint8([0] * 28 + [255] * 28), 3).reshape(1, 56, 3).repeat(56, 0))
+    view = ask.image_view(model, processor, ask.prepare(model, processor, image, "?"), image)[0]
+    assert view[:, :12].max() < 0.1
+    assert view[:, 16:].min() > 0.9
+
+
 def test_panels_are_grey_where_tokens_were_dropped():
     kept = torch.tensor([[True, False], [True, True]]).numpy()
     red = np.zeros((4, 6, 3))
