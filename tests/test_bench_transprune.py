@@ -1,5 +1,6 @@
 """The bench of TransPrune at tiny size: what it compares, what it counts, what it says. Nothing is timed."""
 
+import itertools
 import json
 
 import pytest
@@ -64,6 +65,15 @@ def test_rows_prune_what_they_say(narrow, monkeypatch):
     assert {(plan.prune_after, plan.keep) for plan in seen} == {(HIGH.scaled(6).prune_after, HIGH.keep)}
     assert all(0 < s < high for s, high in zip(rows[SCORING]["s"], rows[HIGH_ROW]["s"], strict=True))
     assert rows["random"]["macs"] < rows["iga"]["macs"] < rows[HIGH_ROW]["macs"] < rows[UNPRUNED]["macs"]
+
+
+def test_scoring_is_every_module_watched_and_every_stage(narrow, monkeypatch):
+    """On a clock that ticks once a reading, a work takes as many seconds as it has timed calls."""
+    ticks = itertools.count()
+    monkeypatch.setattr(bench_transprune.time, "perf_counter", lambda: next(ticks))
+    plan = HIGH.scaled(6)
+    counted = bench_transprune.scoring(thin_llava(TINY), prompts(TINY, 1), plan)
+    assert counted == 2 * len(plan.accumulate) + len(plan.prune_after)
 
 
 def test_verdicts():

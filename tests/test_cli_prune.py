@@ -96,16 +96,24 @@ def test_view_undoes_the_normalisation():
     np.testing.assert_allclose(view, np.asarray(image) / 255, atol=1e-6)
 
 
+def test_view_of_llava_next_is_the_whole_picture():
+    model, processor = vlm("llava_next")
+    image = Image.fromarray(np.repeat(np.uint8([0] * 28 + [255] * 28), 3).reshape(1, 56, 3).repeat(56, 0))
+    view = ask.image_view(model, processor, ask.prepare(model, processor, image, "?"), image)[0]
+    assert view[:, :12].max() < 0.1
+    assert view[:, 16:].min() > 0.9
+
+
 def test_panels_are_grey_where_tokens_were_dropped():
-    kept = torch.tensor([[True, False], [True, True]]).numpy()
+    kept = torch.tensor([[True, False, True], [True, True, True]]).numpy()
     red = np.zeros((4, 6, 3))
     red[..., 0] = 1
     (axes,) = draw_kept(red, [("a", kept)]).axes
     drawn = axes.images[0].get_array()
-    np.testing.assert_array_equal(drawn[:2, :3], red[:2, :3])
+    np.testing.assert_array_equal(drawn[:2, [0, 1, 4, 5]], red[:2, [0, 1, 4, 5]])
     np.testing.assert_array_equal(drawn[2:], red[2:])
-    assert np.ptp(drawn[:2, 3:]) == 0
-    assert drawn[0, 3, 0] > 0.7
+    assert np.ptp(drawn[:2, 2:4]) == 0
+    assert drawn[0, 3, 1] > 0.7
 
 
 def without(folder, copy, *names, **changed):
