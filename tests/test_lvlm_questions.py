@@ -22,13 +22,13 @@ def solve(scene, words):
     if m := re.fullmatch(r"what colour is the (\w+) \?", words):
         (found,) = [t for t in things if t.shape == m[1]]
         return found.colour, [found]
-    if m := re.fullmatch(r"what shape is at (\d) (\d) \?", words):
+    if m := re.fullmatch(r"what shape is at (\d)-(\d) \?", words):
         (found,) = [t for t in things if t.row == int(m[1]) and t.column == int(m[2])]
         return found.shape, [found]
     if m := re.fullmatch(r"where is the (\w+)(-\w+| thing)? \?", words):
         wanted = {m[1], (m[2] or " thing")[1:]} - {"thing"}
         (found,) = [t for t in things if wanted <= {t.colour, t.shape}]
-        return f"{found.row} {found.column}", [found]
+        return f"{found.row}-{found.column}", [found]
     if m := re.fullmatch(r"how many (\w+?)( things)? are there \?", words):
         word = SINGULAR.get(m[1], m[1])
         found = [t for t in things if word in {t.colour, t.shape}]

@@ -11,19 +11,16 @@ from trpts.lab import lvlm_train
 from trpts.lab.errors import TrptsError
 from trpts.lab.lvlm_train import (
     ALL,
-    IGNORED,
     LvlmTraining,
     Recipe,
     checkpoint_of,
-    pack,
-    pack_mask,
     patch_labels,
     ship_checkpoint,
-    slot_lengths,
     train,
 )
 from trpts.lab.project import Project
 from trpts.lvlm.model import EOS_ID, PAD_ID, create_lvlm, load_lvlm, pixels, prompt
+from trpts.lvlm.packing import IGNORED, pack, pack_mask, slot_lengths
 from trpts.lvlm.questions import KINDS, ask, encode
 from trpts.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, cell_tokens, draw_scene
 
@@ -53,12 +50,12 @@ def test_a_packed_question_is_what_it_is_alone():
 
 def test_labels_are_the_words_that_follow():
     asked = questions(draw_scene("train", 3), ("where", "relation"))
-    ids, labels = pack([asked], slot_lengths(("where", "relation")))
+    ids, labels = pack([asked], slot_lengths(("where", "relation")))  # 7 + 9
     where, relation = (encode(f"{q.words} {q.answer}") for q in asked)
-    assert ids[0, P:].tolist() == where + [PAD_ID] * (8 - len(where)) + relation + [PAD_ID] * (9 - len(relation))
-    wanted = [IGNORED] * 17
-    wanted[len(where) - 3 : len(where)] = [*where[-2:], EOS_ID]  # "where is the red-circle ?" -> "2 3"
-    wanted[8 + len(relation) - 2 : 8 + len(relation)] = [relation[-1], EOS_ID]
+    assert ids[0, P:].tolist() == where + [PAD_ID] * (7 - len(where)) + relation + [PAD_ID] * (9 - len(relation))
+    wanted = [IGNORED] * 16
+    wanted[len(where) - 2 : len(where)] = [where[-1], EOS_ID]  # "where is the red-circle ?" -> "2-3"
+    wanted[7 + len(relation) - 2 : 7 + len(relation)] = [relation[-1], EOS_ID]
     assert labels[0].tolist() == [IGNORED] * P + wanted
 
 

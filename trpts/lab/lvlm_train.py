@@ -3,8 +3,8 @@
     trpts lvlm-train            # goes on from build/lvlm/checkpoint.safetensors if there is one
 
 Stage 0 teaches the vision tower colours, shapes and places, patch by patch, in place of CLIP's pre-training. Stage 1
-trains everything on answers: K questions stand behind one image, each sees the image and itself alone, and its
-positions start anew behind the image, so that a question is what it is when it is asked alone.
+trains everything on the answers to questions packed behind each image (`trpts.lvlm.packing`). The matrices of the
+language model's layers are trained by Muon, which in trials took fewer steps to find objects than AdamW alone.
 """
 
 import json
@@ -20,31 +20,20 @@ from torch.nn import functional
 
 from trpts.hashes import file_hash, short_hash
 from trpts.lab.errors import TrptsError
+from trpts.lab.optimizers import Optimizers
 from trpts.lab.project import make_folder, write_whole
 from trpts.lab.provenance import machine, versions
 from trpts.lvlm.answers import accuracy
-from trpts.lvlm.model import BOS_ID, EOS_ID, IMAGE_ID, NAME, PAD_ID, create_lvlm, load_lvlm, pixels, save_lvlm
-from trpts.lvlm.questions import CHANCE, KINDS, ask, encode, questions_of
+from trpts.lvlm.model import NAME, create_lvlm, load_lvlm, pixels, save_lvlm
+from trpts.lvlm.packing import IGNORED, pack, pack_mask, slot_lengths
+from trpts.lvlm.questions import CHANCE, KINDS, ask, questions_of
 from trpts.lvlm.scenes import COLOURS, GRID, N_TOKENS, SHAPES, SIDE, cell_tokens, draw_scene
 from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 
 SAVE_EVERY_S, SPEAK_EVERY_S = 60.0, 20.0
-IGNORED = -100
-EASY = ("exist", "exist", "exist", "colour", "colour", "shape", "shape", "shape", "where", "where", "where", "where")
-ALL = (
-    "exist",
-    "exist",
-    "colour",
-    "shape",
-    "shape",
-    "where",
-    "where",
-    "count",
-    "count",
-    "relation",
-    "relation",
-    "relation",
-)
+# Kinds of the questions behind each image: in `easy_steps`, and from there on.
+EASY = tuple("exist exist exist colour colour shape shape shape where where where where".split())
+ALL = tuple("exist exist colour shape shape where where count count relation relation relation".split())
 
 
 @dataclass(frozen=True)
@@ -83,68 +72,6 @@ def patch_labels(scene):
         number = [[list(COLOURS).index(thing.colour)], [SHAPES.index(thing.shape)]]
         labels[:2, cell_tokens(thing.row, thing.column)] = number
     return labels
-
-
-def slot_lengths(kinds):
-    """Tokens set aside for a question of each kind with its answer: the longest there can be, or those of "where"."""
-    return [9 if kind == "relation" else 8 for kind in kinds]
-
-
-def pack(questions, lengths):
-    """(input ids, labels), both int64 [B, 1 + N + Σ lengths], of B lists of K questions behind an image each."""
-    T = 1 + N_TOKENS + sum(lengths)
-    ids, labels = np.full((len(questions), T), PAD_ID), np.full((len(questions), T), IGNORED)
-    ids[:, : 1 + N_TOKENS] = [BOS_ID] + [IMAGE_ID] * N_TOKENS
-    starts = 1 + N_TOKENS + np.cumsum([0, *lengths[:-1]])
-    for b, row in enumerate(questions):
-        for start, question in zip(starts, row, strict=True):
-            words, answer = encode(question.words), encode(question.answer)
-            n, end = start + len(words), start + len(words) + len(answer)
-            ids[b, start:end] = words + answer
-            labels[b, n - 1 : end] = [*answer, EOS_ID]  # a token's label is the word that follows it
-    return torch.from_numpy(ids), torch.from_numpy(labels)
-
-
-def pack_mask(lengths):
-    """(mask bool [1, 1, T, T], True: is seen; position ids [1, T]) of an image and K questions, T as in `pack`."""
-    P, lengths = 1 + N_TOKENS, torch.tensor(lengths)
-    owner = torch.arange(len(lengths) + 1).repeat_interleave(torch.cat([torch.tensor([P]), lengths]))  # [T]
-    positions = torch.cat([torch.arange(P), *(torch.arange(P, P + n) for n in lengths)])[None]
-    seen = (owner[None] == owner[:, None]) | (owner[None] == 0)  # [T, T]: itself or the image
-    return seen.tril()[None, None], positions
-
-
-class Optimizers:
-    """Several optimisers that step as one; the parameters of each are numbered behind those of the one before."""
-
-    def __init__(self, *parts):
-        self.parts = parts
-        sizes = [sum(len(group["params"]) for group in part.param_groups) for part in parts]
-        self.starts = np.cumsum([0, *sizes]).tolist()
-
-    def zero_grad(self):
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
-
-    def step(self):
-        for part in self.parts:
-            part.step()
-
-    def set_lr(self, *rates):
-        """One learning rate for each group of parameters, in their order."""
-        for group, lr in zip([g for part in self.parts for g in part.param_groups], rates, strict=True):
-            group["lr"] = lr
-
-    def state_dict(self):
-        states = [part.state_dict()["state"] for part in self.parts]
-        return {"state": {start + n: state for start, found in zip(self.starts, states, strict=False)
-                          for n, state in found.items()}}  # fmt: skip
-
-    def load_state(self, state):
-        """Take up the "state" of `state_dict`."""
-        for part, start, end in zip(self.parts, self.starts, self.starts[1:], strict=False):
-            own = {n - start: state[n] for n in state if start <= n < end}
-            part.load_state_dict(part.state_dict() | {"state": own})
 
 
 class LvlmTraining:
