@@ -32,8 +32,8 @@ from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 
 SAVE_EVERY_S, SPEAK_EVERY_S = 60.0, 20.0
 # Kinds of the questions behind each image: in `easy_steps`, and from there on.
-EASY = tuple("exist exist exist colour colour shape shape shape where where where where".split())
-ALL = tuple("exist exist colour shape shape where where count count relation relation relation".split())
+EASY = (*3 * ("exist",), *2 * ("colour",), *3 * ("shape",), *4 * ("where",))
+ALL = (*2 * ("exist",), "colour", *2 * ("shape",), *2 * ("where",), *2 * ("count",), *3 * ("relation",))
 
 
 @dataclass(frozen=True)
