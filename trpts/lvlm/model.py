@@ -5,15 +5,13 @@ inputs = prompt([image], ["where is the red-circle ?"])
 tokenizer().batch_decode(model.generate(**inputs, max_new_tokens=3)[:, inputs["input_ids"].shape[1]:])
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from trpts.files import read_tensors, write_tensors
 from trpts.hashes import file_hash
 from trpts.lvlm.questions import BOS, EOS, IMAGE, PAD, VOCABULARY, encode
 from trpts.lvlm.scenes import N_TOKENS, PATCH, SIZE
@@ -45,12 +43,7 @@ def create_lvlm(seed=0):
 
 def save_lvlm(model, path):
     """Write the weights in half precision, and what they are the weights of, as safetensors, whole or not at all."""
-    path = Path(path)
-    temporary = path.with_suffix(".partial")
-    tensors = {name: t.detach().cpu().half().contiguous() for name, t in model.state_dict().items()}
-    save_file(tensors, temporary, {"architecture": json.dumps(_architecture())})
-    temporary.chmod(0o644)
-    temporary.replace(path)
+    write_tensors(path, {name: t.half() for name, t in model.state_dict().items()}, _architecture())
 
 
 def load_lvlm(path):
@@ -62,21 +55,15 @@ def load_lvlm(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} does not exist: `trpts lvlm-train` makes it")
-    try:
-        with safe_open(path, "pt") as file:
-            found = json.loads((file.metadata() or {}).get("architecture", "null"))
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    wanted, found = _architecture(), found or {}
-    for key, value in wanted.items():
+    tensors, found = read_tensors(path, "a file of weights that `trpts lvlm-train` wrote")
+    for key, value in _architecture().items():
         if found.get(key) != value:
             raise ValueError(f"{path} holds weights of another architecture: {key} is {found.get(key, 'not given')} "
                              f"there, the model expects {value}")  # fmt: skip
     model = create_lvlm()
     if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in model.state_dict().items()}:
         raise ValueError(f"{path} lacks weights of the model or holds others: make it anew with `trpts lvlm-train`")
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: t.float() for name, t in tensors.items()})
     model.weights_hash = file_hash(path)
     return model
 
