@@ -1,0 +1,72 @@
+"""LoRA and SHiRA, as PEFT has them: merged into the weights at the end, so that inference costs nothing extra."""
+
+import torch
+
+from trpts.fisher import scored_layers
+from trpts.methods import Prepared, method
+
+LAYERS = ("qkv", "proj", "fc1", "fc2")
+
+
+def chosen_layers(model, layers):
+    """Names of the blocks' Linear layers whose own name is in `layers`."""
+    return [name for name in scored_layers(model) if name.rsplit(".", 1)[-1] in layers]
+
+
+def check_low_rank(model, r=8, layers=LAYERS, **options):
+    """Raise ValueError for a rank or layers that do not fit; ImportError without PEFT."""
+    _peft()
+    names = chosen_layers(model, layers)
+    if not names:
+        raise ValueError(f"layers={layers}: the model has no such Linear layers; expected some of {', '.join(LAYERS)}")
+    narrowest = min(min(model.get_submodule(name).weight.shape) for name in names)
+    if not (isinstance(r, int) and 1 <= r <= narrowest):
+        raise ValueError(f"r={r!r}: expected a rank from 1 to {narrowest}")
+    alpha = options.get("alpha")
+    if alpha is not None and alpha <= 0:
+        raise ValueError(f"alpha={alpha}: expected a scale above 0")
+
+
+@method("lora", check_low_rank)
+def prepare_lora(model, task, seed, r=8, alpha=None, layers=LAYERS):
+    """W + (α / r) B A with A [r, in] drawn and B [out, r] zero (LoRA, Hu et al., 2022): r (in + out) for each layer.
+
+    alpha   α; None: r, so that the factor is 1
+    layers  which of a block's Linear layers. The paper adapts queries and values, vision benchmarks mostly all
+    """
+    config = {"r": r, "lora_alpha": r if alpha is None else alpha, "lora_dropout": 0.0}
+    return _adapted(model, _peft().LoraConfig(**config, target_modules=chosen_layers(model, layers)), seed)
+
+
+@method("shira", check_low_rank)
+def prepare_shira(model, task, seed, r=1, layers=LAYERS):
+    """r (in + out) entries of each weight, drawn over the whole matrix (SHiRA, Bhardwaj et al., 2024; random mask)."""
+    config = _peft().ShiraConfig(r=r, random_seed=seed, target_modules=chosen_layers(model, layers))
+    return _adapted(model, config, seed)
+
+
+def _adapted(model, config, seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _peft().inject_adapter_in_model(config, model)
+    model.get_classifier().requires_grad_(True)
+    return Prepared(finish=lambda: merge(model))
+
+
+def merge(model):
+    """Add what was learnt to the weights, and take PEFT's layers out again: a plain model. In place."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]:
+        layer.merge()
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, layer.get_base_layer())
+    vars(model).pop("peft_config", None)
+
+
+def _peft():
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError("LoRA and SHiRA need PEFT: `pip install trpts[peers]`") from error
+    return peft

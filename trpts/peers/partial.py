@@ -1,0 +1,47 @@
+"""Methods that train a part of what the model has: BitFit, and TR-PTS's mask written as a mask."""
+
+from functools import partial
+
+import torch
+
+from trpts.methods import Prepared, check_trpts, method, prepare_trpts
+from trpts.sparse import detach, sparse_layers
+
+
+@method("bitfit")
+def prepare_bitfit(model, task, seed):
+    """All biases, norms' included, and the head (BitFit, Ben Zaken et al., 2022).
+
+    A block of width D with an MLP of 4D trains 11 D: 3 D + D + 4 D + D, and 2 D of its norms.
+    """
+    model.requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.endswith("bias"))
+    model.get_classifier().requires_grad_(True)
+    return Prepared()
+
+
+def check_mask(model, **options):
+    """As of TR-PTS."""
+    check_trpts(model, keep=1, **options)
+
+
+@method("mask", check_mask)
+def prepare_mask(model, task, seed, score="fisher", n_scored=500, biases=True, **allocation):
+    """TR-PTS's update as it is written, Θ ← Θ − η (M ⊙ ∇L): the whole gradient of each layer, then the mask.
+
+    What GPS and its relatives do. The optimiser sees whole weights; the plan counts what the mask lets through. Adam
+    leaves the rest as it was as long as there is no weight decay, which no mask on gradients stops.
+    """
+    prepared = prepare_trpts(model, task, seed, score, n_scored, biases, keep=1, **allocation)
+    index = {name: layer.index for name, layer in sparse_layers(model).items()}
+    trained = {name for name, p in model.named_parameters() if p.requires_grad and not name.endswith("values")}
+    detach(model)
+    handles = []
+    for name, parameter in model.named_parameters():
+        layer = name.removesuffix(".weight")
+        parameter.requires_grad_(name in trained or layer in index)
+        if layer in index and name not in trained:
+            mask = torch.zeros_like(parameter).view(len(parameter), -1).scatter_(1, index[layer], 1.0)
+            handles.append(parameter.register_hook(partial(torch.mul, mask.view_as(parameter))))
+    return Prepared(prepared.plan, finish=lambda: [handle.remove() for handle in handles])

@@ -1,0 +1,56 @@
+"""SSF: every layer's output is scaled and shifted; both are folded into the layer at the end."""
+
+import torch
+from torch import nn
+
+from trpts.methods import Prepared, method
+
+
+def scaled_layers(model):
+    """{name: layer} that SSF follows: the patch embedding, each block's Linear layers and norms, the last norm."""
+    kinds = (nn.Linear, nn.LayerNorm, nn.Conv2d)
+    head = model.get_classifier()
+    return {name: m for name, m in model.named_modules() if isinstance(m, kinds) and m is not head}
+
+
+def check_ssf(model):
+    """Raise ValueError for a layer that a shift cannot be folded into."""
+    bare = [name for name, layer in scaled_layers(model).items() if layer.bias is None]
+    if bare:
+        raise ValueError(f"{bare[0]} has no bias: SSF's shift could not be folded into it")
+
+
+@method("ssf", check_ssf)
+def prepare_ssf(model, task, seed):
+    """y = γ ⊙ x + β behind each layer (SSF, Lian et al., 2022): 2 · out for each, 36 D a block with an MLP of 4 D.
+
+    γ = 1 and β = 0 at first, so that nothing changes; the authors' code draws them close to that.
+    """
+    model.requires_grad_(False)
+    model.get_classifier().requires_grad_(True)
+    handles, layers = [], scaled_layers(model)
+    for layer in layers.values():
+        layer.gamma = nn.Parameter(torch.ones_like(layer.bias))
+        layer.beta = nn.Parameter(torch.zeros_like(layer.bias))
+        handles.append(layer.register_forward_hook(_scale_and_shift))
+
+    def finish():
+        for handle in handles:
+            handle.remove()
+        for layer in layers.values():
+            fold(layer)
+
+    return Prepared(finish=finish)
+
+
+def _scale_and_shift(layer, inputs, x):
+    places = (-1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)  # channels of [B, D, h, w], or [..., D]
+    return x * layer.gamma.view(places) + layer.beta.view(places)
+
+
+@torch.no_grad()
+def fold(layer):
+    """γ (W x + b) + β = (γ W) x + (γ b + β); the same for a norm's own weight and bias. In place."""
+    layer.weight.mul_(layer.gamma.view(-1, *[1] * (layer.weight.ndim - 1)))
+    layer.bias.mul_(layer.gamma).add_(layer.beta)
+    del layer.gamma, layer.beta
