@@ -29,11 +29,12 @@ ANSWERS = {
     "relation": ("yes", "no"),
 }
 KINDS = tuple(ANSWERS)
+TAUGHT = (*KINDS, "place")  # "where is the red-circle ?" -> "2 3": asked in training alone, see `trpts.lab.lvlm_train`
 CHANCE = {kind: 1 / len(answers) for kind, answers in ANSWERS.items()}
 
 PAD, BOS, EOS, IMAGE, UNKNOWN = "<pad>", "<bos>", "<eos>", "<image>", "<unk>"
 _WORDS = (
-    "what", "how", "many", "which", "row", "column", "has", "is", "are", "there", "a", "the", "at", "of", "?",
+    "what", "how", "many", "where", "which", "row", "column", "has", "is", "are", "there", "a", "the", "at", "of", "?",
     "colour", "shape", "thing", "things", "left", "right", "above", "below", "yes", "no",
 )  # fmt: skip
 _NAMES = tuple(f"{colour}-{shape}" for colour in COLOURS for shape in SHAPES)
@@ -62,12 +63,12 @@ class Question:
 
 
 def ask(scene, kind, rng):
-    """A question of one of KINDS, drawn with the NumPy generator `rng`; None if the scene allows none.
+    """A question of one of TAUGHT, drawn with the NumPy generator `rng`; None if the scene allows none.
 
     raises  ValueError: an unknown kind
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r} is unknown: expected one of {', '.join(KINDS)}")
+    if kind not in TAUGHT:
+        raise ValueError(f"kind={kind!r} is unknown: expected one of {', '.join(TAUGHT)}")
     asked = globals()[f"_{kind}"](scene, rng)
     if asked is None:
         return None
@@ -120,13 +121,25 @@ def _shape(scene, rng):
 
 
 def _where(scene, rng):
-    """Row or column, from 0. The object goes by its full name, or as often by one half of it, where that is enough."""
+    """Row or column, from 0."""
+    thing, name = _called(scene, rng)
+    along = _pick(rng, ("row", "column"))
+    return f"which {along} has the {name} ?", str(getattr(thing, along)), [thing]
+
+
+def _place(scene, rng):
+    """Row and column, from 0."""
+    thing, name = _called(scene, rng)
+    return f"where is the {name} ?", f"{thing.row} {thing.column}", [thing]
+
+
+def _called(scene, rng):
+    """An object and its full name, or as often one half of it, where that is enough."""
     thing = _pick(rng, scene.things)
     names = [f"{thing.colour}-{thing.shape}"]
     names += [f"{thing.colour} thing"] if _alone(scene, thing.colour) else []
     names += [thing.shape] if _alone(scene, thing.shape) else []
-    along = _pick(rng, ("row", "column"))
-    return f"which {along} has the {_pick(rng, names)} ?", str(getattr(thing, along)), [thing]
+    return thing, _pick(rng, names)
 
 
 def _count(scene, rng):
