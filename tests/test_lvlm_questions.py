@@ -22,13 +22,13 @@ def solve(scene, words):
     if m := re.fullmatch(r"what colour is the (\w+) \?", words):
         (found,) = [t for t in things if t.shape == m[1]]
         return found.colour, [found]
-    if m := re.fullmatch(r"what shape is at (\d) (\d) \?", words):
+    if m := re.fullmatch(r"what shape is at (\d)-(\d) \?", words):
         (found,) = [t for t in things if t.row == int(m[1]) and t.column == int(m[2])]
         return found.shape, [found]
-    if m := re.fullmatch(r"which (row|column) has the (\w+)(-\w+| thing)? \?", words):
-        wanted = {m[2], (m[3] or " thing")[1:]} - {"thing"}
+    if m := re.fullmatch(r"where is the (\w+)(-\w+| thing)? \?", words):
+        wanted = {m[1], (m[2] or " thing")[1:]} - {"thing"}
         (found,) = [t for t in things if wanted <= {t.colour, t.shape}]
-        return str(getattr(found, m[1])), [found]
+        return f"{found.row}-{found.column}", [found]
     if m := re.fullmatch(r"how many (\w+?)( things)? are there \?", words):
         word = SINGULAR.get(m[1], m[1])
         found = [t for t in things if word in {t.colour, t.shape}]
@@ -111,6 +111,6 @@ def test_every_word_is_one_token_there_and_back():
 
 def test_unknown_words_and_kinds_are_named():
     with pytest.raises(ValueError, match=r"'cat' is not a word of the model: expected \d+ words such as red"):
-        encode("which row has the cat ?")
+        encode("where is the cat ?")
     with pytest.raises(ValueError, match=r"kind='why' is unknown: expected one of exist, colour"):
         ask(draw_scene("val", 0), "why", np.random.default_rng(0))

@@ -50,12 +50,12 @@ def test_a_packed_question_is_what_it_is_alone():
 
 def test_labels_are_the_words_that_follow():
     asked = questions(draw_scene("train", 3), ("where", "relation"))
-    ids, labels = pack([asked], slot_lengths(("where", "relation")))  # 8 + 9
+    ids, labels = pack([asked], slot_lengths(("where", "relation")))  # 7 + 9
     where, relation = (encode(f"{q.words} {q.answer}") for q in asked)
-    assert ids[0, P:].tolist() == where + [PAD_ID] * (8 - len(where)) + relation + [PAD_ID] * (9 - len(relation))
-    wanted = [IGNORED] * 17
-    wanted[len(where) - 2 : len(where)] = [where[-1], EOS_ID]  # "which row has the red-circle ?" -> "2"
-    wanted[8 + len(relation) - 2 : 8 + len(relation)] = [relation[-1], EOS_ID]
+    assert ids[0, P:].tolist() == where + [PAD_ID] * (7 - len(where)) + relation + [PAD_ID] * (9 - len(relation))
+    wanted = [IGNORED] * 16
+    wanted[len(where) - 2 : len(where)] = [where[-1], EOS_ID]  # "where is the red-circle ?" -> "2-3"
+    wanted[7 + len(relation) - 2 : 7 + len(relation)] = [relation[-1], EOS_ID]
     assert labels[0].tolist() == [IGNORED] * P + wanted
 
 

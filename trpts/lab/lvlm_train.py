@@ -32,8 +32,7 @@ from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 
 SAVE_EVERY_S, SPEAK_EVERY_S = 60.0, 20.0
 # Kinds of the questions behind each image: in `easy_steps`, and from there on.
-# "place" first: row and column as two words give the model more to find its way by than either alone.
-EASY = (*3 * ("exist",), *2 * ("colour",), *3 * ("shape",), *4 * ("place",))
+EASY = (*3 * ("exist",), *2 * ("colour",), *3 * ("shape",), *4 * ("where",))
 ALL = (*2 * ("exist",), "colour", *2 * ("shape",), *2 * ("where",), *2 * ("count",), *3 * ("relation",))
 
 

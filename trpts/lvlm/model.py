@@ -1,7 +1,7 @@
 """A LLaVA of one million parameters in the library's own classes: CLIP tower, projector, Llama; weights in one file.
 
 model = load_lvlm("data/weights/lvlm_tiny.safetensors")
-inputs = prompt([image], ["which row has the red-circle ?"])
+inputs = prompt([image], ["where is the red-circle ?"])
 tokenizer().batch_decode(model.generate(**inputs, max_new_tokens=3)[:, inputs["input_ids"].shape[1]:])
 """
 

@@ -16,7 +16,7 @@ IGNORED = -100  # label of what is not an answer
 
 def slot_lengths(kinds):
     """Tokens set aside for a question of each kind with its answer: the longest there can be, or those of "where"."""
-    return [9 if kind == "relation" else 8 for kind in kinds]
+    return [{"count": 8, "relation": 9}.get(kind, 7) for kind in kinds]
 
 
 def pack(questions, lengths):

@@ -1,12 +1,12 @@
 """Questions about a scene, with their answers and the image tokens that decide them.
 
-    question = ask(scene, "where", rng)     # "which row has the red-circle ?" -> "2"; None if the scene allows none
+    question = ask(scene, "where", rng)     # "where is the red-circle ?" -> "2-3"; None if the scene allows none
     question.tokens                         # bool [N_TOKENS]: where what it asks about is to be seen
 
-Within each kind all answers are equally likely, whatever the words of the question, and every answer is one word. That,
-and that the full name of an object is one word, are what an hour on one core can teach: two words that must be joined
-before anything is looked for were not learned; of a place in two words the row was learned (99 %), the column was not
-(65 %: the model took that of any object in the row); a place in one word, of 25, was learned much later.
+Within each kind all answers are equally likely, whatever the words of the question. The full name of an object is one
+word, and so is a place (row-column, from 0): two words that must be joined before anything is looked for were not
+learned in an hour on one core, and of places in two words the row was learned (99 %), the column was not (65 %: the
+model took that of any object in the row).
 """
 
 from dataclasses import dataclass
@@ -18,27 +18,26 @@ from transformers import PreTrainedTokenizerFast
 
 from trpts.lvlm.scenes import COLOURS, GRID, MOST_COUNTED, N_TOKENS, SHAPES, draw_scene
 
-_DIGITS = tuple(str(n) for n in range(max(GRID, MOST_COUNTED + 1)))
 _PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "cross": "crosses"}
 ANSWERS = {
     "exist": ("yes", "no"),
     "colour": tuple(COLOURS),
     "shape": SHAPES,
-    "where": _DIGITS[:GRID],
-    "count": _DIGITS[: MOST_COUNTED + 1],
+    "where": tuple(f"{row}-{column}" for row in range(GRID) for column in range(GRID)),
+    "count": tuple(str(n) for n in range(MOST_COUNTED + 1)),
     "relation": ("yes", "no"),
 }
 KINDS = tuple(ANSWERS)
-TAUGHT = (*KINDS, "place")  # "where is the red-circle ?" -> "2 3": asked in training alone, see `trpts.lab.lvlm_train`
 CHANCE = {kind: 1 / len(answers) for kind, answers in ANSWERS.items()}
 
 PAD, BOS, EOS, IMAGE, UNKNOWN = "<pad>", "<bos>", "<eos>", "<image>", "<unk>"
 _WORDS = (
-    "what", "how", "many", "where", "which", "row", "column", "has", "is", "are", "there", "a", "the", "at", "of", "?",
+    "what", "how", "many", "where", "is", "are", "there", "a", "the", "at", "of", "?",
     "colour", "shape", "thing", "things", "left", "right", "above", "below", "yes", "no",
 )  # fmt: skip
 _NAMES = tuple(f"{colour}-{shape}" for colour in COLOURS for shape in SHAPES)
-VOCABULARY = (PAD, BOS, EOS, IMAGE, UNKNOWN, *_WORDS, *COLOURS, *SHAPES, *_PLURALS.values(), *_DIGITS, *_NAMES)
+_PLURAL_WORDS, _COUNTS_AND_PLACES = _PLURALS.values(), ANSWERS["count"] + ANSWERS["where"]
+VOCABULARY = (PAD, BOS, EOS, IMAGE, UNKNOWN, *_WORDS, *COLOURS, *SHAPES, *_PLURAL_WORDS, *_COUNTS_AND_PLACES, *_NAMES)
 _NUMBERS = {word: n for n, word in enumerate(VOCABULARY)}
 
 _AFTER = {  # word of a relation -> which coordinate decides, and whether the first object's is the larger
@@ -63,12 +62,12 @@ class Question:
 
 
 def ask(scene, kind, rng):
-    """A question of one of TAUGHT, drawn with the NumPy generator `rng`; None if the scene allows none.
+    """A question of one of KINDS, drawn with the NumPy generator `rng`; None if the scene allows none.
 
     raises  ValueError: an unknown kind
     """
-    if kind not in TAUGHT:
-        raise ValueError(f"kind={kind!r} is unknown: expected one of {', '.join(TAUGHT)}")
+    if kind not in KINDS:
+        raise ValueError(f"kind={kind!r} is unknown: expected one of {', '.join(KINDS)}")
     asked = globals()[f"_{kind}"](scene, rng)
     if asked is None:
         return None
@@ -117,29 +116,16 @@ def _colour(scene, rng):
 
 def _shape(scene, rng):
     thing = _pick(rng, scene.things)
-    return f"what shape is at {thing.row} {thing.column} ?", thing.shape, [thing]
+    return f"what shape is at {thing.row}-{thing.column} ?", thing.shape, [thing]
 
 
 def _where(scene, rng):
-    """Row or column, from 0."""
-    thing, name = _called(scene, rng)
-    along = _pick(rng, ("row", "column"))
-    return f"which {along} has the {name} ?", str(getattr(thing, along)), [thing]
-
-
-def _place(scene, rng):
-    """Row and column, from 0."""
-    thing, name = _called(scene, rng)
-    return f"where is the {name} ?", f"{thing.row} {thing.column}", [thing]
-
-
-def _called(scene, rng):
-    """An object and its full name, or as often one half of it, where that is enough."""
+    """The object goes by its full name, or as often by one half of it, where that is enough."""
     thing = _pick(rng, scene.things)
     names = [f"{thing.colour}-{thing.shape}"]
     names += [f"{thing.colour} thing"] if _alone(scene, thing.colour) else []
     names += [thing.shape] if _alone(scene, thing.shape) else []
-    return thing, _pick(rng, names)
+    return f"where is the {_pick(rng, names)} ?", f"{thing.row}-{thing.column}", [thing]
 
 
 def _count(scene, rng):
