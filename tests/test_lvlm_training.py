@@ -11,6 +11,8 @@ from trpts.lab import lvlm_train
 from trpts.lab.errors import TrptsError
 from trpts.lab.lvlm_train import (
     ALL,
+    EASY,
+    HARD,
     LvlmTraining,
     Recipe,
     checkpoint_of,
@@ -24,8 +26,8 @@ from trpts.lvlm.packing import IGNORED, pack, pack_mask, slot_lengths
 from trpts.lvlm.questions import KINDS, ask, encode
 from trpts.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, cell_tokens, draw_scene
 
-SHORT = Recipe(n_scenes=6, vision_steps=2, vision_batch_size=2, easy_steps=1, steps=3, batch_size=2, warmup_steps=1,
-               n_held_out=2, evaluate_every=4)  # fmt: skip
+SHORT = Recipe(n_scenes=6, vision_steps=2, vision_batch_size=2, easy_steps=1, steps=3, hard_steps=1, batch_size=2,
+               warmup_steps=1, n_held_out=2, evaluate_every=4)  # fmt: skip
 P = 1 + N_TOKENS
 
 
@@ -125,6 +127,18 @@ def test_both_stages_learn():
     losses = [run.advance(scenes) for _ in range(10)]
     assert losses[-1] < 0.7 * losses[0]
     assert not torch.equal(run.vision.state_dict()["embeddings.patch_embedding.weight"], tower)
+
+
+def test_the_second_round_asks_what_is_hard_at_lower_rates(monkeypatch):
+    seen = []
+    monkeypatch.setattr(lvlm_train, "slot_lengths", lambda kinds: seen.append(kinds) or slot_lengths(kinds))
+    run, scenes = LvlmTraining(SHORT), [draw_scene("train", n) for n in range(6)]
+    rates = []
+    for _ in range(run.n_steps):
+        run.advance(scenes)
+        rates.append(max(group["lr"] for part in run.optimizer.parts for group in part.param_groups))
+    assert seen[::2] == [EASY, ALL, ALL, HARD]  # each asked for twice: for the words, and for what they see
+    assert rates[-1] == pytest.approx(SHORT.hard_factor * max(rates[2:-1]))
 
 
 def test_the_command_is_wired(tmp_path, monkeypatch, capsys):

@@ -4,7 +4,8 @@
 
 Stage 0 teaches the vision tower colours, shapes and places, patch by patch, in place of CLIP's pre-training. Stage 1
 trains everything on the answers to questions packed behind each image (`trpts.lvlm.packing`). The matrices of the
-language model's layers are trained by Muon, which in trials took fewer steps to find objects than AdamW alone.
+language model's layers are trained by Muon, which in trials took fewer steps to find objects than AdamW alone. Stage 2
+is a second, shorter round with more of the questions that are learned last.
 """
 
 import json
@@ -31,9 +32,10 @@ from trpts.lvlm.scenes import COLOURS, GRID, N_TOKENS, SHAPES, SIDE, cell_tokens
 from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 
 SAVE_EVERY_S, SPEAK_EVERY_S = 60.0, 20.0
-# Kinds of the questions behind each image: in `easy_steps`, and from there on.
+# Kinds of the questions behind each image: in `easy_steps`, from there on, and in `hard_steps`.
 EASY = (*3 * ("exist",), *2 * ("colour",), *3 * ("shape",), *4 * ("where",))
 ALL = (*2 * ("exist",), "colour", *2 * ("shape",), *2 * ("where",), *2 * ("count",), *3 * ("relation",))
+HARD = ("exist", "colour", "shape", "where", *2 * ("count",), *6 * ("relation",))
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Recipe:
     vision_lr: float = 2e-3
     easy_steps: int = 2000
     steps: int = 7500  # of stage 1, the easy ones included
+    hard_steps: int = 4000  # of stage 2
+    hard_factor: float = 0.5  # on the learning rates in stage 2
     batch_size: int = 8
     lr: float = 1e-3  # in stage 1: AdamW's
     vision_lr_later: float = 3e-4  # in stage 1
@@ -94,7 +98,7 @@ class LvlmTraining:
             torch.optim.Muon(matrices, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"),
         )
         self.step, self.time_s, self.curve = 0, 0.0, []
-        self.n_steps = recipe.vision_steps + recipe.steps
+        self.n_steps = recipe.vision_steps + recipe.steps + recipe.hard_steps
 
     def advance(self, scenes):
         """One optimiser step on scenes that seed and step choose, so that a resumed run is the same run; its loss."""
@@ -119,12 +123,15 @@ class LvlmTraining:
                    for head, y in zip(self.heads, labels, strict=True))  # fmt: skip
 
     def _answer(self, scenes, rng):
-        """Stage 1: cross-entropy of the answers' words."""
+        """Stages 1 and 2: cross-entropy of the answers' words."""
         r, step = self.recipe, self.step - self.recipe.vision_steps
-        factor = warmup_cosine(step, r.warmup_steps, r.steps)
+        if step < r.steps:
+            kinds, factor = EASY if step < r.easy_steps else ALL, warmup_cosine(step, r.warmup_steps, r.steps)
+        else:
+            kinds = HARD
+            factor = r.hard_factor * warmup_cosine(step - r.steps, r.warmup_steps, r.hard_steps)
         self.optimizer.set_lr(factor * r.vision_lr_later, factor * r.lr, factor * r.matrix_lr)
         chosen = [scenes[n] for n in rng.integers(len(scenes), size=r.batch_size)]
-        kinds = EASY if step < r.easy_steps else ALL
         asked = [[ask(s, kind, rng) or ask(s, "where", rng) for kind in kinds] for s in chosen]
         ids, labels = pack(asked, slot_lengths(kinds))
         mask, positions = pack_mask(slot_lengths(kinds))
