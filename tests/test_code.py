@@ -69,7 +69,8 @@ def test_arrows_go_one_way():
     """No room imports one further along in this order."""
     order = [f"trpts.{name}" for name in (
         "hashes", "files", "data", "backbones", "probe", "fisher", "rivals", "allocation", "sparse", "tokens",
-        "training", "delta", "methods", "tuning", "own_images", "transprune", "ask", "lvlm", "lab", "press", "cli",
+        "training", "delta", "methods", "tuning", "peers", "own_images", "transprune", "ask", "lvlm", "lab", "press",
+        "cli",
     )]  # fmt: skip
     graph = grimp.build_graph("trpts", cache_dir=None)
 

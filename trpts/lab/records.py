@@ -103,19 +103,37 @@ def run_once(experiment, config, folder):
     experiment  a module with `run(config) -> metrics` and `inputs(config) -> {"data": hash, "weights": hash or None}`
     config      JSON-able; its "kind" is filled in from the module's name
     """
+    record = current_record(experiment, config, folder)
+    if record is None:
+        record = measure(experiment, config)
+        write_record(record, folder)
+    return record
+
+
+def current_record(experiment, config, folder):
+    """The record of `config` if there is one and it is current, else None.
+
+    raises  TrptsError: a committed record that cannot be read; it is nobody's to overwrite silently
+    """
     config = {"kind": kind_of(experiment), **config}
     path = folder / record_name(config)
-    if path.is_file():
-        try:
-            record = read_record(path)
-            if state(record, experiment) == "current":
-                return record
-        except TrptsError as error:
-            if config["profile"] != "quick":  # a committed record is nobody's to overwrite silently
-                raise TrptsError(f"{error}; remove the file to measure again") from error
+    if not path.is_file():
+        return None
+    try:
+        record = read_record(path)
+    except TrptsError as error:
+        if config["profile"] != "quick":
+            raise TrptsError(f"{error}; remove the file to measure again") from error
+        return None
+    return record if state(record, experiment) == "current" else None
+
+
+def measure(experiment, config):
+    """Run an experiment; its record, not yet written."""
+    config = {"kind": kind_of(experiment), **config}
     start = time.perf_counter()
     metrics = experiment.run(config)
-    record = {
+    return {
         "schema": SCHEMA_VERSION,
         "config": config,
         "metrics": metrics,
@@ -126,5 +144,3 @@ def run_once(experiment, config, folder):
         "code": code_hash([experiment.__name__]),
         "inputs": experiment.inputs(config),
     }
-    write_record(record, folder)
-    return record

@@ -1,0 +1,71 @@
+"""Statistics worked by hand."""
+
+import math
+
+import pytest
+
+from trpts.lab.errors import TrptsError
+from trpts.lab.stats import complete, paired_interval, pareto, ranks, scores, summary
+
+TASKS = ("cifar100_twin", "dtd_twin", "camelyon_twin")  # natural, natural, specialized
+
+
+def records(table):
+    """{(variant, seed): accuracies of TASKS} as records."""
+    return [{"config": {"variant": v, "task": task, "seed": seed}, "metrics": {"test_accuracy": a}}
+            for (v, seed), row in table.items() for task, a in zip(TASKS, row, strict=False)]  # fmt: skip
+
+
+def test_both_means_by_hand():
+    """Seed 0: (.2 + .4 + .9) / 3 = .5, groups (.3 + .9) / 2 = .6; seed 1: all .3 lower in the last task: .4 and .45."""
+    table = summary(records({("a", 0): (0.2, 0.4, 0.9), ("a", 1): (0.2, 0.4, 0.6), ("b", 0): (0.1, 0.5, 0.9),
+                             ("b", 1): (0.1, 0.5, 0.9)}))  # fmt: skip
+    a = table.loc["a"]
+    assert a["task_mean"] == pytest.approx(0.45)
+    assert a["task_sd"] == pytest.approx(0.1 / math.sqrt(2))
+    assert a["group_mean"] == pytest.approx(0.525)
+    assert a["group_sd"] == pytest.approx(0.15 / math.sqrt(2))
+    assert (a["n_tasks"], a["n_seeds"]) == (3, 2)
+    assert a["rank"] == pytest.approx((1 + 2 + 2) / 3)
+    assert table.loc["b", "rank"] == pytest.approx((2 + 1 + 1) / 3)
+    assert list(table.index) == ["b", "a"]
+
+
+def test_only_what_all_have_is_averaged():
+    some = records({("a", 0): (0.2, 0.4, 0.9), ("b", 0): (0.2, 0.4)})
+    assert set(complete(scores(some))["task"]) == set(TASKS[:2])
+    table = summary(some)
+    assert table.loc["a", "task_mean"] == pytest.approx(0.3)
+    assert table.loc["a", "n_tasks"] == 2
+    assert math.isnan(table.loc["a", "task_sd"])  # one seed has no spread
+
+
+def test_ties_share_a_rank():
+    found = ranks(scores(records({("a", 0): (0.5, 0.1, 0.1), ("b", 0): (0.5, 0.2, 0.1), ("c", 0): (0.4, 0.3, 0.1)})))
+    assert found.loc["cifar100_twin"].tolist() == [1.5, 1.5, 3]
+    assert found.loc["dtd_twin"].tolist() == [3, 2, 1]
+    assert found.loc["camelyon_twin"].tolist() == [2, 2, 2]
+
+
+def test_the_interval_is_of_paired_differences():
+    """Tasks differ widely and the difference hardly: unpaired, the interval would be as wide as the tasks' spread."""
+    some = records({("a", 0): (0.11, 0.52, 0.93), ("b", 0): (0.10, 0.50, 0.90)})
+    mean, low, high = paired_interval(some, "a", "b")
+    assert mean == pytest.approx(0.02)
+    assert 0.0099 <= low < mean < high <= 0.0301
+    assert paired_interval(some, "a", "b") == (mean, low, high)
+    same = records({("a", 0): (0.2, 0.4, 0.6), ("b", 0): (0.1, 0.3, 0.5)})
+    assert paired_interval(same, "a", "b") == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(TrptsError, match="a and b have 1 tasks in common: expected two or more"):
+        paired_interval(records({("a", 0): (0.1,), ("b", 0): (0.2,)}), "a", "b")
+    with pytest.raises(TrptsError, match="two records of a cifar100_twin 0: expected one of each run"):
+        scores(2 * records({("a", 0): (0.1,)}))
+
+
+def test_the_front():
+    assert pareto({"cheap": (1, 0.5), "good": (3, 0.9), "beaten": (3, 0.8), "dear": (4, 0.9), "same": (1, 0.5)}) == [
+        "cheap", "good", "same",
+    ]  # fmt: skip

@@ -1,0 +1,174 @@
+"""A sweep records each run once, whatever happens to its workers, and goes on where it was stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from distributed import LocalCluster
+
+from trpts.lab import cluster, grid, sweep
+from trpts.lab.errors import TrptsError
+from trpts.lab.experiments import compared
+from trpts.lab.project import Project
+from trpts.lab.records import measure, read_records, write_record
+
+COMMON = dict(profile="quick", device="cpu", backbone="vit_lab", weights="data/weights/vit_lab.safetensors")
+COMMON |= dict(epochs=1, batch_size=32, lr=1e-3)
+
+
+def cells(n, method="linear"):
+    return [(compared, compared.cell(method, "digits", seed, **COMMON)) for seed in range(n)]
+
+
+@pytest.fixture
+def checkout(tmp_path, project, monkeypatch):
+    """An empty project whose workers start in the real one."""
+    monkeypatch.chdir(project.root)
+    return Project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_workers():
+    with LocalCluster(2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
+        yield local
+
+
+def metrics_of(folder):
+    return {r["config"]["seed"]: r["metrics"] | {"phase_s": None} for r in read_records(folder)}
+
+
+def test_a_killed_worker_costs_nothing(checkout, two_workers, tmp_path):
+    """Of two workers one is killed in mid-run: every record is there, none twice, and all as they would have been."""
+    folder, wanted = tmp_path / "records", 6
+
+    def kill_one():
+        while len(list(folder.glob("*.json"))) < 2:
+            time.sleep(0.05)
+        with cluster.cluster(two_workers.scheduler_address) as client:
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    assert sweep.sweep(checkout, cells(wanted), folder, two_workers.scheduler_address) == ({}, 0)
+    killer.join(timeout=30)
+    assert not killer.is_alive()
+    found = metrics_of(folder)
+    assert sorted(found) == list(range(wanted))
+    assert len(list(folder.iterdir())) == wanted  # nothing half-written beside them
+    alone = measure(*cells(wanted)[wanted - 1])["metrics"] | {"phase_s": None}
+    assert found[wanted - 1] == alone
+
+
+def test_what_is_there_is_not_done_again(checkout, two_workers, tmp_path, capsys):
+    folder = tmp_path / "records"
+    first = measure(*cells(1)[0])
+    write_record(first, folder)
+    assert sweep.sweep(checkout, cells(3), folder, two_workers.scheduler_address) == ({}, 0)
+    assert "1 of 3 records are there; 2 to make" in capsys.readouterr().err
+    times = {r["config"]["seed"]: r["time_s"] for r in read_records(folder)}
+    assert times[0] == first["time_s"]
+    assert sweep.sweep(checkout, cells(3), folder, "tcp://127.0.0.1:1") == ({}, 0)  # nothing to do: nobody is asked
+
+
+def test_two_sweeps_at_once_share_the_work(checkout, two_workers, tmp_path):
+    folder, results = tmp_path / "records", []
+
+    def one():
+        results.append(sweep.sweep(checkout, cells(4), folder, two_workers.scheduler_address))
+
+    both = [threading.Thread(target=one) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert [failed for failed, _ in results] == [{}, {}]
+    assert len(read_records(folder)) == 4
+    assert sum(left for _, left in results) == 4  # what one left to the other is not among its own
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, two_workers, tmp_path, capsys):
+    folder, some = tmp_path / "records", cells(3)
+    some[1][1]["task"] = "no_such_task"
+    failed, left = sweep.sweep(checkout, some, folder, two_workers.scheduler_address)
+    assert left == 0
+    assert len(failed) == 1
+    assert "no_such_task" in next(iter(failed.values()))
+    assert sorted(metrics_of(folder)) == [0, 2]
+
+
+def test_schedulers_that_are_none_are_named(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_S", 1)
+    with pytest.raises(TrptsError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1 .*expected the address"):
+        sweep.sweep(checkout, cells(1), tmp_path / "records", "tcp://127.0.0.1:1")
+    with (
+        LocalCluster(0, dashboard_address=None, host="127.0.0.1") as empty,
+        pytest.raises(TrptsError, match="has no workers: start some with `dask worker tcp://"),
+    ):
+        sweep.sweep(checkout, cells(1), tmp_path / "records", empty.scheduler_address)
+
+
+def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):
+    folder = tmp_path / "records"
+    local = LocalCluster(1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
+
+    def stop():
+        while not list(folder.glob("*.json")):
+            time.sleep(0.05)
+        local.close(timeout=10)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(TrptsError, match=r"the scheduler went away after \d+ runs, whose records are kept"):
+        sweep.sweep(checkout, cells(30), folder, local.scheduler_address)
+    assert 1 <= len(read_records(folder)) < 30
+
+
+def test_workers_with_other_code_are_refused(checkout, two_workers, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "code_hash", lambda names: {"hash": "f" * 16})
+    with pytest.raises(TrptsError, match=r"worker tcp://.* has other code \([0-9a-f]{16}, not f{16}\)"):
+        sweep.sweep(checkout, cells(1), tmp_path / "records", two_workers.scheduler_address)
+
+
+def test_learning_rates_are_chosen_by_validation_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "LEARNING_RATES", (0.1, 0.2))
+    monkeypatch.setattr(grid, "TUNING_TASKS", ("a", "b"))
+    profile = {"profile": "full", "benchmark": {"backbone": "x", "weights": None, "tasks": ["a", "b", "c"]}}
+    made = grid.tuning_cells(profile, ["linear"])
+    assert [(c["lr"], c["task"]) for _, c in made] == [(0.1, "a"), (0.1, "b"), (0.2, "a"), (0.2, "b")]
+    with pytest.raises(TrptsError, match=r"linear: 0 of 4 tuning records .*`trpts sweep --tuning` first"):
+        grid.comparison_cells(profile, tmp_path, methods=["linear"])
+    for (_, config), val, test in zip(made, (0.5, 0.5, 0.9, 0.2), (0.0, 0.0, 1.0, 1.0), strict=True):
+        write_record(record(config, val, test), tmp_path)
+    rate, means = grid.chosen_rates(tmp_path, ["linear"])["linear"]
+    assert means == {0.1: 0.5, 0.2: pytest.approx(0.55)}
+    assert rate == 0.2
+    cells = grid.comparison_cells(profile, tmp_path, ["c"], ["linear"], [0, 1])
+    assert [(c["task"], c["seed"], c["lr"]) for _, c in cells] == [("c", 0, 0.2), ("c", 1, 0.2)]
+    with pytest.raises(TrptsError, match="task 'd' is not in the profile: expected some of a, b, c"):
+        grid.comparison_cells(profile, tmp_path, ["d"], ["linear"])
+    with pytest.raises(TrptsError, match="method 'luck' is unknown: expected some of linear; full"):
+        grid.tuning_cells(profile, ["luck"])
+
+
+def record(config, val, test):
+    return {
+        "schema": 1,
+        "config": {"kind": "compared", **config},
+        "metrics": {"val_accuracy": val, "test_accuracy": test},
+        "time_s": 1.0,
+        "peak_memory_bytes": 1,
+        "versions": {"python": "3", "torch": "2", "timm": "1"},
+        "machine": {"system": "s", "processor": "p", "cores": 2, "device": "cpu"},
+        "code": {"modules": ["trpts"], "hash": "0" * 16},
+        "inputs": {"data": "1" * 16, "weights": None},
+    }
+
+
+def test_the_command_says_what_it_would_do(project):
+    done = subprocess.run([sys.executable, "-m", "trpts.cli", "sweep", "--tuning", "--dry-run", "--methods", "linear"],
+                          cwd=project.root, capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert " of 20 records are missing" in done.stdout

@@ -1,0 +1,60 @@
+"""`trpts sweep`: the grid of the comparison, on this machine or on a Dask cluster."""
+
+from collections import Counter
+from statistics import median
+
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import Project
+
+
+def add_commands(command):
+    sub = command("sweep", cmd_sweep, "compare methods: every run that is missing, here or on a Dask cluster")
+    sub.add_argument("--profile", default="full", help="full (the laboratory, default) or paper (your own data sets)")
+    sub.add_argument("--tuning", action="store_true", help="the runs that choose each method's learning rate")
+    sub.add_argument("--tasks", nargs="+", metavar="TASK", help="default: all of the profile")
+    sub.add_argument("--methods", nargs="+", metavar="METHOD", help="by the names of the tables; default: all")
+    sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    sub.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler; default: processes of this machine")
+    sub.add_argument("--workers", type=int, metavar="N", help="how many processes here; default: as many as cores")
+    sub.add_argument("--gpu", action="store_true", help="each run takes a worker's resource GPU=1")
+    sub.add_argument("--dry-run", action="store_true", help="say what is missing and how long it would take")
+
+
+def cmd_sweep(arguments):
+    """Make the comparison's records that are missing; 1 if a run failed or was left to another sweep."""
+    try:
+        from trpts.lab import grid
+        from trpts.lab.sweep import missing, say, sweep
+    except ImportError as error:
+        raise TrptsError(f"a sweep needs {error.name}: `pip install trpts[sweep]`") from error
+    from trpts.lab.profiles import load_profile
+    from trpts.lab.records import read_records
+
+    if arguments.workers is not None and arguments.workers < 1:
+        raise TrptsError(f"--workers {arguments.workers}: expected at least 1")
+    project = Project.find()
+    profile, folder = load_profile(project, arguments.profile), project.results(arguments.profile)
+    if arguments.tuning:
+        cells = grid.tuning_cells(profile, arguments.methods)
+    else:
+        cells = grid.comparison_cells(profile, folder, arguments.tasks, arguments.methods, arguments.seeds)
+    if arguments.dry_run:
+        todo = missing(cells, folder)
+        times = {}
+        for record in read_records(folder, "compared"):
+            times.setdefault(record["config"]["variant"], []).append(record["time_s"])
+        known = {method: median(found) for method, found in times.items()}
+        per_run = Counter(config["variant"] for _, config in todo)
+        print(f"{len(todo)} of {len(cells)} records are missing", end="")
+        if known:
+            seconds = sum(n * known.get(method, median(known.values())) for method, n in per_run.items())
+            print(f": about {seconds / 3600:.1f} hours of one core, going by records that are there", end="")
+        print()
+        return 0
+    failed, left = sweep(project, cells, folder, arguments.scheduler, arguments.workers,
+                         {"GPU": 1} if arguments.gpu else None)  # fmt: skip
+    for name, error in failed.items():
+        say(f"{name}: {error}")
+    if left:
+        say(f"{left} runs are another sweep's: run the command again when it is done")
+    return 1 if failed or left else 0

@@ -1,0 +1,71 @@
+"""Where a sweep's runs are computed: worker processes of this machine, or a Dask Distributed cluster's.
+
+One way for both: Dask hands out the runs and hands them out again when a worker dies. Workers compute, and write
+nothing but what experiments write; records come back to the client, which alone writes them.
+"""
+
+import importlib
+import logging
+import os
+from contextlib import contextmanager
+
+import torch
+from distributed import Client, LocalCluster
+
+from trpts.lab import records
+from trpts.lab.code import code_hash
+from trpts.lab.errors import TrptsError
+
+CONNECT_S = 10
+
+
+@contextmanager
+def cluster(scheduler=None, workers=None):
+    """A Dask client of the scheduler at an address; None: of as many processes here as there are cores.
+
+    raises  TrptsError: nobody answers there, or there is no worker
+    """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said in our own sentences
+    if scheduler is None:
+        n = workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count()))
+        with (
+            LocalCluster(n, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local,
+            Client(local) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(scheduler, timeout=CONNECT_S)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise TrptsError(f"no scheduler answers at {scheduler} ({type(error).__name__}): expected the address that "
+                         "`dask scheduler` prints, such as tcp://10.0.0.1:8786") from error  # fmt: skip
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise TrptsError(f"the scheduler at {scheduler} has no workers: start some with `dask worker {scheduler} "
+                             "--nthreads 1` in a checkout of this version")  # fmt: skip
+        yield client
+
+
+def check_workers(client, kinds):
+    """Raise TrptsError unless every worker can import the experiments, and has the code that is here."""
+    names = sorted(f"trpts.lab.experiments.{kind}" for kind in kinds)
+    here = code_hash(names)["hash"]
+    for worker, found in client.run(_code_there, names, on_error="return").items():
+        if isinstance(found, BaseException):
+            raise TrptsError(f"worker {worker} cannot run trpts ({type(found).__name__}: {found}): install this "
+                             "version there, and start it in a checkout")  # fmt: skip
+        if found != here:
+            raise TrptsError(f"worker {worker} has other code ({found}, not {here}): bring its checkout to this commit")
+
+
+def _code_there(names):
+    from trpts.lab.project import Project
+
+    Project.find()
+    return code_hash(names)["hash"]
+
+
+def measured(kind, config):
+    """Run one experiment in a worker; its record. One thread each: how many decides the last digits of a result."""
+    torch.set_num_threads(1)
+    return records.measure(importlib.import_module(f"trpts.lab.experiments.{kind}"), config)

@@ -1,0 +1,89 @@
+"""From records to tables: means over tasks by both conventions, their spread over seeds, intervals and ranks.
+
+The field has two "VTAB means": of the 19 tasks (GPS, SSF, TR-PTS) and of the three groups' means (SPT, SNELL, FacT);
+they differ by a point or more, and every table here says which it is.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap, rankdata
+
+from trpts.data.twins import TWINS
+from trpts.lab.errors import TrptsError
+
+N_RESAMPLES = 9999
+
+
+def group_of(task):
+    """natural, specialized, structured or fine-grained, as the twin says; "digits" stands for itself."""
+    return TWINS[task].group if task in TWINS else task
+
+
+def scores(records, metric="test_accuracy"):
+    """A frame with a row for each (variant, task, seed) and its metric, sorted.
+
+    raises  TrptsError: two records of the same run, which a table would count twice
+    """
+    rows = [{**{k: r["config"][k] for k in ("variant", "task", "seed")}, metric: r["metrics"][metric]} for r in records]
+    frame = pd.DataFrame(rows, columns=["variant", "task", "seed", metric])
+    double = frame[frame.duplicated(["variant", "task", "seed"])]
+    if len(double):
+        raise TrptsError(f"two records of {' '.join(map(str, double.iloc[0][:3]))}: expected one of each run")
+    return frame.sort_values(["variant", "task", "seed"], ignore_index=True)
+
+
+def complete(frame):
+    """Only tasks and seeds that every variant has: means over different tasks cannot be compared."""
+    n = frame["variant"].nunique()
+    return frame.groupby(["task", "seed"]).filter(lambda part: part["variant"].nunique() == n)
+
+
+def summary(records, metric="test_accuracy"):
+    """A row for each variant: mean over tasks, mean over groups, each with its standard deviation over seeds; rank.
+
+    Columns: task_mean, task_sd, group_mean, group_sd (NaN with one seed), rank (mean over tasks; 1 is best, ties
+    share), n_tasks, n_seeds. Over the tasks and seeds that all variants have.
+    """
+    frame = complete(scores(records, metric))
+    frame["group"] = frame["task"].map(group_of)
+    by_task = frame.groupby(["variant", "seed"])[metric].mean()
+    by_group = frame.groupby(["variant", "seed", "group"])[metric].mean().groupby(["variant", "seed"]).mean()
+    table = pd.DataFrame({
+        "task_mean": by_task.groupby("variant").mean(), "task_sd": by_task.groupby("variant").std(),
+        "group_mean": by_group.groupby("variant").mean(), "group_sd": by_group.groupby("variant").std(),
+        "rank": ranks(frame, metric).mean(),
+    })  # fmt: skip
+    counts = frame.groupby("variant").agg(n_tasks=("task", "nunique"), n_seeds=("seed", "nunique"))
+    return table.join(counts).sort_values("task_mean", ascending=False)
+
+
+def ranks(frame, metric="test_accuracy"):
+    """Rank of each variant (column) on each task (row), by the mean over seeds."""
+    means = frame.pivot_table(index="task", columns="variant", values=metric)
+    return pd.DataFrame(rankdata(-means, axis=1), index=means.index, columns=means.columns)
+
+
+def paired_interval(records, variant, rival, metric="test_accuracy", seed=0):
+    """(mean difference variant − rival, low, high): a 95 % bootstrap interval (BCa) over tasks.
+
+    Seeds are averaged first: what is resampled are the tasks, so that the interval says what other tasks of the kind
+    might bring, not how well these were measured.
+    raises  TrptsError: fewer than two tasks in common
+    """
+    some = [r for r in records if r["config"]["variant"] in (variant, rival)]
+    means = complete(scores(some, metric)).pivot_table(index="task", columns="variant", values=metric)
+    if not {variant, rival} <= set(means) or len(means) < 2:
+        raise TrptsError(f"{variant} and {rival} have {len(means)} tasks in common: expected two or more")
+    difference = (means[variant] - means[rival]).to_numpy()
+    if np.ptp(difference) == 0:
+        return difference[0], difference[0], difference[0]
+    found = bootstrap((difference,), np.mean, n_resamples=N_RESAMPLES, rng=np.random.default_rng(seed))
+    return difference.mean(), found.confidence_interval.low, found.confidence_interval.high
+
+
+def pareto(points):
+    """Of {name: (cost, accuracy)}, the names that nobody beats: none as cheap is better, none as good is cheaper."""
+    return [
+        name for name, (cost, accuracy) in points.items()
+        if not any(c <= cost and a >= accuracy and (c, a) != (cost, accuracy) for c, a in points.values())
+    ]  # fmt: skip
