@@ -85,7 +85,7 @@ def test_commands_of_the_readme_exist(project):
     seen = 0
     for name, sub in commands.items():
         rows = re.findall(rf"^.*`trpts {name}\b.*$", text, re.M)
-        for option in re.findall(r"(--[a-z]+)", " ".join(rows)):
+        for option in re.findall(r"(--[a-z][a-z-]*)", " ".join(rows)):
             assert option in sub._option_string_actions, f"trpts {name} {option}"
         seen += len(rows)
     assert seen >= 6
