@@ -88,7 +88,8 @@ def test_shorter_prompts_are_padded_on_the_left(model):
     assert both["input_ids"][0, -5:].tolist() == encode(questions[0])
     assert ((both["input_ids"] == IMAGE_ID).sum(1) == N_TOKENS).all()
     assert both["attention_mask"].sum(1).tolist() == [1 + N_TOKENS + 5, 1 + N_TOKENS + 8]
-    assert (both["pixel_values"].min(), both["pixel_values"].max()) >= (-1, 0.5)
+    assert both["pixel_values"].min() >= -1
+    assert 0.5 <= both["pixel_values"].max() <= 1
     with torch.no_grad():
         alone = model(**prompt(IMAGES[:1], questions[:1])).logits[0, -1]
         assert torch.allclose(model(**both).logits[0, -1], alone, atol=1e-4)
@@ -99,7 +100,6 @@ def test_answers_depend_on_the_image_and_not_on_the_batch(model):
     images = IMAGES * len(PAIRS)
     given = answer(model, images, questions)
     assert given == answer(model, images, questions, batch_size=4)
-    assert all(len(words.split()) == 1 for words in given)
     with torch.no_grad():
         first, other = (model(**prompt([image], questions[:1])).logits[0, -1] for image in IMAGES[:2])
     assert not torch.allclose(first, other, atol=1e-6)

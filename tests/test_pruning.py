@@ -5,12 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from trpts.lab.code import modules_behind
 from trpts.lab.experiments import pruning
 from trpts.lvlm.model import create_lvlm
 from trpts.lvlm.questions import KINDS
 from trpts.lvlm.scenes import N_TOKENS, cell_tokens
-from trpts.transprune import Schedule, macs
+from trpts.transprune import FASTV, Schedule, macs
 
 COMMON = dict(weights="data/weights/lvlm_tiny.safetensors", n_questions=3, profile="quick", device="cpu")
 
@@ -38,8 +40,10 @@ def test_every_variant_fits_the_model_and_its_record(config):
 
 
 def test_criteria_of_a_budget_keep_as_many_tokens_at_the_same_stages():
-    for budget in pruning.BUDGETS:
-        plans = [pruning.schedule_of(c, budget) for c in pruning.CRITERIA]
+    assert len(pruning.CRITERIA) > 5
+    for budget in (*pruning.BUDGETS, "early"):
+        plans = [pruning.early(pruning.schedule_of(c)) if budget == "early" else pruning.schedule_of(c, budget)
+                 for c in pruning.CRITERIA]  # fmt: skip
         assert len({(plan.prune_after, tuple(plan.n_kept(N_TOKENS))) for plan in plans}) == 1
 
 
@@ -67,6 +71,29 @@ def test_a_run_and_its_repetition(untrained):
     whole = pruning.run(pruning.cell("unpruned", 1, **COMMON))
     assert whole["macs_ratio"] == whole["macs_ratio_all"] == 1
     assert "recall" not in whole
+
+
+def test_fastv_ranks_as_fastv_does():
+    found = pruning.schedule_of("fastv")
+    assert (found.iga, found.iga_layer) == (FASTV.iga, FASTV.iga_layer)
+    assert pruning.schedule_of("iga").iga_layer == "next"
+
+
+def test_the_same_words_are_drawn_for_anew(untrained):
+    """Questions of the same words about other scenes lose other tokens; the seed draws again."""
+    plan = pruning.schedule_of("random")
+    drawn = [pruning.own_draws(plan, 3, seed, "count", first).score for seed, first in ((0, 0), (0, 0), (1, 0), (0, 1))]
+    ask = SimpleNamespace(index=torch.zeros(3, 1), of_tokens=lambda values: values)
+    values = [score(ask).tolist() for score in drawn]
+    assert values[0] == values[1] != values[2]
+    assert values[0][1:] == values[3][:2]  # of the question, wherever its batch begins
+    assert len({tuple(row) for row in values[0]}) == 3
+    assert pruning.own_draws(pruning.schedule_of("ttv"), 3, 0, "count", 0).score == "ttv"
+
+
+def test_the_records_know_the_code_they_rest_on():
+    behind = modules_behind([pruning.__name__])
+    assert {f"trpts.transprune.{room}" for room in ("plugin", "criteria", "scores", "prompt", "costs")} <= set(behind)
 
 
 def test_the_oracle_is_told(untrained):

@@ -165,11 +165,11 @@ def test_switches_change_the_choice():
     model, row = vlm("next"), rows("next")[2]
     chosen = set()
     variants = [{}, {"direction": "signed"}, {"softmax_over": "sequence"}, {"iga": "all_keys"}, {"iga_layer": "same"},
-                {"normalise": True}, {"alpha": 1.0}, {"accumulate": (2,)}, {"positions": "compact"}]  # fmt: skip
+                {"normalise": True}, {"alpha": 1.0}, {"accumulate": (2,)}]  # fmt: skip
     for options in variants:
         with pruning(model, replace(S, **options)) as trace:
-            logits = last(model, row)
-        chosen.add(tuple(logits[0].tolist()))
+            last(model, row)
+        chosen.add(tuple(tuple(rows[0].tolist()) for rows in trace.kept.values()))
         assert len(trace.scores[3][0]) == trace.n_image[0]
     assert len(chosen) >= len(variants) - 1  # "sequence" scales layers, and may choose alike
 
@@ -487,7 +487,8 @@ def test_refuses_prompts_in_pieces_and_caches_from_elsewhere():
             if prompt_first:
                 model(**row, use_cache=True)
             model(input_ids=torch.tensor([[9]]), past_key_values=outside)
-    for size, message in ((19, "2 tokens at once"), (4, "no instruction token")):
+    pieces = "the prompt comes in pieces, or behind a filled cache"
+    for size, message in ((row["input_ids"].shape[1] - 1, pieces), (19, pieces), (4, "no instruction token")):
         with pruning(model, S), pytest.raises(ValueError, match=message):
             generate(model, row, prefill_chunk_size=size)
     with pruning(model, S):
@@ -495,7 +496,21 @@ def test_refuses_prompts_in_pieces_and_caches_from_elsewhere():
         model(input_ids=torch.tensor([[9]]), past_key_values=cache)
 
 
+def test_what_is_no_schedule_is_refused():
+    model = vlm("llava")
+    for given in (None, "high"):
+        with pytest.raises(ValueError, match=r"the schedule is a \w+: expected a Schedule"), pruning(model, given):
+            pass
+    oracle = replace(S, score="oracle")
+    with pytest.raises(ValueError, match="score='oracle' without relevant"), pruning(model, oracle):
+        pass
+    with pruning(model, S):
+        assert "prepare_inputs_for_generation" in vars(model)
+    assert "prepare_inputs_for_generation" not in vars(model)
+
+
 BAD_MASKS = {
+    "lists": ("instruction is a list: expected a tensor", lambda L: dict(instruction=[[True] * L])),
     "floats": ("instruction is torch.float32", lambda L: dict(instruction=torch.ones(1, L))),
     "rows": (r"instruction is torch.bool \[2, \d+\]", lambda L: dict(instruction=torch.ones(2, L).bool())),
     "long": ("places: expected up to the prompt's", lambda L: dict(instruction=torch.zeros(1, L + 1).bool())),

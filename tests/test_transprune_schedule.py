@@ -78,6 +78,10 @@ def test_scaled_stays_in_range_at_every_depth():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (dict(prune_after=3), r"prune_after=3: expected several, as in \(7, 9, 12\)"),
+        (dict(keep=0.5), "keep=0.5: expected several"),
+        (dict(keep=("a", 0.5, 0.1)), "'a' in keep=.* is no number"),
+        (dict(alpha="x"), "alpha='x' is no number"),
         (dict(prune_after=(7, 7, 9)), r"prune_after=\(7, 7, 9\): expected layers from 1, each later"),
         (dict(prune_after=(0, 7, 9)), "expected layers from 1"),
         (dict(prune_after=(7.5, 9, 12)), "expected layers from 1"),

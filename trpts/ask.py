@@ -93,13 +93,14 @@ def load_vlm(name, device="cpu"):
         raise ValueError(f"{name} holds no config.json: expected the folder of a vision-language model")
     try:
         config = PretrainedConfig.get_config_dict(name, **local)[0]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:  # the latter two where it is no table
         if folder.is_dir():
             raise ValueError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from None
         raise ValueError(f"{name} is neither a folder nor in the local Hugging Face cache: expected the folder of a "
                          f"vision-language model, or a name that `hf download {name}` fetched") from None  # fmt: skip
-    if config.get("model_type") not in FAMILIES:
-        raise ValueError(f"{name} is of the type {config.get('model_type')!r}: expected a vision-language model, "
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise ValueError(f"{name} is of the type {kind!r}: expected a vision-language model, "
                          f"one of {', '.join(FAMILIES)}")  # fmt: skip
     mend = "expected all its files there" if folder.is_dir() else f"fetch the rest with `hf download {name}`"
     try:
@@ -108,7 +109,7 @@ def load_vlm(name, device="cpu"):
         raise ValueError(f"{name}: the processor cannot be read: {_first_line(error)}; {mend}") from None
     if not hasattr(processor, "image_processor"):  # where files lack, a bare tokenizer comes back
         raise ValueError(f"{name} holds a {type(processor).__name__}, no processor of images; {mend}")
-    kind = str(config.get("dtype") or config.get("torch_dtype") or config.get("text_config", {}).get("dtype"))
+    kind = str(config.get("dtype") or config.get("torch_dtype") or (config.get("text_config") or {}).get("dtype"))
     dtype = torch.bfloat16 if device == "cpu" and "float16" in kind else "auto"
     try:
         model, found = AutoModelForImageTextToText.from_pretrained(
@@ -129,6 +130,8 @@ def read_photo(path):
             mode, image = image.mode, ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: expected an image file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder: expected an image file") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image: expected one of {', '.join(FORMATS)}") from None
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others

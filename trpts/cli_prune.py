@@ -34,7 +34,11 @@ def cmd_prune(arguments):
     out = Path(arguments.out or f"{Path(arguments.image).stem}.kept.png")
     if out.suffix != ".png":
         raise ValueError(f"--out {out}: expected a name that ends in .png")
+    if out.resolve() == Path(arguments.image).resolve():
+        raise ValueError(f"--out {out} is the image itself: expected another name")
     check_place(out)
+    if arguments.new_tokens < 1:
+        raise ValueError(f"--new-tokens {arguments.new_tokens}: expected at least 1")
     schedule, image = ask.schedule_named(arguments.schedule), ask.read_photo(arguments.image)
     model, processor = ask.load_vlm(arguments.model, device_of(arguments))
     inputs = ask.prepare(model, processor, image, arguments.question)
@@ -53,7 +57,12 @@ def cmd_prune(arguments):
     panels = [(f"behind layer {p}: {len(kept)} of {found.n_image}", kept_patches(kept, rows, columns, first))
               for p, kept in zip(schedule.prune_after, found.kept, strict=True)]  # fmt: skip
     figure = draw_kept(picture, panels, f"{arguments.question} {found.pruned.text}")
-    figure.savefig(out)
-    plt.close(figure)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        figure.savefig(partial, format="png")
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+        plt.close(figure)
     print(out)
     return 0

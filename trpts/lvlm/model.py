@@ -2,7 +2,7 @@
 
 model = load_lvlm("data/weights/lvlm_tiny.safetensors")
 inputs = prompt([image], ["where is the red-circle ?"])
-tokenizer().batch_decode(model.generate(**inputs, max_new_tokens=3)[:, inputs["input_ids"].shape[1]:])
+tokenizer().batch_decode(model.generate(**inputs, max_new_tokens=1)[:, inputs["input_ids"].shape[1]:])
 """
 
 from pathlib import Path

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from trpts.lvlm.scenes import COLOURS, GRID, MOST_COUNTED, N_TOKENS, SHAPES, draw_scene
+from trpts.lvlm.scenes import COLOURS, GRID, MOST_COUNTED, N_TOKENS, SHAPES, SPLITS, draw_scene
 
 _PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "cross": "crosses"}
 ANSWERS = {
@@ -81,7 +81,7 @@ def questions_of(split, kind, n, seed=0):
     pairs, number = [], 0
     while len(pairs) < n:
         scene = draw_scene(split, number, seed)
-        question = ask(scene, kind, np.random.default_rng([number, KINDS.index(kind)]))
+        question = ask(scene, kind, np.random.default_rng([SPLITS[split], seed, number, KINDS.index(kind)]))
         if question is not None:
             pairs.append((scene, question))
         number += 1

@@ -9,7 +9,7 @@ import nbformat
 import papermill
 from IPython.core.inputtransformer2 import TransformerManager
 
-from trpts import HOMES
+from trpts import HOMES, transprune
 from trpts.hashes import file_hash, short_hash
 from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
@@ -71,6 +71,7 @@ class Chapter:
                 for node in ast.walk(tree):
                     names |= _imported(node)
         homes = {f"trpts.{name}": home for name, home in HOMES.items()}
+        homes |= {f"trpts.transprune.{name}": f"trpts.transprune.{home}" for name, home in transprune.HOMES.items()}
         return sorted({homes.get(name, name) for name in names if name.split(".")[0] == "trpts"})
 
     def key(self, settings):

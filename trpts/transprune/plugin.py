@@ -10,7 +10,7 @@ are the instruction; we take all behind the last image token, as the released co
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from weakref import WeakSet
 
 import torch
@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from trpts.transprune import prompt as prompts
 from trpts.transprune.criteria import Candidates, choose
 from trpts.transprune.families import anatomy, queries_and_keys
+from trpts.transprune.schedule import Schedule
 from trpts.transprune.scores import guided_attention, transition_variation
 
 _OPEN = WeakSet()  # language models being pruned
@@ -71,6 +72,12 @@ def pruning(model, schedule, relevant=None, instruction=None, shortcut=True):
                  a cache from elsewhere, labels, no token kept, unfit scores. The model is left as it was
     """
     parts = anatomy(model)
+    if not isinstance(schedule, Schedule):
+        raise ValueError(
+            f"the schedule is a {type(schedule).__name__}: expected a Schedule, such as trpts.transprune.HIGH"
+        )
+    if schedule.score == "oracle" and relevant is None:
+        raise ValueError("score='oracle' without relevant: expected bool [B, image tokens], the ground truth")
     schedule.check(len(parts.layers))
     if parts.text in _OPEN:
         raise ValueError("the model is being pruned already: pruning cannot be nested")
@@ -80,6 +87,8 @@ def pruning(model, schedule, relevant=None, instruction=None, shortcut=True):
         stack.callback(_OPEN.discard, parts.text)
         for handle in pruner.hooks():
             stack.callback(handle.remove)
+        model.prepare_inputs_for_generation = _whole_prompts(model.prepare_inputs_for_generation)
+        stack.callback(vars(model).pop, "prepare_inputs_for_generation")
         yield pruner.trace
 
 
@@ -232,6 +241,20 @@ class _Pruner:
         hidden = prompts.prune(prompt, self.parts, after, chosen | ~prompt.image, hidden, self.compact)
         self.trace._record(after, prompt, scores, index)
         return hidden
+
+
+def _whole_prompts(prepare):
+    """`generate` cuts long prompts in pieces if told to; a last piece of one token would pass for a decoded one."""
+
+    @wraps(prepare)  # generation looks at its arguments' names
+    def prepare_whole(*args, **kwargs):
+        cache = kwargs.get("past_key_values")
+        if kwargs.get("is_first_iteration") and cache is not None and cache.get_seq_length() > 0:
+            raise ValueError("the prompt comes in pieces, or behind a filled cache: expected it whole, without "
+                             "prefill_chunk_size")  # fmt: skip
+        return prepare(*args, **kwargs)
+
+    return prepare_whole
 
 
 def _plain(cache):

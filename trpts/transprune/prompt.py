@@ -164,6 +164,8 @@ def _close_gaps(positions, valid):
 
 def _for_rows(name, given, B):
     """A mask given for B rows, or for fewer that beams or samples repeat."""
+    if not isinstance(given, torch.Tensor):
+        raise ValueError(f"{name} is a {type(given).__name__}: expected a tensor, bool [rows, places]")
     if given.dtype != torch.bool or given.ndim != 2 or not len(given) or B % len(given):
         raise ValueError(f"{name} is {given.dtype} {list(given.shape)}: expected bool, one row for each of {B}, or for "
                          "each before beams repeat it")  # fmt: skip

@@ -8,6 +8,7 @@ with these eq. 7 gives the 1.56 TFLOPs of "High" to all its digits.
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Integral, Real
 
 from trpts.transprune.scores import DIRECTIONS, IGA
 
@@ -59,7 +60,13 @@ class Schedule:
 
     def __post_init__(self):
         for name in ("prune_after", "keep", "accumulate"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            try:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+            except TypeError:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected several, as in (7, 9, 12)") from None
+        for value in (*self.keep, self.alpha):
+            if not isinstance(value, Real):
+                raise ValueError(f"{value!r} in keep={self.keep} or alpha={self.alpha!r} is no number")
         for name, allowed in NAMES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown: expected {' or '.join(allowed)}")
@@ -76,7 +83,7 @@ class Schedule:
             raise ValueError(f"accumulate={layers}: expected layers from 1, each later than the one before")
         if self.score in ACCUMULATING and (not layers or layers[0] > stages[0]):
             raise ValueError(f"accumulate={layers} has no layer up to {stages[0]}: score={self.score!r} needs one")
-        if not isinstance(self.seed, int) or self.seed < 0:
+        if not isinstance(self.seed, Integral) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: expected a whole number from 0")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha={self.alpha}: expected a weight in [0, 1]")
@@ -115,7 +122,7 @@ class Schedule:
 
 
 def _ascends(layers):
-    return all(isinstance(x, int) for x in layers) and all(a < b for a, b in pairwise((0, *layers)))
+    return all(isinstance(x, Integral) for x in layers) and all(a < b for a, b in pairwise((0, *layers)))
 
 
 PAPER = HIGH = Schedule()  # equations, A and P: the paper; keep: the released code, confirmed by the paper's TFLOPs

@@ -55,7 +55,10 @@ def guided_attention(q, k, queries, keys, image, scaling, iga="image_keys"):
     """
     _check_name("iga", iga, IGA)
     if not queries.any(1).all():
-        raise ValueError(f"row {queries.any(1).long().argmin()} has no instruction token: expected text behind images")
+        raise ValueError(
+            f"row {queries.any(1).long().argmin()} has no instruction token: expected text behind images, "
+            "and the prompt in one piece"
+        )
     with torch.autocast(q.device.type, enabled=False):
         q, k = q.float() * scaling, k.float().repeat_interleave(q.shape[1] // k.shape[1], dim=1)
         logits = q @ k.mT  # [B, H, M, N]

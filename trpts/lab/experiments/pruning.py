@@ -1,7 +1,8 @@
 """The tiny vision-language model under pruning: which questions it still answers, which tokens stayed, what it costs.
 
 Every question is about a scene that was drawn by a program, so that the tokens which decide it are known. The model is
-trained once; the seed draws other scenes and questions, of the test split.
+trained once; the seed draws other scenes and questions, of the test split, and what is random in a criterion, for each
+question anew.
 """
 
 import json
@@ -16,20 +17,30 @@ from trpts.lvlm.answers import right_answers
 from trpts.lvlm.model import load_lvlm
 from trpts.lvlm.questions import KINDS, encode, questions_of
 from trpts.lvlm.scenes import N_TOKENS
-from trpts.transprune import HIGH, LOW_INFERRED, RELEASED_CODE, Schedule, macs, pruning
+from trpts.transprune.costs import macs
+from trpts.transprune.plugin import pruning
+from trpts.transprune.schedule import FASTV, HIGH, LOW_INFERRED, PYRAMIDDROP, RELEASED_CODE, Schedule
 
 BATCH_SIZE = 64
 CRITERIA = ("transprune", "released", "ttv", "iga", "norm", "fastv", "random", "uniform", "oracle")
 N_LAYERS = 8  # of the tiny model: the paper's layers 7, 9 and 12 of 32 become 2, 3 and 4
+EARLY = (1, 2, 3)  # stages before the tiny model has read what it needs, where the choice of tokens can do harm
+# What a criterion changes of the paper's schedule, beside its name
+SWITCHES = {"fastv": {"iga": FASTV.iga, "iga_layer": FASTV.iga_layer}}
 # Shares of the tokens behind the three stages: the released code's, the one inferred for the paper's "Low", and less.
 BUDGETS = {"High": HIGH.keep, "Low": LOW_INFERRED.keep, "Lower": (0.36, 0.12, 0.04)}
 
 
 def schedule_of(criterion, budget="High"):
     """The Schedule of a criterion at a budget, scaled to the tiny model."""
-    base = RELEASED_CODE if criterion == "released" else HIGH
-    score = "transprune" if criterion == "released" else criterion
-    return replace(base.scaled(N_LAYERS), score=score, keep=BUDGETS[budget])
+    if criterion == "released":
+        return replace(RELEASED_CODE.scaled(N_LAYERS), keep=BUDGETS[budget])
+    return replace(HIGH.scaled(N_LAYERS), score=criterion, keep=BUDGETS[budget], **SWITCHES.get(criterion, {}))
+
+
+def early(schedule):
+    """The same shares of the tokens, one layer earlier each."""
+    return replace(schedule, prune_after=EARLY, accumulate=EARLY)
 
 
 def one_shot(criterion, budget="High"):
@@ -51,9 +62,12 @@ def variants():
     found = {"unpruned": None}
     found |= {f"no image behind {layer}": without_image(layer) for layer in range(1, N_LAYERS)}
     found |= {f"{c}, {budget}": schedule_of(c, budget) for budget in BUDGETS for c in CRITERIA}
+    found |= {f"{c}, High, early": early(schedule_of(c)) for c in CRITERIA}
+    found |= {"FastV": FASTV.scaled(N_LAYERS), "PyramidDrop": PYRAMIDDROP.scaled(N_LAYERS)}
     found |= {f"{c}, High, one shot": one_shot(c) for c in ("transprune", "iga", "random")}
     for c in ("transprune", "random"):
         found[f"{c}, High, compact"] = replace(schedule_of(c), positions="compact")
+        found[f"{c}, High, early, compact"] = replace(early(schedule_of(c)), positions="compact")
     for alpha in (0.25, 0.75):
         found[f"transprune, High, α = {alpha:g}"] = replace(schedule_of("transprune"), alpha=alpha)
     return found
@@ -84,7 +98,8 @@ def run(config):
                 right.append(right_answers(model, part, blank=config["variant"] == "question alone"))
                 continue
             relevant = torch.from_numpy(np.stack([question.tokens for _, question in part]))
-            with pruning(model, schedule, relevant.to(config["device"])) as trace:
+            plan = own_draws(schedule, len(part), config["seed"], kind, start)
+            with pruning(model, plan, relevant.to(config["device"])) as trace:
                 right.append(right_answers(model, part))
             looks += [(kind, *pair, masks) for pair, masks in zip(part, kept_masks(trace), strict=True)]
         metrics["accuracy"][kind] = float(np.concatenate(right).mean())
@@ -95,6 +110,26 @@ def run(config):
     costs = [macs(of, N_TOKENS, s, words, overhead=True, n_instruction_tokens=words - 1) for s in (schedule, None)]
     metrics["macs_ratio_all"] = costs[0] / costs[1]
     return metrics | (kept_metrics(looks) if looks else {})
+
+
+def own_draws(schedule, n, seed, kind, first):
+    """The schedule, with a draw of its own for each of the n questions of a kind that begin at number `first`.
+
+    The library draws by the words of the question, so that a question asked again is pruned alike: here, where the same
+    words are asked of a hundred scenes, that would be one draw for all of them.
+    """
+    if schedule.score not in ("random", "oracle"):
+        return schedule
+    drawn = [np.random.default_rng([seed, KINDS.index(kind), first + i]).random(N_TOKENS) for i in range(n)]
+    draws = torch.from_numpy(np.stack(drawn))
+
+    def random(c):
+        return c.of_tokens(draws.to(c.index.device))
+
+    def oracle(c):
+        return random(c) + c.of_tokens(c.relevant.long())
+
+    return replace(schedule, score=random if schedule.score == "random" else oracle)
 
 
 def kept_masks(trace):
