@@ -86,6 +86,16 @@ STAGED = {
     "source": "paper, ablations",
     "brief": "stages avoid one large loss",
 }
+CHANGE = {
+    "paper": "tokens that change little carry little; random tokens are compared in no public table",
+    "source": "paper, section 3",
+    "brief": "small change of a token's representation means it is redundant",
+}
+TRAINING_FREE = {
+    "paper": "training-free, beside an existing model",
+    "source": "abstract",
+    "brief": "plugs into an existing model without training",
+}
 FIM_FORMULA = {
     "paper": "F(θ) ≈ E[(∂L_CE/∂θ)²]; squares of samples or of batch means: not said",
     "source": "public note",
