@@ -1,6 +1,8 @@
 """A sweep records each run once, whatever happens to its workers, and goes on where it was stopped."""
 
+import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,20 +76,28 @@ def test_what_is_there_is_not_done_again(checkout, two_workers, tmp_path, capsys
     assert sweep.sweep(checkout, cells(3), folder, "tcp://127.0.0.1:1") == ({}, 0)  # nothing to do: nobody is asked
 
 
-def test_two_sweeps_at_once_share_the_work(checkout, two_workers, tmp_path):
-    folder, results = tmp_path / "records", []
+SWEEP = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from test_sweep import cells
+from trpts.lab import sweep
+from trpts.lab.project import Project
+print(sweep.sweep(Project(Path(sys.argv[1])), cells(4), Path(sys.argv[1]) / "records", sys.argv[2]))
+"""
 
-    def one():
-        results.append(sweep.sweep(checkout, cells(4), folder, two_workers.scheduler_address))
 
-    both = [threading.Thread(target=one) for _ in range(2)]
-    for thread in both:
-        thread.start()
-    for thread in both:
-        thread.join()
-    assert [failed for failed, _ in results] == [{}, {}]
-    assert len(read_records(folder)) == 4
-    assert sum(left for _, left in results) == 4  # what one left to the other is not among its own
+def test_two_sweeps_at_once_share_the_work(project, two_workers, tmp_path):
+    """Each run is done by one of them; what one leaves to the other, the other has made."""
+    command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address]
+    both = [subprocess.Popen(command, cwd=project.root, stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    made = 0
+    for process in both:
+        out, errors = process.communicate(timeout=120)
+        failed, left = ast.literal_eval(out)
+        assert failed == {}, errors
+        made += int(re.search(r"(\d+) to make", errors)[1]) - left
+    assert made == len(read_records(tmp_path / "records")) == 4
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, two_workers, tmp_path, capsys):
@@ -105,7 +115,7 @@ def test_schedulers_that_are_none_are_named(checkout, tmp_path, monkeypatch):
     with pytest.raises(TrptsError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1 .*expected the address"):
         sweep.sweep(checkout, cells(1), tmp_path / "records", "tcp://127.0.0.1:1")
     with (
-        LocalCluster(0, dashboard_address=None, host="127.0.0.1") as empty,
+        LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as empty,
         pytest.raises(TrptsError, match="has no workers: start some with `dask worker tcp://"),
     ):
         sweep.sweep(checkout, cells(1), tmp_path / "records", empty.scheduler_address)

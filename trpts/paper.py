@@ -87,9 +87,14 @@ STAGED = {
     "brief": "stages avoid one large loss",
 }
 CHANGE = {
-    "paper": "tokens that change little carry little; random tokens are compared in no public table",
+    "paper": "tokens whose representation changes little are redundant",
     "source": "paper, section 3",
-    "brief": "small change of a token's representation means it is redundant",
+    "brief": "small change in magnitude and direction means redundant",
+}
+NO_CHANCE_ROW = {
+    "paper": "no row of random tokens at the same schedule",
+    "source": "paper, tables",
+    "brief": "nothing",
 }
 TRAINING_FREE = {
     "paper": "training-free, beside an existing model",

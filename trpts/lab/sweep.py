@@ -55,7 +55,8 @@ class _Sweep:
         n_threads = sum(worker["nthreads"] for worker in self.client.scheduler_info()["workers"].values())
         spoken, of = start, len(todo)
         try:
-            running = as_completed(islice(self.futures(waiting), AHEAD * n_threads), with_results=False)
+            first = islice(self.futures(waiting), AHEAD * n_threads)
+            running = as_completed(first, loop=self.client.loop)  # not of whatever client is the default
             for future in running:
                 self.finish(future)
                 for another in islice(self.futures(waiting), 1):
