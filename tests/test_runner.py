@@ -167,7 +167,10 @@ def test_interrupted_run_goes_on(tiny, signum):
     slow += "time.sleep(0 if pathlib.Path('go').exists() else 60)\nprint('slow done')"
     project = tiny({"00_a": [GOOD], "01_b": [slow]})
     command = [sys.executable, "-m", "trpts.cli", "run"]
-    process = subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # a test run in the background may ignore interrupts
+    )  # fmt: skip
     pid = project.root / "pid"
     while not (pid.exists() and pid.read_text()):
         assert process.poll() is None, process.communicate()
