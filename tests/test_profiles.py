@@ -157,6 +157,14 @@ def test_requirements_of_the_paper_profile_cover_the_benchmark(project):
     [
         ({"benchmark": {}}, "expected benchmark to hold backbone, weights, tasks"),
         ({"benchmark": None}, "expected benchmark to hold"),
+        (
+            {"sweep": {"epochs": 1}},
+            "expected benchmark's sweep to hold tuning_tasks, compared_tasks, epochs, batch_size",
+        ),
+        (
+            {"sweep": {"tuning_tasks": [], "compared_tasks": ["mnist"], "epochs": 1, "batch_size": 8}},
+            "compared_tasks has 'mnist': expected some of the benchmark's tasks",
+        ),
         ({"settings": "DREAMS"}, "trpts.paper.DREAMS has no settings for digits"),
         ({"settings": "GPS_SETTINGS"}, "trpts.paper.GPS_SETTINGS has no settings for digits"),
         ({"requires": [{"path": "x"}]}, "expected each entry of requires to hold what, size_mb, source, path, how"),
@@ -166,7 +174,7 @@ def test_requirements_of_the_paper_profile_cover_the_benchmark(project):
 )
 def test_profile_of_another_shape(tiny, capsys, parts, message):
     project = tiny({"00_a": [GOOD]})
-    if "settings" in parts:
+    if parts.keys() & {"settings", "sweep"}:
         bench = load_profile(project, "quick")["benchmark"]
         parts = {"benchmark": bench | parts}
     change(project, "quick", **copy.deepcopy(parts))

@@ -14,7 +14,7 @@ from distributed import LocalCluster
 
 from trpts.lab import cluster, grid, sweep
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import compared
+from trpts.lab.experiments import tuned
 from trpts.lab.project import Project
 from trpts.lab.records import measure, read_records, write_record
 
@@ -23,7 +23,7 @@ COMMON |= dict(epochs=1, batch_size=32, lr=1e-3)
 
 
 def cells(n, method="linear"):
-    return [(compared, compared.cell(method, "digits", seed, **COMMON)) for seed in range(n)]
+    return [(tuned, tuned.cell(method, method, {}, "digits", seed, **COMMON)) for seed in range(n)]
 
 
 @pytest.fixture
@@ -143,16 +143,19 @@ def test_workers_with_other_code_are_refused(checkout, two_workers, tmp_path, mo
 
 
 def test_learning_rates_are_chosen_by_validation_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(grid, "LEARNING_RATES", (0.1, 0.2))
-    monkeypatch.setattr(grid, "TUNING_TASKS", ("a", "b"))
-    profile = {"profile": "full", "benchmark": {"backbone": "x", "weights": None, "tasks": ["a", "b", "c"]}}
+    monkeypatch.setitem(grid.RATES, "linear", (0.1, 0.2))
+    swept = {"tuning_tasks": ["a", "b"], "compared_tasks": ["a"], "epochs": 1, "batch_size": 8}
+    profile = {
+        "profile": "full",
+        "benchmark": {"backbone": "x", "weights": None, "tasks": ["a", "b", "c"], "sweep": swept},
+    }
     made = grid.tuning_cells(profile, ["linear"])
-    assert [(c["lr"], c["task"]) for _, c in made] == [(0.1, "a"), (0.1, "b"), (0.2, "a"), (0.2, "b")]
+    assert [(c["task"], c["lr"]) for _, c in made] == [("a", 0.1), ("a", 0.2), ("b", 0.1), ("b", 0.2)]
     with pytest.raises(TrptsError, match=r"linear: 0 of 4 tuning records .*`trpts sweep --tuning` first"):
         grid.comparison_cells(profile, tmp_path, methods=["linear"])
-    for (_, config), val, test in zip(made, (0.5, 0.5, 0.9, 0.2), (0.0, 0.0, 1.0, 1.0), strict=True):
+    for (_, config), val, test in zip(made, (0.5, 0.9, 0.5, 0.2), (1.0, 0.0, 1.0, 0.0), strict=True):
         write_record(record(config, val, test), tmp_path)
-    rate, means = grid.chosen_rates(tmp_path, ["linear"])["linear"]
+    rate, means = grid.chosen_rates(profile, tmp_path, ["linear"])["linear"]
     assert means == {0.1: 0.5, 0.2: pytest.approx(0.55)}
     assert rate == 0.2
     cells = grid.comparison_cells(profile, tmp_path, ["c"], ["linear"], [0, 1])
@@ -166,7 +169,7 @@ def test_learning_rates_are_chosen_by_validation_images(tmp_path, monkeypatch):
 def record(config, val, test):
     return {
         "schema": 1,
-        "config": {"kind": "compared", **config},
+        "config": {"kind": "tuned", **config},
         "metrics": {"val_accuracy": val, "test_accuracy": test},
         "time_s": 1.0,
         "peak_memory_bytes": 1,
@@ -181,4 +184,4 @@ def test_the_command_says_what_it_would_do(project):
     done = subprocess.run([sys.executable, "-m", "trpts.cli", "sweep", "--tuning", "--dry-run", "--methods", "linear"],
                           cwd=project.root, capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert " of 20 records are missing" in done.stdout
+    assert " of 16 records are missing" in done.stdout

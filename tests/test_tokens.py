@@ -325,6 +325,28 @@ def test_a_score_of_ones_own_gets_the_tokens_around_the_attention():
     torch.testing.assert_close(seen["given"][2], trace.scores[1])
 
 
+def test_transition_variation_as_a_score():
+    """By hand: softmax(1 − |cos|) · ‖out‖ / ‖in‖ of what attention reads and makes, over the patch tokens alone."""
+    model, seen = variant("registers"), {}
+    block = model.blocks[1]
+    handles = [block.attn.register_forward_hook(lambda module, inputs, made: seen.update(read=inputs[0], made=made)),
+               block.attn.qkv.register_forward_hook(lambda module, inputs, qkv: seen.update(qkv=qkv))]  # fmt: skip
+    found = {}
+    for score in ("ttv", "both"):
+        with token_selection(model, (1,), 0.5, score=score) as trace, torch.no_grad():
+            model(X)
+        found[score] = trace.scores[1]
+    for handle in handles:
+        handle.remove()
+    read, made = seen["read"][:, 4:], seen["made"][:, 4:]
+    turn = 1 - torch.nn.functional.cosine_similarity(read, made, dim=2).abs()
+    ttv = turn.exp() / turn.exp().sum(1, keepdim=True) * made.norm(dim=2) / read.norm(dim=2)
+    torch.testing.assert_close(found["ttv"], ttv)
+    a = cls_attention(seen["qkv"], block.attn)[:, 4:].detach()
+    torch.testing.assert_close(found["both"], a / a.sum(1, keepdim=True) + ttv / ttv.sum(1, keepdim=True))
+    assert not torch.equal(ttv.argsort(1), a.argsort(1))
+
+
 @pytest.mark.parametrize("shortcut", [True, False])
 def test_trace_numbers_patches_as_they_came_in(shortcut):
     """Through a block that keeps all; -1 stands for what was merged before; n_tokens counts CLS and x_m."""
@@ -409,7 +431,7 @@ FAULTS = {
     "keep too long": (dict(blocks=(1,), keep=(0.5, 0.5)), "for each of the blocks"),
     "rounding": (dict(blocks=(1,), keep=0.5, rounding="up"), "expected one of floor, ceil"),
     "merge": (dict(blocks=(1,), keep=0.5, merge="mean"), "normalised, sum, drop"),
-    "score": (dict(blocks=(1,), keep=0.5, score="norm"), "score='norm': .* cls or a function"),
+    "score": (dict(blocks=(1,), keep=0.5, score="norm"), "score='norm': .* cls, ttv, both or a function"),
 }
 
 

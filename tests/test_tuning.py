@@ -116,6 +116,35 @@ def test_tokens_are_selected_while_training_and_measuring(task):
     assert kept[0].losses != kept[1].losses
 
 
+def test_tokens_alone(task):
+    """No connection is trained: the head, and the tokens that the scores' placement loses."""
+    model = backbone()
+    result = tune(model, task, "trpts", epochs=1, lr=1e-3, connections=False, keep=0.5, n_token_blocks=2)
+    assert result.n_trainable == sum(p.numel() for p in model.head.parameters())
+    assert not sparse_layers(model)
+    assert result.plan is None
+    assert (
+        result.tokens["blocks"]
+        == tune(backbone(), task, "trpts", epochs=1, keep=0.5, n_token_blocks=2).tokens["blocks"]
+    )
+    untouched = create_backbone("vit_small_digits", 5, seed=0).state_dict()
+    assert all(torch.equal(p, untouched[name]) for name, p in model.state_dict().items() if not name.startswith("head"))
+
+
+@pytest.mark.parametrize("switch", [{"merge": "drop"}, {"token_score": "ttv"}, {"token_score": "both"}])
+def test_switches_of_the_token_selection(task, switch):
+    """They reach it, while training and in what is handed back to predict in."""
+    options = {"epochs": 1, "keep": 0.3, "n_token_blocks": 2}
+    usual = tune(backbone(), task, "trpts", **options)
+    model = backbone()
+    result = tune(model, task, "trpts", **options, **switch)
+    assert result.tokens == usual.tokens | {"score" if n == "token_score" else n: x for n, x in switch.items()}
+    assert result.losses != usual.losses
+    with result.around() as trace:
+        assert accuracy(model, task.test) == result.test_accuracy
+    assert set(trace.kept) == set(result.tokens["blocks"])
+
+
 def test_scores_of_ones_own(task):
     def ones(model, batches):
         assert sum(len(y) for _, y in batches) == 40
@@ -174,6 +203,8 @@ FAULTS = {
     "batch size": (dict(batch_size=0), "batch_size=0: expected at least 1"),
     "budget": (dict(budget=0.001), "below one connection"),
     "budget outside": (dict(budget=2), r"budget=2: expected a share"),
+    "merge": (dict(keep=0.5, merge="melt"), "merge='melt'"),
+    "token score": (dict(keep=0.5, token_score="luck"), "score='luck'"),
     "keep": (dict(keep=1.2), r"keep=1.2: expected a share of the tokens in \(0, 1\]"),
     "token blocks": (dict(n_token_blocks=7), "n_token_blocks=7: expected 0 to 6"),
     "connections": (dict(per_neuron=0.9), "at least one connection per neuron"),

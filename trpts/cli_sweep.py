@@ -11,7 +11,8 @@ def add_commands(command):
     sub = command("sweep", cmd_sweep, "compare methods: every run that is missing, here or on a Dask cluster")
     sub.add_argument("--profile", default="full", help="full (the laboratory, default) or paper (your own data sets)")
     sub.add_argument("--tuning", action="store_true", help="the runs that choose each method's learning rate")
-    sub.add_argument("--tasks", nargs="+", metavar="TASK", help="default: all of the profile")
+    sub.add_argument("--ablations", nargs="*", metavar="FIGURE", help="TR-PTS's switches instead; default: all")
+    sub.add_argument("--tasks", nargs="+", metavar="TASK", help="default: as the profile says")
     sub.add_argument("--methods", nargs="+", metavar="METHOD", help="by the names of the tables; default: all")
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     sub.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler; default: processes of this machine")
@@ -36,12 +37,14 @@ def cmd_sweep(arguments):
     profile, folder = load_profile(project, arguments.profile), project.results(arguments.profile)
     if arguments.tuning:
         cells = grid.tuning_cells(profile, arguments.methods)
+    elif arguments.ablations is not None:
+        cells = grid.ablation_cells(profile, folder, arguments.ablations, arguments.seeds)
     else:
         cells = grid.comparison_cells(profile, folder, arguments.tasks, arguments.methods, arguments.seeds)
     if arguments.dry_run:
         todo = missing(cells, folder)
         times = {}
-        for record in read_records(folder, "compared"):
+        for record in read_records(folder, "tuned"):
             times.setdefault(record["config"]["variant"], []).append(record["time_s"])
         known = {method: median(found) for method, found in times.items()}
         per_run = Counter(config["variant"] for _, config in todo)

@@ -26,7 +26,7 @@ class Prepared:
     """What a method hands to the loop.
 
     plan    its Allocation, where it made one
-    tokens  {"blocks", "keep"} of the token selection that is on while training and predicting, or None
+    tokens  switches of the `token_selection` that is on while training and predicting, or None
     around  () -> context manager that is entered for training and measuring
     finish  called once at the end, with the selected weights in place
     """
@@ -76,7 +76,7 @@ def prepare_full(model, task, seed):
     return Prepared()
 
 
-def check_trpts(model, score="fisher", keep=0.95, n_token_blocks=3, **options):
+def check_trpts(model, score="fisher", keep=0.95, n_token_blocks=3, merge="normalised", token_score="cls", **options):
     """Raise ValueError for what `prepare_trpts` would refuse after it has scored."""
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
@@ -88,20 +88,23 @@ def check_trpts(model, score="fisher", keep=0.95, n_token_blocks=3, **options):
         depth = len(getattr(model, "blocks", ()))
         if not 0 < n_token_blocks <= depth:
             raise ValueError(f"n_token_blocks={n_token_blocks}: expected 0 to {depth}, the model's blocks")
-        with token_selection(model, range(n_token_blocks), keep):
+        with token_selection(model, range(n_token_blocks), keep, merge=merge, score=token_score):
             pass
 
 
 @method("trpts", check_trpts)
-def prepare_trpts(model, task, seed, score="fisher", n_scored=500, biases=True, patches=False, keep=0.95,
-                  **allocation):  # fmt: skip
+def prepare_trpts(model, task, seed, score="fisher", n_scored=500, connections=True, biases=True, patches=False,
+                  keep=0.95, merge="normalised", token_score="cls", **allocation):  # fmt: skip
     """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest blocks.
 
     score       "fisher", a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
     n_scored    training images that the score is taken over, at most
+    connections whether any is trained; False: the scores place the token selection, and the head alone is trained
     biases      whether the biases of the layers are trained, and paid for by a budget
     patches     whether the patch embedding is scored and selected as well ("fisher" alone knows how)
     keep        ρ, share of the tokens that a selecting block keeps; 1: parameters are selected, tokens are not
+    merge       of the others, and
+    token_score what the tokens are ranked by: see `token_selection`
     allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks, placement, …
     """
     if score == "fisher":
@@ -113,8 +116,10 @@ def prepare_trpts(model, task, seed, score="fisher", n_scored=500, biases=True, 
     counted = COUNTED if biases else ("weights", "head")
     scores = score(model, task.train.first(min(n_scored, len(task.train))).batches(32))
     plan = allocate(scores, model=model, **{"seed": seed, "count": counted} | allocation)
-    attach(model, plan.select(scores), biases)
+    attach(model, plan.select(scores) if connections else {}, biases)
+    made = plan if connections else None
     if keep == 1 or not plan.token_blocks:
-        return Prepared(plan)
-    tokens = {"blocks": plan.token_blocks, "keep": keep}
-    return Prepared(plan, tokens, partial(token_selection, model, **tokens))
+        return Prepared(made)
+    switches = {"merge": (merge, "normalised"), "score": (token_score, "cls")}
+    tokens = {"blocks": plan.token_blocks, "keep": keep} | {n: x for n, (x, usual) in switches.items() if x != usual}
+    return Prepared(made, tokens, partial(token_selection, model, **tokens))

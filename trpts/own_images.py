@@ -19,7 +19,7 @@ from trpts.data.task import Split
 from trpts.data.twins import TWINS
 from trpts.delta import load_delta, read_delta, save_delta
 from trpts.files import read_notes, read_tensors, write_tensors
-from trpts.tokens import token_selection
+from trpts.tokens import MERGE, SCORES, token_selection
 from trpts.tuning import tune
 
 MODEL_FORMAT = "trpts model 1"
@@ -43,8 +43,14 @@ NOTES = {
         "class_names": {"type": "array", "items": {"type": "string"}, "minItems": 1},
         "tokens": {
             "type": ["object", "null"],
-            "properties": {"blocks": {"type": "array", "items": {"type": "integer"}}, "keep": {"type": "number"}},
+            "properties": {
+                "blocks": {"type": "array", "items": {"type": "integer"}},
+                "keep": {"type": "number"},
+                "merge": {"enum": list(MERGE)},
+                "score": {"enum": list(SCORES)},
+            },
             "required": ["blocks", "keep"],
+            "additionalProperties": False,
         },
     },
 }
@@ -89,7 +95,7 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     result = tune(model, task, method, seed=seed, checkpoint=checkpoint, **options)
     names = list(task.class_names) or [str(k) for k in range(task.n_classes)]
-    with _selecting(model, result.tokens):
+    with result.around():
         report = held_out(model, task.test, names)
     notes = {"backbone": backbone, "reading": reading, "class_names": names, "tokens": result.tokens,
              "settings": result.options, "test_accuracy": report["accuracy"], "n_test": report["n_test"]}  # fmt: skip

@@ -17,6 +17,8 @@ import torch
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 
+from trpts.transprune.scores import transition_variation
+
 ROUNDING = {"floor": lambda n: math.floor(n + 1e-9), "ceil": lambda n: math.ceil(n - 1e-9)}  # 0.29 · 100 is 29
 MERGE = ("normalised", "sum", "drop")
 
@@ -58,8 +60,10 @@ def token_selection(model, blocks, keep, rounding="floor", merge="normalised", s
     keep            ρ in (0, 1]: one for all blocks, one for each in their order, or {block: ρ}
     rounding        of ρN: "floor" (the paper), "ceil" (EViT)
     merge           "normalised" (the paper), "sum": Σ a_i x_i (EViT), "drop": no merged token
-    score           "cls": a; or a function (x before the attention, x after it, a) -> [B, N] >= 0, of patch tokens
-                    [B, N, D], [B, N, D], [B, N]. Checkpointing calls it twice: draw from torch's global generator
+    score           "cls": a; "ttv": how far the attention moves a token, TransPrune's transition variation, which no
+                    CLS decides; "both": the sum of their shares; or a function (x before the attention, x after it, a)
+                    -> [B, N] >= 0, of patch tokens [B, N, D], [B, N, D], [B, N]. Checkpointing calls it twice: draw
+                    from torch's global generator
     score_gradient  whether the gradient flows through a_i in the merge (EViT's does; the paper does not say)
     shortcut        a block that keeps all runs untouched, to the bit; False: it scores and gathers all the same
     raises          ValueError: no timm ViT whose head reads a class token, no plain timm block, unfit switch or block
@@ -92,10 +96,13 @@ def _forward(trace, P, rounding, merge, score, score_gradient, shortcut, block, 
         raise ValueError(f"block {number} selects tokens: an attention mask is bound to positions that move")
     projected = []
     with block.attn.qkv.register_forward_hook(lambda module, inputs, qkv: projected.append(qkv)):
-        after = x + block.drop_path1(block.ls1(block.attn(block.norm1(x))))
+        read = block.norm1(x)
+        made = block.attn(read)
+        after = x + block.drop_path1(block.ls1(made))
     a = cls_attention(projected.pop(), block.attn)[:, P:]  # [B, N]
     with torch.autocast(x.device.type, enabled=False):
-        a = a if score == "cls" else score(x[:, P:], after[:, P:], a).float()
+        named = SCORES.get(score) if isinstance(score, str) else None
+        a = named(read[:, P:], made[:, P:], a) if named else score(x[:, P:], after[:, P:], a).float()
         if a.shape != (len(x), N) or not (a.isfinite() & (a >= 0)).all():
             raise ValueError(f"the token scores of block {number} are {list(a.shape)} from {a.min()} to {a.max()}: "
                              f"expected {[len(x), N]}, finite, none below 0")  # fmt: skip
@@ -110,6 +117,20 @@ def cls_attention(qkv, attention):
     q, k = attention.q_norm(q[:, 0]), attention.k_norm(k)  # q of CLS: [B, H, d]
     with torch.autocast(qkv.device.type, enabled=False):  # in half precision, close scores would tie
         return torch.einsum("bhd,bthd->bht", q.float() * attention.scale, k.float()).softmax(dim=2).mean(1)
+
+
+def by_both(read, made, a):
+    """CLS attention and transition variation, each as a share of its sum over the patch tokens; [B, N]."""
+    v = transition_variation(read, made)
+    return a / a.sum(1, keepdim=True) + v / v.sum(1, keepdim=True)
+
+
+# What attention reads and makes of patch tokens [B, N, D], and a [B, N] -> [B, N]
+SCORES = {
+    "cls": lambda read, made, a: a,
+    "ttv": lambda read, made, a: transition_variation(read, made),
+    "both": by_both,
+}
 
 
 def keep_and_merge(x, a, n_kept, merge="normalised"):
@@ -131,9 +152,10 @@ def _check(model, blocks, keep, rounding, merge, score):
         raise ValueError(f"{type(model).__name__} with global_pool={getattr(model, 'global_pool', None)!r}: expected a "
                          "timm ViT whose head reads a class token: scores are that token's attention, and an average "
                          "would count a merged token once")  # fmt: skip
-    if rounding not in ROUNDING or merge not in MERGE or not (score == "cls" or callable(score)):
+    if rounding not in ROUNDING or merge not in MERGE or not (score in tuple(SCORES) or callable(score)):
         raise ValueError(f"rounding={rounding!r}, merge={merge!r}, score={score!r}: expected one of "
-                         f"{', '.join(ROUNDING)}, one of {', '.join(MERGE)}, and cls or a function")  # fmt: skip
+                         f"{', '.join(ROUNDING)}, one of {', '.join(MERGE)}, and one of {', '.join(SCORES)} or a "
+                         "function")  # fmt: skip
     if len(set(blocks)) < len(blocks) or not set(blocks) <= set(range(len(model.blocks))):
         raise ValueError(f"blocks={blocks}: expected different numbers from 0 to {len(model.blocks) - 1}")
     each = keep if isinstance(keep, (dict, list, tuple)) else [keep] * len(blocks)

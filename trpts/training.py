@@ -13,6 +13,10 @@ PROGRESS_EVERY_S = 5.0
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
+class Diverged(ValueError):
+    """The loss is no longer a finite number."""
+
+
 class Training:
     """Training in progress of all parameters that ask for gradients, on a split.
 
@@ -59,7 +63,7 @@ class Training:
                       file=sys.stderr, flush=True)  # fmt: skip
         mean = total / len(self.split)
         if not math.isfinite(mean):
-            raise ValueError(f"the loss of epoch {epoch + 1} is {mean}: the learning rate {self.lr} is too high")
+            raise Diverged(f"the loss of epoch {epoch + 1} is {mean}: the learning rate {self.lr} is too high")
         self.losses.append(mean)
         return mean
 

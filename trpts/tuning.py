@@ -3,6 +3,8 @@
 import json
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +31,7 @@ class TuneResult:
     val_curve, losses            of each epoch
     n_trainable, n_parameters    scalars that were trained, and all of the model, head included
     time_s                       {"probe", "select", "train"}: seconds; validation passes are not counted
+    around                       () -> context manager to predict in: tokens are lost there as they were in training
     peak_memory_bytes            on CUDA this run's, else the largest of the process so far (None: not told)
     """
 
@@ -45,6 +48,7 @@ class TuneResult:
     peak_memory_bytes: int | None
     plan: Allocation | None = None
     tokens: dict | None = None
+    around: Callable = nullcontext
     options: dict = field(default_factory=dict)
 
 
@@ -103,7 +107,7 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     return TuneResult(
         method, max(run.val_curve), best, last, run.best_epoch, run.val_curve, training.losses, n_trainable,
         n_parameters, time_s | {"train": run.train_s}, peak_memory_bytes(device.type),
-        prepared.plan, prepared.tokens, settings,
+        prepared.plan, prepared.tokens, prepared.around, settings,
     )  # fmt: skip
 
 

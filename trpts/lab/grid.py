@@ -1,74 +1,135 @@
-"""The grid of the comparison: methods × tasks × seeds, each method at the learning rate that validation images chose.
+"""What is swept: the choice of learning rates, the comparison of methods, the ablations of TR-PTS.
 
-tuning      each method × LEARNING_RATES × four twins, one of each group, seed 0: what decides is the mean accuracy
-            on their validation images, and the choice is computed from these records whenever it is needed
-comparison  each method × tasks × seeds, at the rates chosen
+tuning      each family of methods × four learning rates × the profile's tuning tasks, seed 0: what decides is the mean
+            accuracy on their validation images, and the choice is computed from these records whenever it is needed
+comparison  each method × the profile's compared tasks × seeds, at the rate chosen for its family; and CORE, the
+            methods that matter most, on every task, first seed
+ablations   each switch of TR-PTS (`trpts.lab.ablations`) × tuning tasks × seeds, at the rate chosen for TR-PTS
+
+A run that two of these ask for has one record. Tasks, epochs and batch size are the profile's (benchmark, sweep).
 """
 
 from statistics import fmean
 
+from trpts.lab.ablations import ABLATIONS
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import compared
+from trpts.lab.experiments import tuned
 from trpts.lab.provenance import pick_device
-from trpts.lab.records import read_records
+from trpts.lab.records import kind_of, read_record, record_name
 
-# One of each group of VTAB and of the fine-grained ones; the same five rates for every method.
-TUNING_TASKS = ("flowers102_twin", "camelyon_twin", "dsprites_loc_twin", "cub_twin")
-LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-EPOCHS, BATCH_SIZE = 10, 32
+# name -> (method, options). Selection: two connections per neuron (C). Tokens: about a third of the FLOPs saved.
+METHODS = {
+    "linear": ("linear", {}),
+    "full": ("full", {}),
+    "TR-PTS without tokens": ("trpts", {"per_neuron": 2.0, "keep": 1}),
+    "TR-PTS": ("trpts", {"per_neuron": 2.0, "keep": 0.5}),
+    "LoRA, r = 2": ("lora", {"r": 2}),
+    "GPS": ("gps", {"per_neuron": 2}),
+    "SSF": ("ssf", {}),
+    "BitFit": ("bitfit", {}),
+    "adapter": ("adapter", {"size": 8}),
+    "LoRA, r = 1": ("lora", {"r": 1}),
+    "LoRA, r = 8": ("lora", {"r": 8}),
+    "VPT-deep": ("vpt-deep", {"n_prompts": 10}),
+    "VPT-shallow": ("vpt-shallow", {"n_prompts": 10}),
+    "SHiRA": ("shira", {"r": 1}),
+    "FPS": ("fps", {"per_neuron": 2}),
+    "random": ("random", {"per_neuron": 2}),
+    "TR-PTS with EViT": ("evit", {"per_neuron": 2.0, "keep": 0.7}),
+    "TR-PTS with ToMe": ("tome", {"per_neuron": 2.0, "r": 6}),
+}
+# Whose rate a method uses that only loses tokens on top of it; every other method has its own.
+FAMILY = dict.fromkeys(("TR-PTS", "TR-PTS with EViT", "TR-PTS with ToMe"), "TR-PTS without tokens")
+CORE = ("linear", "full", "TR-PTS without tokens", "TR-PTS", "LoRA, r = 2", "GPS")
+# Four each. Few parameters want larger steps than all; with a probed head, linear's best is no step at all.
+FEW_RATES, ALL_RATES = (3e-3, 1e-2, 3e-2, 1e-1), (3e-4, 1e-3, 3e-3, 1e-2)
+RATES = {"linear": ALL_RATES, "full": ALL_RATES}
+OF = "TR-PTS without tokens"  # whose rate the ablations use
+SEEDS = (0, 1, 2)
 
 
-def common(profile):
-    """What all cells of a profile share."""
+def common(profile, device=None):
+    """What all cells of a profile share; `device` None: this machine's."""
     benchmark = profile["benchmark"]
-    return {"profile": profile["profile"], "device": pick_device(), "backbone": benchmark["backbone"],
-            "weights": benchmark["weights"], "epochs": EPOCHS, "batch_size": BATCH_SIZE}  # fmt: skip
+    return {
+        "profile": profile["profile"],
+        "device": device or pick_device(),
+        "backbone": benchmark["backbone"],
+        "weights": benchmark["weights"],
+        **{name: benchmark["sweep"][name] for name in ("epochs", "batch_size")},
+    }
 
 
-def tuning_cells(profile, methods=None):
-    """[(experiment, configuration)] of the choice of learning rates."""
-    shared = common(profile)
-    return [(compared, compared.cell(method, task, 0, lr, **shared, purpose="tuning"))
-            for lr in LEARNING_RATES for task in TUNING_TASKS for method in known_methods(methods)]  # fmt: skip
+def tuning_cells(profile, methods=None, device=None):
+    """[(experiment, configuration)] of the choice of learning rates, method by method."""
+    shared = common(profile, device)
+    families = dict.fromkeys(FAMILY.get(method, method) for method in known_methods(methods))
+    return [(tuned, tuned.cell(family, *METHODS[family], task, 0, lr, **shared))
+            for family in families for task in profile["benchmark"]["sweep"]["tuning_tasks"]
+            for lr in RATES.get(family, FEW_RATES)]  # fmt: skip
 
 
-def chosen_rates(folder, methods=None):
+def chosen_rates(profile, folder, methods=None, device=None):
     """{method: (learning rate, {rate: mean validation accuracy})} from the records of the tuning in `folder`.
 
     raises  TrptsError: a method of which records are missing
     """
-    found = {}
-    for record in read_records(folder, "compared"):
-        config = record["config"]
-        if config.get("purpose") == "tuning":
-            of = found.setdefault(config["variant"], {}).setdefault(config["lr"], {})
-            of[config["task"]] = record["metrics"]["val_accuracy"]
     chosen = {}
     for method in known_methods(methods):
-        rates = found.get(method, {})
-        there = sum(len(rates.get(lr, {})) for lr in LEARNING_RATES)
-        if there < len(LEARNING_RATES) * len(TUNING_TASKS):
-            raise TrptsError(f"{method}: {there} of {len(LEARNING_RATES) * len(TUNING_TASKS)} tuning records are in "
-                             f"{folder}: run `trpts sweep --tuning` first")  # fmt: skip
-        means = {lr: fmean(rates[lr].values()) for lr in LEARNING_RATES}
+        configs = [config for _, config in tuning_cells(profile, [method], device)]
+        found = found_records(configs, folder)
+        if len(found) < len(configs):
+            raise TrptsError(f"{method}: {len(found)} of {len(configs)} tuning records are in {folder}: run `trpts "
+                             "sweep --tuning` first")  # fmt: skip
+        accuracy = {}
+        for record in found:
+            accuracy.setdefault(record["config"]["lr"], []).append(record["metrics"]["val_accuracy"])
+        means = {lr: fmean(values) for lr, values in accuracy.items()}
         chosen[method] = max(means, key=means.get), means
     return chosen
 
 
-def comparison_cells(profile, folder, tasks=None, methods=None, seeds=(0, 1, 2)):
-    """[(experiment, configuration)] of the comparison; seeds outermost, so that what is there is a whole table."""
-    every = profile["benchmark"]["tasks"]
+def comparison_cells(profile, folder, tasks=None, methods=None, seeds=SEEDS, device=None):
+    """[(experiment, configuration)] of the comparison; seeds outermost, so that what is there is a whole table.
+
+    tasks  None: the compared ones, and CORE's first seed on all others
+    """
+    every, compared = profile["benchmark"]["tasks"], profile["benchmark"]["sweep"]["compared_tasks"]
     unknown = [task for task in tasks or () if task not in every]
     if unknown:
         raise TrptsError(f"task {unknown[0]!r} is not in the profile: expected some of {', '.join(every)}")
-    rates, shared = chosen_rates(folder, methods), common(profile)
-    return [(compared, compared.cell(method, task, seed, rates[method][0], **shared, purpose="comparison"))
-            for seed in seeds for task in tasks or every for method in known_methods(methods)]  # fmt: skip
+    methods = known_methods(methods)
+    wanted = [(method, task, seed) for seed in seeds for task in tasks or compared for method in methods]
+    if tasks is None:
+        others = [task for task in every if task not in compared]
+        wanted += [(method, task, seeds[0]) for task in others for method in CORE if method in methods]
+    rates, shared = chosen_rates(profile, folder, methods, device), common(profile, device)
+    return [(tuned, tuned.cell(method, *METHODS[method], task, seed, rates[method][0], **shared))
+            for method, task, seed in wanted]  # fmt: skip
+
+
+def ablation_cells(profile, folder, figures=None, seeds=SEEDS, device=None):
+    """[(experiment, configuration)] of the ablations' figures, all if None; what two of them share comes once."""
+    unknown = [name for name in figures or () if name not in ABLATIONS]
+    if unknown:
+        raise TrptsError(f"ablation {unknown[0]!r} is unknown: expected some of {', '.join(ABLATIONS)}")
+    variants = {variant: how for name in figures or ABLATIONS for variant, how in ABLATIONS[name].items()}
+    own = [variant for variant in variants if variant in METHODS]  # at the comparison's rates, as the same runs
+    rates, shared = chosen_rates(profile, folder, {*own, OF}, device), common(profile, device)
+    return [(tuned, tuned.cell(variant, *how, task, seed, rates.get(variant, rates[OF])[0], **shared))
+            for seed in seeds for task in profile["benchmark"]["sweep"]["tuning_tasks"]
+            for variant, how in variants.items()]  # fmt: skip
+
+
+def found_records(configs, folder):
+    """The records of these configurations that are in `folder`, current or not."""
+    paths = [folder / record_name({"kind": kind_of(tuned), **config}) for config in configs]
+    return [read_record(path) for path in paths if path.is_file()]
 
 
 def known_methods(methods=None):
     """The methods asked for, all if None; an unknown one is refused."""
-    unknown = [method for method in methods or () if method not in compared.VARIANTS]
+    unknown = [method for method in methods or () if method not in METHODS]
     if unknown:
-        raise TrptsError(f"method {unknown[0]!r} is unknown: expected some of {'; '.join(compared.VARIANTS)}")
-    return list(methods or compared.VARIANTS)
+        raise TrptsError(f"method {unknown[0]!r} is unknown: expected some of {'; '.join(METHODS)}")
+    return list(methods or METHODS)

@@ -10,7 +10,8 @@ from trpts import paper
 from trpts.lab.errors import TrptsError
 
 NAMES = ("quick", "full", "paper")
-BENCHMARK = ("backbone", "weights", "tasks", "root", "reading", "settings")
+BENCHMARK = ("backbone", "weights", "tasks", "root", "reading", "settings", "sweep")
+SWEEP = ("tuning_tasks", "compared_tasks", "epochs", "batch_size")
 NEED = ("what", "size_mb", "source", "path", "how")
 
 
@@ -21,7 +22,8 @@ def load_profile(project, name):
                there)}]. One that holds data sets also names `tasks`, a pattern over the benchmark's, and `files`,
                patterns that each task's folder must match
     benchmark  what methods are compared on: backbone, weights; tasks, root and reading as for
-               `trpts.data.load.load_task`; settings, the name of a table {task: settings} in `trpts.paper`, or null
+               `trpts.data.load.load_task`; settings, the name of a table {task: settings} in `trpts.paper`, or null;
+               sweep, what `trpts.lab.grid` runs: tuning_tasks, compared_tasks (some of the tasks), epochs, batch_size
     chapters   {chapter: {parameter: value}}
     """
     if name not in NAMES:
@@ -47,6 +49,12 @@ def load_profile(project, name):
 def _check_benchmark(path, benchmark):
     if not isinstance(benchmark, dict) or set(benchmark) != set(BENCHMARK):
         raise TrptsError(f"{path}: expected benchmark to hold {', '.join(BENCHMARK)}")
+    sweep = benchmark["sweep"]
+    if not isinstance(sweep, dict) or set(sweep) != set(SWEEP):
+        raise TrptsError(f"{path}: expected benchmark's sweep to hold {', '.join(SWEEP)}")
+    for name in ("tuning_tasks", "compared_tasks"):
+        if unknown := [task for task in sweep[name] if task not in benchmark["tasks"]]:
+            raise TrptsError(f"{path}: {name} has {unknown[0]!r}: expected some of the benchmark's tasks")
     if benchmark["settings"] is not None:
         table = getattr(paper, str(benchmark["settings"]), {})
         lacking = [task for task in benchmark["tasks"] if task not in table]

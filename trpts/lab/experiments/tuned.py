@@ -1,55 +1,60 @@
-"""One task tuned by one method: accuracies, what was trained, what it costs.
+"""One task tuned by one method at one learning rate: accuracies, what was trained, what it costs.
 
 The seed draws a twin's images, the order of the batches and what a method draws: the spread over seeds is that of
 drawing the whole experiment again. Digits and the real data sets have one draw, and their spread is that of the rest.
+
+Comparison, choice of learning rates and ablations are all this experiment (`trpts.lab.grid`): where two of them ask for
+the same run, they find the same record.
 """
 
+import trpts.peers  # noqa: F401  registers its methods
 from trpts.backbones import create_backbone
 from trpts.hashes import file_hash
-from trpts.lab.measure import vit_flops
+from trpts.lab.flops import counted_flops
 from trpts.lab.provenance import weights_path
 from trpts.lab.tasks import data_hash, lab_task
+from trpts.training import Diverged
 from trpts.tuning import tune
 
 TUNING = ("epochs", "lr", "batch_size")
-# What the chapters compare: name -> (method, its options). C is connections per neuron, ρ the share of tokens kept.
-VARIANTS = {
-    "linear": ("linear", {}),
-    "full": ("full", {}),
-    "C = 2": ("trpts", {"per_neuron": 2.0, "keep": 1}),
-    "C = 2, ρ = 0.5": ("trpts", {"per_neuron": 2.0, "keep": 0.5}),
-}
 
 
-def cell(variant, task, seed, lr, **common):
-    """The configuration of one run; lr is {method: learning rate}."""
-    method, options = VARIANTS[variant]
+def cell(variant, method, options, task, seed, lr, **common):
+    """The configuration of one run; `variant` is the name that tables have for the method with these options."""
     return {
         "task": task,
         "seed": seed,
         "method": method,
         "variant": variant,
         "options": options,
-        "lr": lr[method],
+        "lr": lr,
         **common,
     }
 
 
 def run(config):
-    """Metrics of one run; `config` has backbone, weights, task, method, options (of the method), seed, epochs, …"""
+    """Metrics of one run; `config` has backbone, weights, task, method, options (of the method), lr, seed, epochs, …"""
     task = lab_task(config["task"], config["seed"]).to(config["device"])
     model = create_backbone(config["backbone"], task.n_classes, weights_path(config), config["seed"])
     model = model.to(config["device"])
-    untouched = vit_flops(model)
+    images, _ = next(iter(task.val.batches(1)))
+    untouched = counted_flops(model, images)
     settings = {name: config[name] for name in TUNING}
-    result = tune(model, task, config["method"], **settings, seed=config["seed"], **config["options"])
+    try:
+        result = tune(model, task, config["method"], **settings, seed=config["seed"], **config["options"])
+    except Diverged:  # of all that is tried, this learning rate is the last to choose
+        return {"diverged": 1, "val_accuracy": 0.0}
+    with result.around():
+        flops = counted_flops(model, images)
     metrics = {
         "val_accuracy": result.val_accuracy,
         "test_accuracy": result.test_accuracy,
         "last_test_accuracy": result.last_test_accuracy,
         "n_trainable": result.n_trainable,
+        "n_trainable_without_head": result.n_trainable - sum(p.numel() for p in model.get_classifier().parameters()),
         "trainable_fraction": result.n_trainable / result.n_parameters,
-        "flops_ratio": vit_flops(model, **(result.tokens or {})) / untouched,
+        "flops_ratio": flops / untouched,
+        "phase_s": result.time_s,
     }
     if result.plan is not None:
         metrics["connections_per_neuron"] = result.plan.connections_per_neuron
