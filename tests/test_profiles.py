@@ -159,10 +159,10 @@ def test_requirements_of_the_paper_profile_cover_the_benchmark(project):
         ({"benchmark": None}, "expected benchmark to hold"),
         (
             {"sweep": {"epochs": 1}},
-            "expected benchmark's sweep to hold tuning_tasks, compared_tasks, epochs, batch_size",
+            "expected benchmark's sweep to hold tuning_tasks, compared_tasks, epochs, batch_size, rates",
         ),
         (
-            {"sweep": {"tuning_tasks": [], "compared_tasks": ["mnist"], "epochs": 1, "batch_size": 8}},
+            {"sweep": {"tuning_tasks": [], "compared_tasks": ["mnist"], "epochs": 1, "batch_size": 8, "rates": {"few": [], "all": []}}},
             "compared_tasks has 'mnist': expected some of the benchmark's tasks",
         ),
         ({"settings": "DREAMS"}, "trpts.paper.DREAMS has no settings for digits"),

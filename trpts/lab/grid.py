@@ -1,12 +1,12 @@
 """What is swept: the choice of learning rates, the comparison of methods, the ablations of TR-PTS.
 
-tuning      each family of methods × four learning rates × the profile's tuning tasks, seed 0: what decides is the mean
+tuning      each family of methods × the profile's learning rates × tuning tasks, seed 0: what decides is the mean
             accuracy on their validation images, and the choice is computed from these records whenever it is needed
 comparison  each method × the profile's compared tasks × seeds, at the rate chosen for its family; and CORE, the
             methods that matter most, on every task, first seed
 ablations   each switch of TR-PTS (`trpts.lab.ablations`) × tuning tasks × seeds, at the rate chosen for TR-PTS
 
-A run that two of these ask for has one record. Tasks, epochs and batch size are the profile's (benchmark, sweep).
+A run that two of these ask for has one record. Tasks, rates, epochs and batch size are the profile's (benchmark, sweep).
 """
 
 from statistics import fmean
@@ -41,9 +41,7 @@ METHODS = {
 # Whose rate a method uses that only loses tokens on top of it; every other method has its own.
 FAMILY = dict.fromkeys(("TR-PTS", "TR-PTS with EViT", "TR-PTS with ToMe"), "TR-PTS without tokens")
 CORE = ("linear", "full", "TR-PTS without tokens", "TR-PTS", "LoRA, r = 2", "GPS")
-# Four each. Few parameters want larger steps than all; with a probed head, linear's best is no step at all.
-FEW_RATES, ALL_RATES = (3e-3, 1e-2, 3e-2, 1e-1), (3e-4, 1e-3, 3e-3, 1e-2)
-RATES = {"linear": ALL_RATES, "full": ALL_RATES}
+SMALL_STEPS = ("linear", "full")  # a probed head wants small steps, and so do all parameters together
 OF = "TR-PTS without tokens"  # whose rate the ablations use
 SEEDS = (0, 1, 2)
 
@@ -62,11 +60,11 @@ def common(profile, device=None):
 
 def tuning_cells(profile, methods=None, device=None):
     """[(experiment, configuration)] of the choice of learning rates, method by method."""
-    shared = common(profile, device)
+    shared, swept = common(profile, device), profile["benchmark"]["sweep"]
     families = dict.fromkeys(FAMILY.get(method, method) for method in known_methods(methods))
     return [(tuned, tuned.cell(family, *METHODS[family], task, 0, lr, **shared))
-            for family in families for task in profile["benchmark"]["sweep"]["tuning_tasks"]
-            for lr in RATES.get(family, FEW_RATES)]  # fmt: skip
+            for family in families for task in swept["tuning_tasks"]
+            for lr in swept["rates"]["all" if family in SMALL_STEPS else "few"]]  # fmt: skip
 
 
 def chosen_rates(profile, folder, methods=None, device=None):

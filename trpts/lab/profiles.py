@@ -11,7 +11,7 @@ from trpts.lab.errors import TrptsError
 
 NAMES = ("quick", "full", "paper")
 BENCHMARK = ("backbone", "weights", "tasks", "root", "reading", "settings", "sweep")
-SWEEP = ("tuning_tasks", "compared_tasks", "epochs", "batch_size")
+SWEEP = ("tuning_tasks", "compared_tasks", "epochs", "batch_size", "rates")
 NEED = ("what", "size_mb", "source", "path", "how")
 
 
@@ -23,7 +23,8 @@ def load_profile(project, name):
                patterns that each task's folder must match
     benchmark  what methods are compared on: backbone, weights; tasks, root and reading as for
                `trpts.data.load.load_task`; settings, the name of a table {task: settings} in `trpts.paper`, or null;
-               sweep, what `trpts.lab.grid` runs: tuning_tasks, compared_tasks (some of the tasks), epochs, batch_size
+               sweep, what `trpts.lab.grid` runs: tuning_tasks, compared_tasks (some of the tasks), epochs,
+               batch_size, rates ({few, all}: learning rates to choose from)
     chapters   {chapter: {parameter: value}}
     """
     if name not in NAMES:
@@ -52,6 +53,8 @@ def _check_benchmark(path, benchmark):
     sweep = benchmark["sweep"]
     if not isinstance(sweep, dict) or set(sweep) != set(SWEEP):
         raise TrptsError(f"{path}: expected benchmark's sweep to hold {', '.join(SWEEP)}")
+    if not isinstance(sweep["rates"], dict) or set(sweep["rates"]) != {"few", "all"}:
+        raise TrptsError(f"{path}: rates: {sweep['rates']}: expected learning rates under few and under all")
     for name in ("tuning_tasks", "compared_tasks"):
         if unknown := [task for task in sweep[name] if task not in benchmark["tasks"]]:
             raise TrptsError(f"{path}: {name} has {unknown[0]!r}: expected some of the benchmark's tasks")

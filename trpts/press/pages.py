@@ -1,14 +1,18 @@
 """Small generated parts of a chapter: facts from records, never typed by hand."""
 
 import json
+from contextlib import suppress
 
 import pandas as pd
 from IPython.display import Markdown
 
+from trpts.lab import grid
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import tuned
+from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
 from trpts.lab.records import flat_metrics, kind_of, read_records
+
+PUBLISHED = "cpu"  # the device of the records that the book shows; those of others stand beside them
 
 
 def full_records(experiment, by=("seed",)):
@@ -24,7 +28,7 @@ def full_records(experiment, by=("seed",)):
     return sorted(records, key=lambda record: [record["config"][name] for name in by])
 
 
-def full_runs(variant, experiment=tuned):
+def full_runs(variant, experiment):
     """The committed full-profile records of an experiment's runs of one variant, by task and seed."""
     kind = kind_of(experiment)
     records = [r for r in read_records(Project.find().committed("full"), kind) if r["config"]["variant"] == variant]
@@ -32,6 +36,42 @@ def full_runs(variant, experiment=tuned):
         raise TrptsError(f"no committed record of {kind}, {variant}: make them with `trpts run --profile full`")
     _check_one_setting(records, ("task", "seed"), f"{kind}, {variant}")
     return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
+
+
+def compared_runs(method, tasks=None):
+    """The committed records of a method of the comparison, at the learning rate chosen for it, by task and seed.
+
+    tasks   None: those of the choice of learning rates
+    raises  TrptsError: there are none, or the choice is not complete
+    """
+    profile, folder = _published()
+    tasks = tasks or profile["benchmark"]["sweep"]["tuning_tasks"]
+    cells = grid.comparison_cells(profile, folder, tasks, [method], device=PUBLISHED)
+    records = grid.found_records([config for _, config in cells], folder)
+    if not records:
+        raise TrptsError(f"no committed record of {method}: make them with `trpts sweep`")
+    return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
+
+
+def published_rates():
+    """{method: (learning rate, {rate: mean validation accuracy})} of the methods whose committed choice is complete."""
+    profile, folder = _published()
+    found = {}
+    for method in grid.METHODS:
+        with suppress(TrptsError):
+            found |= grid.chosen_rates(profile, folder, [method], PUBLISHED)
+    return found
+
+
+def chosen_rates(project, profile, methods):
+    """{method: learning rate} for a chapter that runs cells of the comparison itself."""
+    found = grid.chosen_rates(profile, project.results(profile["profile"]), methods)
+    return {method: rate for method, (rate, _) in found.items()}
+
+
+def _published():
+    project = Project.find()
+    return load_profile(project, "full"), project.committed("full")
 
 
 def _check_one_setting(records, by, words):
