@@ -16,7 +16,9 @@ from trpts.backbones import create_backbone
 from trpts.lab.project import Project
 
 BENCHMARK = {"backbone": "vit_small_digits", "weights": None, "tasks": ["digits"], "root": "data", "reading": {}}
-BENCHMARK |= {"sweep": {"tuning_tasks": [], "compared_tasks": [], "epochs": 1, "batch_size": 8, "rates": {"few": [], "all": []}}}
+BENCHMARK |= {
+    "sweep": {"tuning_tasks": [], "compared_tasks": [], "epochs": 1, "batch_size": 8, "rates": {"few": [], "all": []}}
+}
 BENCHMARK |= {"settings": None}  # the benchmark of small projects
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from trpts.cli import main
-from trpts.lab import bench, bench_fisher, bench_tokens, bench_train
+from trpts.lab import bench, bench_fisher, bench_predict, bench_tokens, bench_train
 from trpts.lab.bench import lines
 from trpts.lab.bench_gradient import WAYS
 from trpts.lab.bench_train import TRAINED, Trainee
@@ -24,7 +24,7 @@ def small(name, n_classes, *_):
 @pytest.fixture
 def narrow(monkeypatch):
     """A model of the same shape of parts, small enough for a test."""
-    for module in (bench_train, bench_fisher, bench_tokens):
+    for module in (bench_train, bench_fisher, bench_predict, bench_tokens):
         monkeypatch.setattr(module, "create_backbone", small)
 
 
@@ -51,6 +51,17 @@ def test_each_method_trains_what_it_says(narrow, method):
         assert weights
     if method == "limit":
         assert torch.equal(before["blocks.3.mlp.fc1.weight"], after["blocks.3.mlp.fc1.weight"])
+
+
+def test_predicting_costs_what_stays_in_the_model(narrow):
+    """Merged and folded methods leave a plain model; adapters and prompts do not; lost tokens save."""
+    rows = bench_predict.bench_predict(2, 1)
+    cost = {name: row["flops"] / rows["untouched"]["flops"] for name, row in rows.items()}
+    assert {cost[name] for name in ("full", "LoRA, r = 8", "SSF", "TR-PTS without tokens")} == {1.0}
+    assert min(cost["adapter"], cost["VPT-shallow"]) > 1
+    assert cost["VPT-deep"] >= cost["VPT-shallow"]
+    assert max(cost["TR-PTS"], cost["TR-PTS with EViT"], cost["TR-PTS with ToMe"]) < 0.9
+    assert any(line.startswith("operations / untouched: full 1.000, ") for line in lines("predict", rows))
 
 
 def test_fisher_and_tokens_run(narrow, capsys):

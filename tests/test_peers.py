@@ -177,6 +177,8 @@ def test_pairs_merged_by_hand():
     merged, size = merge_pairs(x, torch.ones(1, 4), keys, 5)  # two pairs at most
     assert merged.flatten().tolist() == [25.0, 8.0]
     assert size.tolist() == [[2.0, 2.0]]
+    alone = merge_pairs(x[:, :1], torch.ones(1, 1), keys[:, :1], 5)  # no partner
+    assert torch.equal(alone[0], x[:, :1])
 
 
 def test_a_token_that_stands_for_two_counts_as_two(probed):

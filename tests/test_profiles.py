@@ -162,7 +162,15 @@ def test_requirements_of_the_paper_profile_cover_the_benchmark(project):
             "expected benchmark's sweep to hold tuning_tasks, compared_tasks, epochs, batch_size, rates",
         ),
         (
-            {"sweep": {"tuning_tasks": [], "compared_tasks": ["mnist"], "epochs": 1, "batch_size": 8, "rates": {"few": [], "all": []}}},
+            {
+                "sweep": {
+                    "tuning_tasks": [],
+                    "compared_tasks": ["mnist"],
+                    "epochs": 1,
+                    "batch_size": 8,
+                    "rates": {"few": [], "all": []},
+                }
+            },
             "compared_tasks has 'mnist': expected some of the benchmark's tasks",
         ),
         ({"settings": "DREAMS"}, "trpts.paper.DREAMS has no settings for digits"),

@@ -82,7 +82,7 @@ def parser():
     cli_sweep.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
-    bench.add_argument("what", choices=["train", "fisher", "tokens", "gradient", "transprune", "all"])
+    bench.add_argument("what", choices=["train", "fisher", "tokens", "gradient", "predict", "transprune", "all"])
     bench.add_argument("--batch-size", type=int, default=None, help="default: 16; transprune: 1")
     bench.add_argument("--rounds", type=int, default=5)
 

@@ -8,6 +8,7 @@ import statistics
 
 from trpts.lab.bench_fisher import bench_fisher
 from trpts.lab.bench_gradient import LAYERS, WAYS, bench_gradient
+from trpts.lab.bench_predict import PREDICTING, bench_predict
 from trpts.lab.bench_tokens import bench_tokens
 from trpts.lab.bench_train import bench_train
 from trpts.lab.bench_transprune import HIGH_ROW, SCORING, bench_transprune, beside_macs
@@ -22,11 +23,12 @@ BARS = {
     "tokens": [("token selection", "all tokens", None), ("its scoring", "one block", 0.02)],
     "gradient": [(f"{layer}: sampled_addmm", f"{layer}: {way}", 1.0)
                  for layer in LAYERS for way in WAYS if way != "sampled_addmm"],
+    "predict": [(method, "untouched", None) for method in PREDICTING],
     "transprune": [(SCORING, HIGH_ROW, 0.05)],
 }  # fmt: skip
 MEMORY_BARS = [("sparse", "full", 0.92), ("sparse", "lora", 0.85), ("sparse and tokens", "lora", 0.65)]
 BENCHES = {"train": bench_train, "fisher": bench_fisher, "tokens": bench_tokens, "gradient": bench_gradient,
-           "transprune": bench_transprune}  # fmt: skip
+           "predict": bench_predict,           "transprune": bench_transprune}  # fmt: skip
 BATCH_SIZES = {"transprune": 1}  # where 16, as elsewhere, is not what is asked: one prompt
 
 
@@ -51,5 +53,8 @@ def lines(name, rows, bars=True):
         speed = 1 / ratio(rows, "token selection", "all tokens")[0]
         met = f"; bar 0.9 of that: {'met' if speed >= 0.9 * saved else 'missed'}" if bars else ""
         yield f"speed-up {speed:.3f}, operations {saved:.3f} times fewer{met}"
+    if name == "predict":
+        untouched = rows["untouched"]["flops"]
+        yield "operations / untouched: " + ", ".join(f"{m} {rows[m]['flops'] / untouched:.3f}" for m in PREDICTING)
     if name == "transprune":
         yield from beside_macs(rows, bars)

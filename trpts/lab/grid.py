@@ -6,7 +6,7 @@ comparison  each method × the profile's compared tasks × seeds, at the rate ch
             methods that matter most, on every task, first seed
 ablations   each switch of TR-PTS (`trpts.lab.ablations`) × tuning tasks × seeds, at the rate chosen for TR-PTS
 
-A run that two of these ask for has one record. Tasks, rates, epochs and batch size are the profile's (benchmark, sweep).
+A run that two of these ask for has one record. Tasks, rates, epochs and batch size are the profile's.
 """
 
 from statistics import fmean
@@ -36,7 +36,7 @@ METHODS = {
     "FPS": ("fps", {"per_neuron": 2}),
     "random": ("random", {"per_neuron": 2}),
     "TR-PTS with EViT": ("evit", {"per_neuron": 2.0, "keep": 0.7}),
-    "TR-PTS with ToMe": ("tome", {"per_neuron": 2.0, "r": 6}),
+    "TR-PTS with ToMe": ("tome", {"per_neuron": 2.0, "r": 5}),
 }
 # Whose rate a method uses that only loses tokens on top of it; every other method has its own.
 FAMILY = dict.fromkeys(("TR-PTS", "TR-PTS with EViT", "TR-PTS with ToMe"), "TR-PTS without tokens")

@@ -95,11 +95,13 @@ def merge_pairs(x, size, keys, r):
     Every other token looks for the most similar one among the rest; the r most similar pairs become one token each, the
     mean of all it stands for. Unmerged tokens come first, then those that were looked for.
     """
+    r = min(r, x.shape[1] // 2)
+    if r == 0:  # a single token has no partner
+        return x, size
     with torch.no_grad():
         k = torch.nn.functional.normalize(keys.float(), dim=2)
         best, partner = (k[:, ::2] @ k[:, 1::2].mT).max(2)  # [B, ⌈N/2⌉], which of the ⌊N/2⌋
         order = best.argsort(dim=1, descending=True)
-        r = min(r, x.shape[1] // 2)
         gone, stay = order[:, :r], order[:, r:].sort(1).values
         partner = partner.gather(1, gone)  # [B, r]
     weighted = x * size[..., None]
