@@ -7,7 +7,7 @@ import timm
 import torch
 
 from trpts.cli import main
-from trpts.lab import bench, bench_fisher, bench_predict, bench_tokens, bench_train
+from trpts.lab import bench, bench_fisher, bench_predict, bench_sweep, bench_tokens, bench_train
 from trpts.lab.bench import lines
 from trpts.lab.bench_gradient import WAYS
 from trpts.lab.bench_train import TRAINED, Trainee
@@ -24,7 +24,7 @@ def small(name, n_classes, *_):
 @pytest.fixture
 def narrow(monkeypatch):
     """A model of the same shape of parts, small enough for a test."""
-    for module in (bench_train, bench_fisher, bench_predict, bench_tokens):
+    for module in (bench_train, bench_fisher, bench_predict, bench_sweep, bench_tokens):
         monkeypatch.setattr(module, "create_backbone", small)
 
 
@@ -60,8 +60,22 @@ def test_predicting_costs_what_stays_in_the_model(narrow):
     assert {cost[name] for name in ("full", "LoRA, r = 8", "SSF", "TR-PTS without tokens")} == {1.0}
     assert min(cost["adapter"], cost["VPT-shallow"]) > 1
     assert cost["VPT-deep"] >= cost["VPT-shallow"]
-    assert max(cost["TR-PTS"], cost["TR-PTS with EViT"], cost["TR-PTS with ToMe"]) < 0.9
+    assert max(cost["TR-PTS"], cost["TR-PTS with EViT"], cost["TR-PTS with ToMe"]) < 1
     assert any(line.startswith("operations / untouched: full 1.000, ") for line in lines("predict", rows))
+
+
+def test_what_a_sweep_adds_by_hand():
+    """Two workers, 11 seconds of wall time, 20 seconds of runs: 22 / 20 − 1. The median of the rounds counts."""
+    row = {"s": [11.0, 10.2, 10.4], "runs_s": [20.0, 20.0, 20.0], "n_workers": 2, "n": 4}
+    assert bench_sweep.overhead(row) == pytest.approx(0.04)
+    rows = {
+        bench_sweep.PROCESSES: row,
+        bench_sweep.ONE: {"s": [20.0, 20.0, 20.0]},
+        bench_sweep.THREADS: {"s": [15.0] * 3},
+    }
+    text = list(lines("sweep", rows))
+    assert f"{bench_sweep.PROCESSES} / {bench_sweep.THREADS}: 0.693 (0.680 to 0.733), bar 1.0: met" in text
+    assert text[-1] == "the sweep's own part of its runs: 0.040, bar 0.03: missed"
 
 
 def test_fisher_and_tokens_run(narrow, capsys):

@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from trpts.lab import cluster, grid, sweep
 from trpts.lab.errors import TrptsError
@@ -142,9 +142,45 @@ def test_workers_with_other_code_are_refused(checkout, two_workers, tmp_path, mo
         sweep.sweep(checkout, cells(1), tmp_path / "records", two_workers.scheduler_address)
 
 
+SBATCH = """#!/bin/sh
+cp "$1" {place}/job.sh
+setsid sh {place}/job.sh >{place}/job.log 2>&1 &
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job; do echo "$job" >> {place}/cancelled; kill -TERM -- "-$job"; done
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SLURM runs on Linux")
+def test_workers_come_by_slurm(checkout, project, tmp_path):
+    """The documented script, with an sbatch that runs the job on the spot and a scancel that ends it."""
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text.format(place=tmp_path))
+        (tmp_path / name).chmod(0o755)
+    command = [sys.executable, "scripts/slurm.py", "--cores", "2", "--hours", "0.5", "--sbatch=-A=us"]
+    keeper = subprocess.Popen(command, cwd=project.root, stdout=-1, stderr=-1, text=True,
+                              env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})  # fmt: skip
+    try:
+        address = keeper.stdout.readline().strip()
+        with Client(address) as client:
+            client.wait_for_workers(2, timeout=60)
+        assert sweep.sweep(checkout, cells(2), tmp_path / "records", address) == ({}, 0)
+    finally:
+        keeper.send_signal(signal.SIGTERM)
+        _, errors = keeper.communicate(timeout=60)
+    assert keeper.returncode == 0, errors
+    assert sorted(metrics_of(tmp_path / "records")) == [0, 1]
+    job = (tmp_path / "job.sh").read_text()
+    for line in ("#SBATCH --cpus-per-task=2", "#SBATCH --mem=6G", "#SBATCH -t 00:30:00", "#SBATCH -A=us"):
+        assert line in job
+    assert "--nworkers 2" in job
+    assert (tmp_path / "cancelled").is_file()
+
+
 def test_learning_rates_are_chosen_by_validation_images(tmp_path, monkeypatch):
-    monkeypatch.setitem(grid.RATES, "linear", (0.1, 0.2))
     swept = {"tuning_tasks": ["a", "b"], "compared_tasks": ["a"], "epochs": 1, "batch_size": 8}
+    swept |= {"rates": {"few": [0.3], "all": [0.1, 0.2]}}
     profile = {
         "profile": "full",
         "benchmark": {"backbone": "x", "weights": None, "tasks": ["a", "b", "c"], "sweep": swept},

@@ -82,7 +82,9 @@ def parser():
     cli_sweep.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
-    bench.add_argument("what", choices=["train", "fisher", "tokens", "gradient", "predict", "transprune", "all"])
+    bench.add_argument(
+        "what", choices=["train", "fisher", "tokens", "gradient", "predict", "sweep", "transprune", "all"]
+    )
     bench.add_argument("--batch-size", type=int, default=None, help="default: 16; transprune: 1")
     bench.add_argument("--rounds", type=int, default=5)
 
@@ -182,7 +184,10 @@ def cmd_regress(arguments):
 
 def cmd_bench(arguments):
     """Time the methods of a bench, interleaved, and print ratios, spread and bars; writes data/bench/<what>.json."""
-    from trpts.lab.bench import BATCH_SIZES, BENCHES, lines
+    try:
+        from trpts.lab.bench import BATCH_SIZES, BENCHES, lines
+    except ImportError as error:
+        raise TrptsError(f"benches need {error.name}: `pip install trpts[peers,sweep]`") from error
     from trpts.lab.code import code_hash
     from trpts.lab.project import make_folder, write_whole
     from trpts.lab.provenance import machine, pick_device, versions

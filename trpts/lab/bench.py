@@ -9,6 +9,7 @@ import statistics
 from trpts.lab.bench_fisher import bench_fisher
 from trpts.lab.bench_gradient import LAYERS, WAYS, bench_gradient
 from trpts.lab.bench_predict import PREDICTING, bench_predict
+from trpts.lab.bench_sweep import ONE, PROCESSES, THREADS, bench_sweep, overhead
 from trpts.lab.bench_tokens import bench_tokens
 from trpts.lab.bench_train import bench_train
 from trpts.lab.bench_transprune import HIGH_ROW, SCORING, bench_transprune, beside_macs
@@ -24,12 +25,13 @@ BARS = {
     "gradient": [(f"{layer}: sampled_addmm", f"{layer}: {way}", 1.0)
                  for layer in LAYERS for way in WAYS if way != "sampled_addmm"],
     "predict": [(method, "untouched", None) for method in PREDICTING],
+    "sweep": [(PROCESSES, ONE, None), (PROCESSES, THREADS, 1.0)],
     "transprune": [(SCORING, HIGH_ROW, 0.05)],
 }  # fmt: skip
 MEMORY_BARS = [("sparse", "full", 0.92), ("sparse", "lora", 0.85), ("sparse and tokens", "lora", 0.65)]
 BENCHES = {"train": bench_train, "fisher": bench_fisher, "tokens": bench_tokens, "gradient": bench_gradient,
-           "predict": bench_predict,           "transprune": bench_transprune}  # fmt: skip
-BATCH_SIZES = {"transprune": 1}  # where 16, as elsewhere, is not what is asked: one prompt
+           "predict": bench_predict, "sweep": bench_sweep,           "transprune": bench_transprune}  # fmt: skip
+BATCH_SIZES = {"transprune": 1, "sweep": 8}  # where 16, as elsewhere, is not what is asked: a prompt; the runs' own
 
 
 def lines(name, rows, bars=True):
@@ -56,5 +58,8 @@ def lines(name, rows, bars=True):
     if name == "predict":
         untouched = rows["untouched"]["flops"]
         yield "operations / untouched: " + ", ".join(f"{m} {rows[m]['flops'] / untouched:.3f}" for m in PREDICTING)
+    if name == "sweep":
+        share = overhead(rows[PROCESSES])
+        yield f"the sweep's own part of its runs: {share:.3f}{verdict(share, 0.03 if bars else None)}"
     if name == "transprune":
         yield from beside_macs(rows, bars)

@@ -19,6 +19,11 @@ from trpts.lab.errors import TrptsError
 CONNECT_S = 10
 
 
+def n_cores():
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 @contextmanager
 def cluster(scheduler=None, workers=None):
     """A Dask client of the scheduler at an address; None: of as many processes here as there are cores.
@@ -27,9 +32,8 @@ def cluster(scheduler=None, workers=None):
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said in our own sentences
     if scheduler is None:
-        n = workers or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count()))
         with (
-            LocalCluster(n, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local,
+            LocalCluster(workers or n_cores(), threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local,
             Client(local) as client,
         ):
             yield client

@@ -1,0 +1,48 @@
+"""Start workers by SLURM for `trpts sweep --scheduler ADDRESS`; prints the address and keeps them until Ctrl-C.
+
+    .venv/bin/python scripts/slurm.py --jobs 4 --cores 8 --hours 4 --partition NAME
+    .venv/bin/python scripts/slurm.py --jobs 4 --cores 4 --hours 4 --gpu   # then: trpts sweep --gpu
+
+Run it in a checkout that the nodes see under the same path. Each job is a node's share: one process a core, one thread
+each, or one process in all with a GPU. A job that SLURM ends loses the runs it was in the middle of; they are handed to
+another, and jobs are sent again as long as this command runs.
+"""
+
+import argparse
+import signal
+import threading
+from contextlib import suppress
+
+from dask.utils import parse_bytes
+from dask_jobqueue import SLURMCluster
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1, help="how many jobs to keep in the queue (default: 1)")
+    parser.add_argument("--cores", type=int, default=1, help="of each job")
+    parser.add_argument("--memory", default="3GB", help="of each process; the laboratory's runs take 1 (default: 3GB)")
+    parser.add_argument("--hours", type=float, default=2, help="time limit of a job")
+    parser.add_argument("--partition", help="SLURM's partition; default: the site's own")
+    parser.add_argument("--gpu", action="store_true", help="one GPU a job, named GPU=1 to Dask")
+    parser.add_argument("--sbatch", action="append", default=[], metavar="LINE", help="more, as --sbatch=-A=account")
+    arguments = parser.parse_args()
+    gpu = {"processes": 1, "job_extra_directives": ["--gres=gpu:1", *arguments.sbatch],
+           "worker_extra_args": ["--resources", "GPU=1", "--nthreads", "1"]}  # fmt: skip
+    cpu = {"processes": arguments.cores, "job_extra_directives": arguments.sbatch}
+    how = gpu if arguments.gpu else cpu
+    minutes = max(1, round(60 * arguments.hours))
+    memory = how["processes"] * parse_bytes(arguments.memory)
+    with SLURMCluster(cores=arguments.cores, memory=memory, queue=arguments.partition,
+                      walltime=f"{minutes // 60:02d}:{minutes % 60:02d}:00",
+                      scheduler_options={"dashboard_address": ":0"},
+                      **how) as cluster:  # fmt: skip
+        cluster.adapt(minimum_jobs=arguments.jobs, maximum_jobs=arguments.jobs)  # a job that ended is sent again
+        print(cluster.scheduler_address, flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
