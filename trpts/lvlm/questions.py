@@ -4,9 +4,8 @@
     question.tokens                         # bool [N_TOKENS]: where what it asks about is to be seen
 
 Within each kind all answers are equally likely, whatever the words of the question. The full name of an object is one
-word, and so is a place (row-column, from 0): two words that must be joined before anything is looked for were not
-learned in an hour on one core, and of places in two words the row was learned (99 %), the column was not (65 %: the
-model took that of any object in the row).
+word, and so is a place (row-column, from 0): a model this small does not learn to join two words before it looks for
+what they name.
 """
 
 from dataclasses import dataclass
