@@ -97,6 +97,14 @@ def test_questions_repeat_and_splits_do_not_meet():
     assert not images["train"] & images["test"]
 
 
+def test_seeds_and_splits_draw_their_own_questions():
+    """Not only other scenes: the coin that says yes or no is tossed anew, so that runs of two seeds are independent."""
+    answers = [[q.answer for _, q in questions_of(split, "exist", 100, seed)]
+               for split, seed in (("test", 0), ("test", 1), ("val", 0))]  # fmt: skip
+    for other in answers[1:]:
+        assert 30 <= sum(a == b for a, b in zip(answers[0], other, strict=True)) <= 70
+
+
 def test_every_word_is_one_token_there_and_back():
     assert len(set(VOCABULARY)) == len(VOCABULARY)
     for kind in KINDS:

@@ -5,7 +5,16 @@ import math
 import pytest
 
 from trpts.lab.errors import TrptsError
-from trpts.lab.stats import complete, paired_interval, pareto, ranks, scores, summary
+from trpts.lab.stats import (
+    complete,
+    differences,
+    over_tasks_and_seeds,
+    paired_interval,
+    pareto,
+    ranks,
+    scores,
+    summary,
+)
 
 TASKS = ("cifar100_twin", "dtd_twin", "camelyon_twin")  # natural, natural, specialized
 
@@ -56,6 +65,24 @@ def test_the_interval_is_of_paired_differences():
     assert paired_interval(some, "a", "b") == (mean, low, high)
     same = records({("a", 0): (0.2, 0.4, 0.6), ("b", 0): (0.1, 0.3, 0.5)})
     assert paired_interval(same, "a", "b") == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_differences_by_hand():
+    """b − a is .1, .2, .3 with seed 0 and .3, .2 with seed 1, which lacks the last task: it counts for neither seed."""
+    some = records({("a", 0): (0.5, 0.5, 0.5), ("a", 1): (0.1, 0.1), ("b", 0): (0.6, 0.7, 0.8), ("b", 1): (0.4, 0.3),
+                    ("c", 0): (0.4,)})  # fmt: skip
+    found = differences(some, "a")
+    b = found[found["variant"] == "b"].set_index(["task", "seed"])["difference"]
+    assert b.round(9).to_dict() == {(TASKS[0], 0): 0.1, (TASKS[0], 1): 0.3, (TASKS[1], 0): 0.2, (TASKS[1], 1): 0.2,
+                                    (TASKS[2], 0): 0.3}  # fmt: skip
+    table = over_tasks_and_seeds(found)
+    assert table.loc["b", ["n_tasks", "n_seeds"]].tolist() == [2, 2]
+    assert table.loc["b", "mean"] == pytest.approx((0.15 + 0.25) / 2)
+    assert table.loc["b", "sd"] == pytest.approx(0.1 / math.sqrt(2))
+    assert table.loc["c", "mean"] == pytest.approx(-0.1)
+    assert math.isnan(table.loc["c", "sd"])
+    with pytest.raises(TrptsError, match="no record of 'z' to compare with: found a, b, c"):
+        differences(some, "z")
 
 
 def test_what_cannot_be_compared_is_refused():

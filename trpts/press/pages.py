@@ -53,6 +53,15 @@ def compared_runs(method, tasks=None):
     return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
 
 
+def ablation_runs(figure):
+    """The committed records of an ablation's variants, whatever tasks and seeds are there; [] where none is."""
+    profile, folder = _published()
+    with suppress(TrptsError):
+        cells = grid.ablation_cells(profile, folder, [figure], device=PUBLISHED)
+        return grid.found_records([config for _, config in cells], folder)
+    return []
+
+
 def published_rates():
     """{method: (learning rate, {rate: mean validation accuracy})} of the methods whose committed choice is complete."""
     profile, folder = _published()
