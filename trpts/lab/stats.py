@@ -15,7 +15,7 @@ N_RESAMPLES = 9999
 
 
 def group_of(task):
-    """natural, specialized, structured or fine-grained, as the twin says; "digits" stands for itself."""
+    """natural, specialized, structured or fgvc (fine-grained), as the twin says; "digits" stands for itself."""
     return TWINS[task].group if task in TWINS else task
 
 

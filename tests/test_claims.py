@@ -1,0 +1,105 @@
+"""The ledger of claims: complete, as committed, and red when what a verdict rests on is changed."""
+
+import json
+import shutil
+
+import pytest
+
+from trpts.cli import main
+from trpts.lab.claims import evidence, ledger, tuning
+from trpts.lab.claims.evidence import FAILS, HOLDS, MISSING, UNDECIDED, VERDICTS, decide, interval
+from trpts.lab.errors import TrptsError
+
+
+@pytest.fixture
+def copy(project, tmp_path, monkeypatch):
+    """A project with copies of the records, benches and profiles, and a ledger committed to them."""
+    for part in ("data/results/full", "data/bench", "profiles"):
+        shutil.copytree(project.root / part, tmp_path / part)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    small = type(project)(tmp_path)
+    ledger.write_ledger(small)
+    return small
+
+
+def row_of(project, name):
+    return next(row for row in ledger.ledger(project) if row["id"] == name)
+
+
+def test_every_claim_has_a_row_with_evidence(project):
+    rows = ledger.ledger(project)
+    wanted = [f"T{n:02d}" for n in range(1, 35)] + [f"P{n:02d}" for n in range(1, 19)]
+    assert [row["id"] for row in rows] == wanted
+    assert set(evidence.CHECKS) == set(wanted)
+    for row in rows:
+        assert row["verdict"] in VERDICTS
+        assert all(row[key] for key in ("claim", "paper", "source", "words", "rests_on"))
+        assert row["verdict"] != MISSING or "`trpts" in row["words"] or "needs" in row["words"]
+
+
+def test_the_committed_verdicts_follow_from_the_committed_records(project):
+    assert ledger.check_ledger(project, ledger.ledger(project)) == []
+
+
+def test_a_mean_shifted_past_its_interval_turns_a_verdict(copy, capsys):
+    before = row_of(copy, "P03")
+    assert before["verdict"] == HOLDS
+    for path in copy.committed("full").glob("pruning-*.json"):
+        record = json.loads(path.read_text())
+        if record["config"]["variant"] == "iga, High":
+            record["metrics"]["mean_accuracy"] -= 0.1
+            path.write_text(json.dumps(record))
+    assert row_of(copy, "P03")["verdict"] == FAILS
+    assert main(["claims"]) == 1
+    out = capsys.readouterr().out
+    assert "RED  P03: the verdict was 'holds in the lab' and is 'does not hold in the lab'" in out
+    assert out.count("the record was changed") == 5
+
+
+def test_an_edited_a_missing_and_a_new_record_are_named(copy, capsys):
+    some = sorted(copy.committed("full").glob("starting_points-*.json"))
+    record = json.loads(some[0].read_text())
+    record["metrics"]["probe_test_accuracy"] += 1e-6
+    some[0].write_text(json.dumps(record))
+    some[1].rename(some[1].with_name("starting_points-moved.json"))
+    red = ledger.check_ledger(copy, [])
+    assert set(red) == {
+        f"{some[0].name}: the record was changed",
+        f"{some[1].name}: the record is gone",
+        "starting_points-moved.json: the record is new",
+    }
+
+
+def test_a_formula_off_by_one_turns_a_verdict(project, monkeypatch):
+    assert row_of(project, "T07")["verdict"] == "reproduced"
+    share = tuning.share
+    monkeypatch.setattr(tuning, "share", lambda model, connections, *rest: share(model, connections + 1, *rest))
+    assert row_of(project, "T07")["verdict"] == FAILS
+
+
+def test_without_its_records_a_claim_says_what_makes_them(project, tmp_path):
+    shutil.copytree(project.root / "profiles", tmp_path / "profiles")
+    empty = type(project)(tmp_path)
+    rows = {row["id"]: row for row in ledger.ledger(empty)}
+    assert rows["P03"]["verdict"] == MISSING
+    assert rows["P03"]["words"] == "needs records of pruning: `trpts run --profile full`"
+    assert rows["T24"]["words"] == "needs a bench: `trpts bench train`"
+    assert rows["T10"]["verdict"] == "contradicted by the source"  # arithmetic needs none
+    with pytest.raises(TrptsError, match=r"ledger.json: not a readable ledger .*`trpts claims --write` makes it"):
+        ledger.check_ledger(empty, [])
+
+
+def test_decisions_by_hand():
+    """1, 2, 3: mean 2, standard error 1 / sqrt(3), t of two degrees of freedom 4.3027."""
+    mean, low, high = interval([1.0, 2.0, 3.0])
+    assert (mean, round(low, 4), round(high, 4)) == (2.0, -0.4841, 4.4841)
+    assert [decide(*ends) for ends in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [HOLDS, FAILS, UNDECIDED]
+    assert decide(-0.005, 0.1, better=-0.01) == HOLDS
+
+
+def test_the_command(copy, capsys):
+    assert main(["claims", "--only", "T10", "P06", "--json"]) == 0
+    assert [row["id"] for row in json.loads(capsys.readouterr().out)] == ["T10", "P06"]
+    assert main(["claims", "--only", "T99"]) == 2
+    assert "claim 'T99' is unknown: expected some of T01, " in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""The ledger as a whole: all rows recomputed, and held against what was committed.
+
+`data/ledger.json` holds the verdicts as they stand in the book, and the hash of every committed record. A verdict that
+no longer follows, a record that was edited by hand or one that is gone turns the check red.
+"""
+
+import json
+import tomllib
+from functools import cache
+from importlib import resources
+
+from trpts.hashes import file_hash
+from trpts.lab.claims import pruning, tuning  # noqa: F401  register their checks
+from trpts.lab.claims.evidence import CHECKS, MISSING, VERDICTS, Evidence, NotMeasured
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import write_whole
+
+
+@cache
+def statements():
+    """{id: {"claim", "paper", "source"}} of claims.toml."""
+    return tomllib.loads(resources.files("trpts.lab.claims").joinpath("claims.toml").read_text(encoding="utf-8"))
+
+
+def ledger(project):
+    """[{"id", "claim", "paper", "source", "verdict", "words", "rests_on"}] of every claim, computed now."""
+    evidence, rows = Evidence(project), []
+    for name, statement in statements().items():
+        try:
+            verdict, words, rests_on = CHECKS[name](evidence)
+        except NotMeasured as error:
+            verdict, words, rests_on = MISSING, f"needs {error}", "nothing"
+        if verdict not in VERDICTS:
+            raise TrptsError(f"{name}: the verdict {verdict!r} is none of {', '.join(VERDICTS)}")
+        rows.append({"id": name, **statement, "verdict": verdict, "words": words, "rests_on": rests_on})
+    return rows
+
+
+def record_hashes(project):
+    """{file name: hash} of the committed full-profile records."""
+    return {path.name: file_hash(path) for path in sorted(project.committed("full").glob("*.json"))}
+
+
+def write_ledger(project):
+    """Commit to today's verdicts and records; the rows."""
+    rows = ledger(project)
+    content = {"verdicts": {row["id"]: row["verdict"] for row in rows}, "records": record_hashes(project)}
+    write_whole(path_of(project), json.dumps(content, indent=1) + "\n")
+    return rows
+
+
+def check_ledger(project, rows):
+    """What no longer holds, a sentence each; [] if all is as committed."""
+    try:
+        committed = json.loads(path_of(project).read_text(encoding="utf-8"))
+        verdicts, records = committed["verdicts"], committed["records"]
+    except (OSError, ValueError, KeyError) as error:
+        raise TrptsError(
+            f"{path_of(project)}: not a readable ledger ({error}): `trpts claims --write` makes it"
+        ) from error
+    found, now = [], record_hashes(project)
+    for row in rows:
+        if row["verdict"] != verdicts.get(row["id"]):
+            found.append(
+                f"{row['id']}: the verdict was {verdicts.get(row['id'])!r} and is {row['verdict']!r}: {row['words']}"
+            )
+    for name in sorted(records.keys() | now.keys()):
+        if name not in now:
+            found.append(f"{name}: the record is gone")
+        elif name not in records:
+            found.append(f"{name}: the record is new")
+        elif now[name] != records[name]:
+            found.append(f"{name}: the record was changed")
+    return found
+
+
+def path_of(project):
+    return project.root / "data" / "ledger.json"
