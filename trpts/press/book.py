@@ -16,6 +16,7 @@ from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import make_folder, write_whole
 from trpts.press.chapters import find_chapters
+from trpts.press.claims_page import claims_page
 from trpts.press.staging import stage
 from trpts.press.status import status_page
 
@@ -34,6 +35,7 @@ def build_book(project, profile_name):
     chapters = find_chapters(project)
     stage(project, chapters, project.runs(profile_name), source)
     write_if_new(source / "status.md", status_page(project, load_profile(project, profile_name), chapters))
+    write_if_new(source / "claims.md", claims_page(project))
     put_mathjax(folder / "assets" / "mathjax")
     write_conf(source, assets=folder / "assets")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-d", folder / "doctrees",

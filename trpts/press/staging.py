@@ -11,7 +11,7 @@ from trpts.press.figures import DARK_MIME
 from trpts.press.runner import write_notebook
 
 HIDDEN_IN_BOOK = "remove-cell"
-GENERATED = ("status.md",)  # written into the staged book by `trpts.press.book`
+GENERATED = ("claims.md", "status.md")  # written into the staged book by `trpts.press.book`
 
 
 def stage(project, chapters, runs, target):

@@ -1,0 +1,98 @@
+"""A transformer that reads letters instead of patches: does selection carry over?
+
+Texts are drawn: each language is a table of which letter follows which. The model is trained on some languages, then
+tuned to tell other ones apart, from few texts, by each of the three methods that need nothing but Linear layers.
+"""
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from trpts.data.task import Split, Task
+from trpts.hashes import tensor_hash
+from trpts.training import train
+from trpts.tuning import tune
+
+N_LETTERS, LENGTH, SHARPNESS = 24, 64, 1.0
+WIDTH, DEPTH, HEADS = 64, 6, 4
+N_KNOWN, N_NEW = 40, 12  # languages
+N_TRAIN, N_VAL, N_TEST = 300, 120, 600
+METHODS = {"linear": ("linear", {}), "full": ("full", {}), "C = 2": ("trpts", {"per_neuron": 2.0, "keep": 1}),
+           "C = 2, random": ("trpts", {"per_neuron": 2.0, "keep": 1, "score": "random"})}  # fmt: skip
+
+
+class TextTransformer(nn.Module):
+    """Letters [B, T] int64 -> logits; timm's blocks and names, so that everything that reads them works as it is."""
+
+    num_prefix_tokens = 1
+
+    def __init__(self, n_classes):
+        super().__init__()
+        self.embed_dim = WIDTH
+        self.letters = nn.Embedding(N_LETTERS, WIDTH)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, LENGTH + 1, WIDTH))
+        self.blocks = nn.Sequential(*(Block(WIDTH, HEADS, qkv_bias=True) for _ in range(DEPTH)))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, n_classes)
+
+    def forward_features(self, letters):
+        x = torch.cat([self.cls_token.expand(len(letters), -1, -1), self.letters(letters)], dim=1) + self.positions
+        return self.norm(self.blocks(x))
+
+    def forward_head(self, x, pre_logits=False):
+        return x[:, 0] if pre_logits else self.head(x[:, 0])
+
+    def forward(self, letters):
+        return self.forward_head(self.forward_features(letters))
+
+    def get_classifier(self):
+        return self.head
+
+    def reset_classifier(self, n_classes):
+        self.head = nn.Linear(WIDTH, n_classes)
+
+
+def languages(n, generator):
+    """Transition tables [n, N_LETTERS, N_LETTERS]."""
+    return torch.softmax(SHARPNESS * torch.randn(n, N_LETTERS, N_LETTERS, generator=generator), dim=2)
+
+
+def texts(tables, n, generator):
+    """n texts [n, LENGTH] with the numbers of their languages, in turn."""
+    labels = torch.arange(n) % len(tables)
+    letters = torch.empty(n, LENGTH, dtype=torch.int64)
+    letters[:, 0] = torch.randint(N_LETTERS, (n,), generator=generator)
+    for t in range(1, LENGTH):
+        letters[:, t] = torch.multinomial(tables[labels, letters[:, t - 1]], 1, generator=generator)[:, 0]
+    return Split(letters, labels)
+
+
+def new_languages(seed):
+    """The task to tune on."""
+    generator = torch.Generator().manual_seed(10_000 + seed)
+    tables = languages(N_NEW, generator)
+    return Task("new languages", N_NEW, *(texts(tables, n, generator) for n in (N_TRAIN, N_VAL, N_TEST)))
+
+
+def run(config):
+    """Metrics of one method and seed; `config` has variant, seed, upstream_epochs, n_upstream, epochs, …"""
+    generator = torch.Generator().manual_seed(config["seed"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        model = TextTransformer(N_KNOWN)
+    known = languages(N_KNOWN, generator)
+    upstream = texts(known, config["n_upstream"], generator)
+    losses = train(model, upstream, config["upstream_epochs"], lr=1e-3, batch_size=64, seed=config["seed"])
+    model.reset_classifier(N_NEW)
+    method, options = METHODS[config["variant"]]
+    settings = {name: config[name] for name in ("epochs", "lr", "batch_size")}
+    result = tune(model, new_languages(config["seed"]), method, seed=config["seed"], **settings, **options)
+    return {"upstream_loss": losses[-1], "val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy,
+            "n_trainable": result.n_trainable, "chance": 1 / N_NEW}  # fmt: skip
+
+
+def inputs(config):
+    """Hash of the texts; no weights file."""
+    task = new_languages(config["seed"])
+    return {"data": tensor_hash(task.train.images, task.test.images), "weights": None}
