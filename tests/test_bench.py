@@ -7,7 +7,16 @@ import timm
 import torch
 
 from trpts.cli import main
-from trpts.lab import bench, bench_fisher, bench_predict, bench_sweep, bench_tokens, bench_train
+from trpts.lab import (
+    bench,
+    bench_fisher,
+    bench_parts,
+    bench_predict,
+    bench_scale,
+    bench_sweep,
+    bench_tokens,
+    bench_train,
+)
 from trpts.lab.bench import lines
 from trpts.lab.bench_gradient import WAYS
 from trpts.lab.bench_train import TRAINED, Trainee
@@ -24,7 +33,7 @@ def small(name, n_classes, *_):
 @pytest.fixture
 def narrow(monkeypatch):
     """A model of the same shape of parts, small enough for a test."""
-    for module in (bench_train, bench_fisher, bench_predict, bench_sweep, bench_tokens):
+    for module in (bench_train, bench_fisher, bench_parts, bench_predict, bench_scale, bench_sweep, bench_tokens):
         monkeypatch.setattr(module, "create_backbone", small)
 
 
@@ -62,6 +71,38 @@ def test_predicting_costs_what_stays_in_the_model(narrow):
     assert cost["VPT-deep"] >= cost["VPT-shallow"]
     assert max(cost["TR-PTS"], cost["TR-PTS with EViT"], cost["TR-PTS with ToMe"]) < 1
     assert any(line.startswith("operations / untouched: full 1.000, ") for line in lines("predict", rows))
+
+
+def test_parts_of_a_step_by_hand():
+    """Full takes 10: 3 forward, 6 backward, 1 optimiser; without weight gradients backward takes 3."""
+    row = {"s": [10.0], "forward": [3.0], "backward": [6.0], "optimiser": [1.0]}
+    cheap = {"s": [6.5], "forward": [3.0], "backward": [3.4], "optimiser": [0.1]}
+    rows = {name: row for name in ("full", "mask", "lora")} | {"sparse": cheap, "limit": cheap | {"backward": [3.0]}}
+    found = bench_parts.shares(rows)
+    assert found["full"] == pytest.approx(
+        {"forward": 0.3, "input gradient": 0.3, "weight gradient": 0.3, "optimiser": 0.1}
+    )
+    assert found["sparse"]["weight gradient"] == pytest.approx(0.04)
+    assert "limit" not in found
+    rows["full"] = row | {"flops": 20.0}
+    rows |= {bench_parts.PRODUCT: {"s": [1.0], "flops": 4.0}, bench_parts.COPY: {"s": [2.0], "bytes": 8.0}}
+    assert bench_parts.of_ceiling(rows) == (2.0, 4.0, 4.0)
+
+
+def test_parts_and_scale_run(narrow, monkeypatch):
+    monkeypatch.setattr(bench_parts, "SIDE", 8)
+    monkeypatch.setattr(bench_parts, "N_COPIED", 8)
+    rows = bench_parts.bench_parts(2, 1)
+    for name in bench_parts.METHODS:
+        assert sum(rows[name][phase][0] for phase in bench_parts.PHASES) == pytest.approx(rows[name]["s"][0])
+    assert any("of one large matrix product's" in line for line in lines("parts", rows))
+    monkeypatch.setattr(bench_scale, "SIZES", {"side": (32, 64), "depth": (1, 2), "width": (64, 128)})
+    monkeypatch.setattr(bench_scale, "MIDDLE", {"side": 32, "depth": 1, "width": 64})
+    rows = bench_scale.bench_scale(2, 1)
+    flops = {name: row["flops"] for name, row in rows.items()}
+    assert len(rows) == 2 * 4  # the middle is there once
+    assert flops["side 64, depth 1, width 64: full"] > 4 * 0.9 * flops["side 32, depth 1, width 64: full"]
+    assert flops["side 32, depth 1, width 64: full"] == flops["side 32, depth 1, width 64: sparse"]
 
 
 def test_what_a_sweep_adds_by_hand():

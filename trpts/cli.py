@@ -84,7 +84,8 @@ def parser():
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
     bench.add_argument(
-        "what", choices=["train", "fisher", "tokens", "gradient", "predict", "sweep", "transprune", "all"]
+        "what",
+        choices=["train", "fisher", "tokens", "gradient", "parts", "predict", "scale", "sweep", "transprune", "all"],
     )
     bench.add_argument("--batch-size", type=int, default=None, help="default: 16; transprune: 1")
     bench.add_argument("--rounds", type=int, default=5)

@@ -8,7 +8,9 @@ import statistics
 
 from trpts.lab.bench_fisher import bench_fisher
 from trpts.lab.bench_gradient import LAYERS, WAYS, bench_gradient
+from trpts.lab.bench_parts import bench_parts, of_ceiling, shares
 from trpts.lab.bench_predict import PREDICTING, bench_predict
+from trpts.lab.bench_scale import bench_scale, settings
 from trpts.lab.bench_sweep import ONE, PROCESSES, THREADS, bench_sweep, overhead
 from trpts.lab.bench_tokens import bench_tokens
 from trpts.lab.bench_train import bench_train
@@ -24,14 +26,18 @@ BARS = {
     "tokens": [("token selection", "all tokens", None), ("its scoring", "one block", 0.02)],
     "gradient": [(f"{layer}: sampled_addmm", f"{layer}: {way}", 1.0)
                  for layer in LAYERS for way in WAYS if way != "sampled_addmm"],
+    "parts": [("limit", "full", None)],
+    "scale": [(f"{size}: sparse", f"{size}: full", None) for size in settings()],
     "predict": [(method, "untouched", None) for method in PREDICTING],
     "sweep": [(PROCESSES, ONE, None), (PROCESSES, THREADS, 1.0)],
     "transprune": [(SCORING, HIGH_ROW, 0.05)],
 }  # fmt: skip
 MEMORY_BARS = [("sparse", "full", 0.92), ("sparse", "lora", 0.85), ("sparse and tokens", "lora", 0.65)]
 BENCHES = {"train": bench_train, "fisher": bench_fisher, "tokens": bench_tokens, "gradient": bench_gradient,
-           "predict": bench_predict, "sweep": bench_sweep,           "transprune": bench_transprune}  # fmt: skip
-BATCH_SIZES = {"transprune": 1, "sweep": 8}  # where 16, as elsewhere, is not what is asked: a prompt; the runs' own
+           "parts": bench_parts, "scale": bench_scale, "predict": bench_predict, "sweep": bench_sweep,
+           "transprune": bench_transprune}  # fmt: skip
+# Where 16, as elsewhere, is not what is asked: one prompt, small models, a run's own batches.
+BATCH_SIZES = {"transprune": 1, "scale": 8, "sweep": 8}
 
 
 def lines(name, rows, bars=True):
@@ -55,6 +61,14 @@ def lines(name, rows, bars=True):
         speed = 1 / ratio(rows, "token selection", "all tokens")[0]
         met = f"; bar 0.9 of that: {'met' if speed >= 0.9 * saved else 'missed'}" if bars else ""
         yield f"speed-up {speed:.3f}, operations {saved:.3f} times fewer{met}"
+    if name == "parts":
+        for method, parts in shares(rows).items():
+            yield f"{method}, of full tuning's step: " + ", ".join(
+                f"{part} {share:.2f}" for part, share in parts.items()
+            )
+        step, product, copy = of_ceiling(rows)
+        yield (f"full tuning's step: {step / 1e9:.0f} GFLOP/s, {step / product:.2f} of one large matrix product's "
+               f"{product / 1e9:.0f}; a copy moves {copy / 1e9:.1f} GB/s")  # fmt: skip
     if name == "predict":
         untouched = rows["untouched"]["flops"]
         yield "operations / untouched: " + ", ".join(f"{m} {rows[m]['flops'] / untouched:.3f}" for m in PREDICTING)
