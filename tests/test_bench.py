@@ -33,7 +33,7 @@ def small(name, n_classes, *_):
 @pytest.fixture
 def narrow(monkeypatch):
     """A model of the same shape of parts, small enough for a test."""
-    for module in (bench_train, bench_fisher, bench_parts, bench_predict, bench_scale, bench_sweep, bench_tokens):
+    for module in (bench_train, bench_fisher, bench_predict, bench_tokens):
         monkeypatch.setattr(module, "create_backbone", small)
 
 
