@@ -57,7 +57,7 @@ def _step_in_parts(trainee, parts, device):
         trainee.optimizer.step()
         trainee.optimizer.zero_grad(set_to_none=True)
         mark()
-        for phase, start, end in zip(PHASES, marks, marks[1:], strict=True):
+        for phase, start, end in zip(PHASES, marks[:-1], marks[1:], strict=True):
             parts[phase].append(end - start)
         return marks[-1] - marks[0]
 
