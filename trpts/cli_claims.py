@@ -1,4 +1,4 @@
-"""`trpts claims`: the ledger of the papers' claims, recomputed from records, and held against what was committed."""
+"""`trpts claims` and `trpts compare`: what follows from records, and how two sets of them differ."""
 
 import json
 
@@ -10,6 +10,12 @@ def add_commands(command):
     sub.add_argument("--only", nargs="+", metavar="ID", help="such as T05 P07; default: all")
     sub.add_argument("--json", action="store_true", help="as JSON")
     sub.add_argument("--write", action="store_true", help="commit to the verdicts and records as they are now")
+    sub = command(
+        "compare", cmd_compare, "two sets of records side by side: folders, or git revisions of this checkout"
+    )
+    sub.add_argument("first", metavar="A", help="a folder of records, or a git revision")
+    sub.add_argument("second", metavar="B")
+    sub.add_argument("--metric", default="test_accuracy", help="default: test_accuracy")
 
 
 def cmd_claims(arguments):
@@ -32,3 +38,18 @@ def cmd_claims(arguments):
     for sentence in red:
         print(f"RED  {sentence}")
     return 1 if red else 0
+
+
+def cmd_compare(arguments):
+    """Print means and differences by kind and variant, and what differs beside the numbers."""
+    from trpts.lab.compare import records_at, side_by_side
+    from trpts.lab.errors import TrptsError
+
+    project = Project.find()
+    with records_at(project, arguments.first) as a, records_at(project, arguments.second) as b:
+        table, facts = side_by_side(a, b, arguments.metric)
+    if table.empty:
+        raise TrptsError(f"no run is in both with a metric {arguments.metric!r}: expected two sets of the same runs")
+    print(table.to_string(index=False, float_format="{:.4f}".format))
+    print("\n".join(facts))
+    return 0
