@@ -16,6 +16,8 @@ from contextlib import suppress
 from dask.utils import parse_bytes
 from dask_jobqueue import SLURMCluster
 
+from trpts.lab.cluster import INSTEAD
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,13 +32,14 @@ def main():
     gpu = {"processes": 1, "job_extra_directives": ["--gres=gpu:1", *arguments.sbatch],
            "worker_extra_args": ["--resources", "GPU=1", "--nthreads", "1"]}  # fmt: skip
     cpu = {"processes": arguments.cores, "job_extra_directives": arguments.sbatch}
+    keep_memory = [f"export {INSTEAD}"]
     how = gpu if arguments.gpu else cpu
     minutes = max(1, round(60 * arguments.hours))
     memory = how["processes"] * parse_bytes(arguments.memory)
     with SLURMCluster(cores=arguments.cores, memory=memory, queue=arguments.partition,
                       walltime=f"{minutes // 60:02d}:{minutes % 60:02d}:00",
                       scheduler_options={"dashboard_address": ":0"},
-                      **how) as cluster:  # fmt: skip
+                      job_script_prologue=keep_memory, **how) as cluster:  # fmt: skip
         cluster.adapt(minimum_jobs=arguments.jobs, maximum_jobs=arguments.jobs)  # a job that ended is sent again
         print(cluster.scheduler_address, flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -70,7 +70,9 @@ def test_what_is_there_is_not_done_again(checkout, two_workers, tmp_path, capsys
     first = measure(*cells(1)[0])
     write_record(first, folder)
     assert sweep.sweep(checkout, cells(3), folder, two_workers.scheduler_address) == ({}, 0)
-    assert "1 of 3 records are there; 2 to make" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 3 records are there; 2 to make" in said
+    assert "2 workers hand memory back after every use, which makes runs slow: set MALLOC_TRIM_THRESHOLD_=" in said
     times = {r["config"]["seed"]: r["time_s"] for r in read_records(folder)}
     assert times[0] == first["time_s"]
     assert sweep.sweep(checkout, cells(3), folder, "tcp://127.0.0.1:1") == ({}, 0)  # nothing to do: nobody is asked
@@ -136,6 +138,11 @@ def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):
     assert 1 <= len(read_records(folder)) < 30
 
 
+def test_our_own_workers_keep_their_memory():
+    with cluster.cluster(workers=1) as client:
+        assert cluster.check_workers(client, {"tuned"}) == []
+
+
 def test_workers_with_other_code_are_refused(checkout, two_workers, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "code_hash", lambda names: {"hash": "f" * 16})
     with pytest.raises(TrptsError, match=r"worker tcp://.* has other code \([0-9a-f]{16}, not f{16}\)"):
@@ -172,6 +179,7 @@ def test_workers_come_by_slurm(checkout, project, tmp_path):
     assert keeper.returncode == 0, errors
     assert sorted(metrics_of(tmp_path / "records")) == [0, 1]
     job = (tmp_path / "job.sh").read_text()
+    assert f"export {cluster.INSTEAD}" in job
     for line in ("#SBATCH --cpus-per-task=2", "#SBATCH --mem=6G", "#SBATCH -t 00:30:00", "#SBATCH -A=us"):
         assert line in job
     assert "--nworkers 2" in job

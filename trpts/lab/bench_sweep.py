@@ -6,12 +6,13 @@ Real runs of the comparison, shortened to an epoch, recorded as in a sweep into 
 import tempfile
 from pathlib import Path
 
+import dask
 import torch
 from distributed import LocalCluster
 
 from trpts.lab import grid
 from trpts.lab.clock import interleaved, timed
-from trpts.lab.cluster import n_cores
+from trpts.lab.cluster import AS_USUAL, n_cores
 from trpts.lab.experiments import tuned
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
@@ -33,6 +34,7 @@ def bench_sweep(batch_size=8, rounds=2, device="cpu"):
              for seed in range(RUNS_PER_CORE * n)]  # fmt: skip
     inside = {way: [] for way in (ONE, ALL, THREADS, PROCESSES)}
     with (
+        dask.config.set(AS_USUAL),
         LocalCluster(1, threads_per_worker=n, processes=False, dashboard_address=None) as threads,
         LocalCluster(n, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as processes,
     ):

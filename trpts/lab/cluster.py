@@ -9,6 +9,7 @@ import logging
 import os
 from contextlib import contextmanager
 
+import dask
 import torch
 from distributed import Client, LocalCluster
 
@@ -17,6 +18,11 @@ from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
 
 CONNECT_S = 10
+# Dask sets MALLOC_TRIM_THRESHOLD_ in its workers, for tables that come and go. A training step asks for the same
+# megabytes again each time, and glibc then takes each of them from the system anew: a run takes half as long again and
+# more, all of it page faults. Unset, glibc adapts; where Dask's setting cannot be kept out, these two take its place.
+AS_USUAL = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
+INSTEAD = "MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432"
 
 
 def n_cores():
@@ -33,6 +39,7 @@ def cluster(scheduler=None, workers=None):
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said in our own sentences
     if scheduler is None:
         with (
+            dask.config.set(AS_USUAL),
             LocalCluster(workers or n_cores(), threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local,
             Client(local) as client,
         ):
@@ -51,7 +58,10 @@ def cluster(scheduler=None, workers=None):
 
 
 def check_workers(client, kinds):
-    """Raise TrptsError unless every worker can import the experiments, and has the code that is here."""
+    """Raise TrptsError unless every worker can import the experiments, and has the code that is here.
+
+    returns  the workers whose memory setting makes their runs slow: see INSTEAD
+    """
     names = sorted(f"trpts.lab.experiments.{kind}" for kind in kinds)
     here = code_hash(names)["hash"]
     for worker, found in client.run(_code_there, names, on_error="return").items():
@@ -60,6 +70,11 @@ def check_workers(client, kinds):
                              "version there, and start it in a checkout")  # fmt: skip
         if found != here:
             raise TrptsError(f"worker {worker} has other code ({found}, not {here}): bring its checkout to this commit")
+    return [worker for worker, slow in client.run(_hands_memory_back).items() if slow]
+
+
+def _hands_memory_back():
+    return "MALLOC_TRIM_THRESHOLD_" in os.environ and "MALLOC_MMAP_THRESHOLD_" not in os.environ
 
 
 def _code_there(names):

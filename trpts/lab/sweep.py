@@ -13,7 +13,7 @@ from distributed import as_completed
 from distributed.client import FutureCancelledError
 from filelock import FileLock, Timeout
 
-from trpts.lab.cluster import check_workers, cluster, measured
+from trpts.lab.cluster import INSTEAD, check_workers, cluster, measured
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
 from trpts.lab.records import current_record, kind_of, record_name, write_record
@@ -39,7 +39,9 @@ def sweep(project, cells, folder, scheduler=None, workers=None, resources=None):
     if not todo:
         return {}, 0
     with cluster(scheduler, workers) as client:
-        check_workers(client, {kind_of(experiment) for experiment, _ in todo})
+        if slow := check_workers(client, {kind_of(experiment) for experiment, _ in todo}):
+            say(f"{len(slow)} workers hand memory back after every use, which makes runs slow: set {INSTEAD} where they "
+                "are started")  # fmt: skip
         return _Sweep(client, make_folder(project.build / "claims"), folder, resources).run(todo)
 
 
