@@ -40,8 +40,8 @@ def sweep(project, cells, folder, scheduler=None, workers=None, resources=None):
         return {}, 0
     with cluster(scheduler, workers) as client:
         if slow := check_workers(client, {kind_of(experiment) for experiment, _ in todo}):
-            say(f"{len(slow)} workers hand memory back after every use, which makes runs slow: set {INSTEAD} where they "
-                "are started")  # fmt: skip
+            say(f"{len(slow)} workers hand memory back after every use, which makes runs slow: set {INSTEAD} where "
+                "they are started")  # fmt: skip
         return _Sweep(client, make_folder(project.build / "claims"), folder, resources).run(todo)
 
 
