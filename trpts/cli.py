@@ -1,7 +1,6 @@
 """The command line: the book (run, book, status, …), your own images (tune, predict, export) and questions (prune)."""
 
 import argparse
-import json
 import signal
 import sys
 import time
@@ -190,11 +189,13 @@ def cmd_bench(arguments):
         from trpts.lab.bench import BATCH_SIZES, BENCHES, lines
     except ImportError as error:
         raise TrptsError(f"benches need {error.name}: `pip install trpts[peers,sweep]`") from error
+    from trpts.lab.bench_files import write_bench
     from trpts.lab.code import code_hash
-    from trpts.lab.project import make_folder, write_whole
+    from trpts.lab.project import make_folder
     from trpts.lab.provenance import machine, pick_device, versions
 
-    folder, device = make_folder(Project.find().root / "data" / "bench"), pick_device()
+    project, device = Project.find(), pick_device()
+    make_folder(project.root / "data" / "bench")  # before the time is spent
     for name in BENCHES if arguments.what == "all" else [arguments.what]:
         usual = BATCH_SIZES.get(name, 16)
         batch_size = arguments.batch_size or usual
@@ -203,8 +204,7 @@ def cmd_bench(arguments):
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
         record = {"bench": name, "batch_size": batch_size, "device": device, "rows": rows, "summary": text,
                   "machine": machine(), "versions": versions(), "code": code_hash(["trpts.lab.bench"])}  # fmt: skip
-        suffix = "" if device == "cpu" else f"-{device}"
-        write_whole(folder / f"{name}{suffix}.json", json.dumps(record, indent=1) + "\n")
+        write_bench(project, name, device, record)
     return 0
 
 

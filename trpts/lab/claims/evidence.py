@@ -1,6 +1,5 @@
 """What a verdict may rest on: committed records and benches, and how to ask them. What is missing names its remedy."""
 
-import json
 from functools import cache, cached_property
 from statistics import fmean, stdev
 
@@ -9,6 +8,7 @@ import torch
 from scipy.stats import t
 
 from trpts.lab import grid, stats
+from trpts.lab.bench_files import read_bench
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import load_profile
 from trpts.lab.records import read_records
@@ -58,10 +58,10 @@ class Evidence:
 
     def bench(self, name):
         """{work: row} of a committed bench on CPU."""
-        path = self.project.root / "data" / "bench" / f"{name}.json"
-        if not path.is_file():
-            raise NotMeasured(f"a bench: `trpts bench {name}`")
-        return json.loads(path.read_text(encoding="utf-8"))["rows"]
+        try:
+            return read_bench(self.project, name, DEVICE)
+        except TrptsError:
+            raise NotMeasured(f"a bench: `trpts bench {name}`") from None
 
     def compared(self, *methods):
         """Records of methods of the comparison on the compared tasks; each must be there."""
