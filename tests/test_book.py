@@ -20,7 +20,7 @@ SENTENCES = {
     "bibliography.html": "Task-Relevant Parameter and Token Selection",
     "sweeping.html": "A run whose worker dies is handed to another",
     "claims.html": "inconsistent in itself",
-    "notebooks/06_comparison.html": "by hand 0.002 to 0.039",
+    "notebooks/06_comparison.html": "by hand 0.002 to 0.038",
     "status.html": "Time per chapter",
     "notebooks/00_start_here.html": "A drawn task is called a twin",
     "notebooks/01_fim.html": "agrees with finite differences",

@@ -1,6 +1,7 @@
 """A sweep records each run once, whatever happens to its workers, and goes on where it was stopped."""
 
 import ast
+import json
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from trpts.lab import cluster, grid, sweep
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import tuned
 from trpts.lab.project import Project
-from trpts.lab.records import measure, read_records, write_record
+from trpts.lab.records import measure, read_records, record_name, write_record
 
 COMMON = dict(profile="quick", device="cpu", backbone="vit_lab", weights="data/weights/vit_lab.safetensors")
 COMMON |= dict(epochs=1, batch_size=32, lr=1e-3)
@@ -136,6 +137,37 @@ def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):
     with pytest.raises(TrptsError, match=r"the scheduler went away after \d+ runs, whose records are kept"):
         sweep.sweep(checkout, cells(30), folder, local.scheduler_address)
     assert 1 <= len(read_records(folder)) < 30
+
+
+def test_a_worker_outside_of_a_checkout_is_refused(checkout, tmp_path):
+    """As one without the package: it says what it lacks, and nothing is computed."""
+    with LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as empty:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", empty.scheduler_address, "--nthreads", "1"]
+        worker = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            with Client(empty) as client:
+                client.wait_for_workers(1, timeout=60)
+            with pytest.raises(
+                TrptsError, match=r"worker tcp://.* cannot run trpts \(TrptsError: .*not inside a checkout"
+            ):
+                sweep.sweep(checkout, cells(1), tmp_path / "records", empty.scheduler_address)
+        finally:
+            worker.terminate()
+            worker.wait(timeout=30)
+    assert not list((tmp_path / "records").glob("*.json"))
+
+
+def test_a_record_of_another_schema_is_nobodys_to_overwrite(checkout, tmp_path):
+    experiment, config = cells(1)[0]
+    config = config | {"profile": "full"}
+    path = tmp_path / "records" / record_name({"kind": "tuned", **config})
+    path.parent.mkdir()
+    path.write_text(text := json.dumps(record(config, 0.5, 0.5) | {"schema": 2}))
+    with pytest.raises(
+        TrptsError, match=r"schema version 2, this version of trpts reads 1; remove the file to measure"
+    ):
+        sweep.sweep(checkout, [(experiment, config)], path.parent, "tcp://127.0.0.1:1")
+    assert path.read_text() == text
 
 
 def test_our_own_workers_keep_their_memory():
