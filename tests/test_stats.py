@@ -49,6 +49,14 @@ def test_only_what_all_have_is_averaged():
     assert math.isnan(table.loc["a", "task_sd"])  # one seed has no spread
 
 
+def test_a_seed_with_fewer_tasks_counts_for_no_mean():
+    """Seed 1 has run the easy task alone so far: its mean would be another thing, and so would the spread."""
+    some = records({("a", 0): (0.9, 0.1), ("b", 0): (0.8, 0.2), ("a", 1): (0.9,), ("b", 1): (0.8,)})
+    table = summary(some)
+    assert table.loc["a", ["task_mean", "n_tasks", "n_seeds"]].tolist() == [0.5, 2, 1]
+    assert math.isnan(table.loc["a", "task_sd"])
+
+
 def test_ties_share_a_rank():
     found = ranks(scores(records({("a", 0): (0.5, 0.1, 0.1), ("b", 0): (0.5, 0.2, 0.1), ("c", 0): (0.4, 0.3, 0.1)})))
     assert found.loc["cifar100_twin"].tolist() == [1.5, 1.5, 3]

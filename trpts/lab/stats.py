@@ -33,16 +33,21 @@ def scores(records, metric="test_accuracy"):
 
 
 def complete(frame):
-    """Only tasks and seeds that every variant has: means over different tasks cannot be compared."""
+    """Only runs that every variant has, and of these only seeds with all the tasks that any seed has.
+
+    Means over different tasks cannot be compared: neither between variants, nor between seeds.
+    """
     n = frame["variant"].nunique()
-    return frame.groupby(["task", "seed"]).filter(lambda part: part["variant"].nunique() == n)
+    shared = frame.groupby(["task", "seed"]).filter(lambda part: part["variant"].nunique() == n)
+    n_tasks = shared.groupby("seed")["task"].transform("nunique")
+    return shared[n_tasks == n_tasks.max()]
 
 
 def summary(records, metric="test_accuracy"):
     """A row for each variant: mean over tasks, mean over groups, each with its standard deviation over seeds; rank.
 
     Columns: task_mean, task_sd, group_mean, group_sd (NaN with one seed), rank (mean over tasks; 1 is best, ties
-    share), n_tasks, n_seeds. Over the tasks and seeds that all variants have.
+    share), n_tasks, n_seeds. Over what `complete` leaves.
     """
     frame = complete(scores(records, metric))
     frame["group"] = frame["task"].map(group_of)
@@ -71,7 +76,8 @@ def paired_interval(records, variant, rival, metric="test_accuracy", seed=0):
     raises  TrptsError: fewer than two tasks in common
     """
     some = [r for r in records if r["config"]["variant"] in (variant, rival)]
-    means = complete(scores(some, metric)).pivot_table(index="task", columns="variant", values=metric)
+    means = scores(some, metric).pivot_table(index=["task", "seed"], columns="variant", values=metric).dropna()
+    means = means.groupby("task").mean()
     if not {variant, rival} <= set(means) or len(means) < 2:
         raise TrptsError(f"{variant} and {rival} have {len(means)} tasks in common: expected two or more")
     difference = (means[variant] - means[rival]).to_numpy()
