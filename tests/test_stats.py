@@ -83,6 +83,7 @@ def test_differences_by_hand():
     b = found[found["variant"] == "b"].set_index(["task", "seed"])["difference"]
     assert b.round(9).to_dict() == {(TASKS[0], 0): 0.1, (TASKS[0], 1): 0.3, (TASKS[1], 0): 0.2, (TASKS[1], 1): 0.2,
                                     (TASKS[2], 0): 0.3}  # fmt: skip
+    assert found["variant"].tolist().count("c") == 1  # what it has not run is no difference
     table = over_tasks_and_seeds(found)
     assert table.loc["b", ["n_tasks", "n_seeds"]].tolist() == [2, 2]
     assert table.loc["b", "mean"] == pytest.approx((0.15 + 0.25) / 2)

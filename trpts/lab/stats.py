@@ -95,7 +95,7 @@ def differences(records, base, metric="test_accuracy"):
     wide = scores(records, metric).pivot(index=["task", "seed"], columns="variant", values=metric)
     if base not in wide:
         raise TrptsError(f"no record of {base!r} to compare with: found {', '.join(wide)}")
-    long = wide.drop(columns=base).sub(wide[base], axis=0).stack().rename("difference").reset_index()
+    long = wide.drop(columns=base).sub(wide[base], axis=0).stack().dropna().rename("difference").reset_index()
     return long[["variant", "task", "seed", "difference"]]
 
 
