@@ -90,6 +90,16 @@ def test_without_its_records_a_claim_says_what_makes_them(project, tmp_path):
         ledger.check_ledger(empty, [])
 
 
+def test_one_seed_is_no_result(copy):
+    """The ablation of the score rests on more than one seed, or on none."""
+    for path in copy.committed("full").glob("tuned-*.json"):
+        if json.loads(path.read_text())["config"]["seed"] > 0:
+            path.unlink()
+    row = row_of(copy, "T15")
+    assert row["verdict"] == MISSING
+    assert row["words"].startswith("needs a second seed (`trpts sweep --ablations 'score'`); the first says ")
+
+
 def test_decisions_by_hand():
     """1, 2, 3: mean 2, standard error 1 / sqrt(3), t of two degrees of freedom 4.3027."""
     mean, low, high = interval([1.0, 2.0, 3.0])

@@ -88,10 +88,12 @@ class Evidence:
         except TrptsError:
             raise NotMeasured("the learning rate of TR-PTS: `trpts sweep --tuning`") from None
         records = grid.found_records([config for _, config in cells], self.folder)
+        command = f"`trpts sweep --ablations '{figure}'`"
         try:
-            return stats.paired_interval(records, variant, base)
+            found = stats.paired_interval(records, variant, base)
         except TrptsError:
-            raise NotMeasured(f"the ablation: `trpts sweep --ablations '{figure}'`") from None
+            raise NotMeasured(f"the ablation: {command}") from None
+        return several_seeds(records, variant, base, command, found)
 
     @cache  # noqa: B019
     def pruned(self, variant):
@@ -114,6 +116,14 @@ class Evidence:
         """ViT-B/16 at 224 pixels without weights."""
         with torch.device("meta"):
             return timm.create_model("vit_base_patch16_224", num_classes=1000)
+
+
+def several_seeds(records, variant, base, command, found):
+    """`found`, unless it is the difference of one seed: that is no result."""
+    n = int(stats.over_tasks_and_seeds(stats.differences(records, base)).loc[variant, "n_seeds"])
+    if n < 2:
+        raise NotMeasured(f"a second seed ({command}); the first says {points(found)} for {variant} against {base}")
+    return found
 
 
 def interval(values):
