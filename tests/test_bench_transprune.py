@@ -99,4 +99,4 @@ def test_command_asks_one_prompt_at_a_time(narrow, tiny, capsys):
     assert record["batch_size"] == 1
     assert record["summary"] == [line.strip() for line in capsys.readouterr().out.splitlines()[1:]]
     assert "trpts.transprune.plugin" in record["code"]["modules"]
-    assert bench.BATCH_SIZES == {"transprune": 1}
+    assert bench.BATCH_SIZES["transprune"] == 1
