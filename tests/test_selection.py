@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from trpts.data import Split
+from trpts.lab import grid
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import selection, starting_points, tuned
 from trpts.lab.project import Project
@@ -75,9 +76,7 @@ def test_starting_points_of_the_real_digits():
 def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
     """One short run of each kind through the record and back to the page's table."""
     project = Project.find()
-    assert set(tuned.VARIANTS) >= {"linear", "full", "C = 2"}
-    config = tuned.cell("C = 2, ρ = 0.5", "digits", 0, {"trpts": 3e-3}, **LAB, epochs=1, batch_size=64)
-    assert config["lr"] == 3e-3
+    config = tuned.cell("TR-PTS", *grid.METHODS["TR-PTS"], "digits", 0, 3e-3, **LAB, epochs=1, batch_size=64)
     record = run_once(tuned, config, tmp_path)
     metrics = record["metrics"]
     assert metrics["connections_per_neuron"] == pytest.approx(2.0, abs=0.01)
@@ -85,12 +84,12 @@ def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
     assert sum(metrics["token_blocks"].values()) == 3
     assert record["inputs"]["data"] == data_hash("digits")
     monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"committed": lambda self, _: tmp_path})())
-    assert len(pages.full_runs("C = 2, ρ = 0.5")) == 1
+    assert len(pages.full_runs("TR-PTS", tuned)) == 1
     with pytest.raises(TrptsError, match="no committed record of tuned, C = 9"):
-        pages.full_runs("C = 9")
+        pages.full_runs("C = 9", tuned)
     other = config | {"lr": 1e-3, "seed": 1}
     monkeypatch.setattr(pages.Project, "find", lambda: project)
     run_once(tuned, other, tmp_path)
     monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"committed": lambda self, _: tmp_path})())
     with pytest.raises(TrptsError, match="2 different settings"):
-        pages.full_runs("C = 2, ρ = 0.5")
+        pages.full_runs("TR-PTS", tuned)

@@ -36,7 +36,7 @@ def checkout(tmp_path, project, monkeypatch):
 
 @pytest.fixture(scope="module")
 def two_workers():
-    with LocalCluster(2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
         yield local
 
 
@@ -126,7 +126,7 @@ def test_schedulers_that_are_none_are_named(checkout, tmp_path, monkeypatch):
 
 def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):
     folder = tmp_path / "records"
-    local = LocalCluster(1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
+    local = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
 
     def stop():
         while not list(folder.glob("*.json")):
@@ -170,8 +170,10 @@ def test_a_record_of_another_schema_is_nobodys_to_overwrite(checkout, tmp_path):
     assert path.read_text() == text
 
 
-def test_our_own_workers_keep_their_memory():
+def test_our_own_workers_are_as_many_as_asked_for_and_keep_their_memory(monkeypatch):
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # Dask leaves it behind where it has started a worker
     with cluster.cluster(workers=1) as client:
+        assert len(client.scheduler_info()["workers"]) == 1
         assert cluster.check_workers(client, {"tuned"}) == []
 
 

@@ -35,8 +35,8 @@ def bench_sweep(batch_size=8, rounds=2, device="cpu"):
     inside = {way: [] for way in (ONE, ALL, THREADS, PROCESSES)}
     with (
         dask.config.set(AS_USUAL),
-        LocalCluster(1, threads_per_worker=n, processes=False, dashboard_address=None) as threads,
-        LocalCluster(n, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as processes,
+        LocalCluster(n_workers=1, threads_per_worker=n, processes=False, dashboard_address=None) as threads,
+        LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as processes,
     ):
         works = {
             ONE: timed(lambda: inside[ONE].append(_in_turn(cells, 1)), device),

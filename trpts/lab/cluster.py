@@ -40,7 +40,9 @@ def cluster(scheduler=None, workers=None):
     if scheduler is None:
         with (
             dask.config.set(AS_USUAL),
-            LocalCluster(workers or n_cores(), threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local,
+            LocalCluster(
+                n_workers=workers or n_cores(), threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+            ) as local,
             Client(local) as client,
         ):
             yield client
