@@ -23,7 +23,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="how many jobs to keep in the queue (default: 1)")
     parser.add_argument("--cores", type=int, default=1, help="of each job")
-    parser.add_argument("--memory", default="3GB", help="of each process; the laboratory's runs take 1 (default: 3GB)")
+    parser.add_argument("--memory", default="3GB", help="of each process (default: 3GB)")
     parser.add_argument("--hours", type=float, default=2, help="time limit of a job")
     parser.add_argument("--partition", help="SLURM's partition; default: the site's own")
     parser.add_argument("--gpu", action="store_true", help="one GPU a job, named GPU=1 to Dask")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from trpts.cli import main
-from trpts.lab.claims import evidence, ledger, tuning
+from trpts.lab.claims import costs, evidence, ledger
 from trpts.lab.claims.evidence import FAILS, HOLDS, MISSING, UNDECIDED, VERDICTS, decide, interval
 from trpts.lab.errors import TrptsError
 
@@ -73,8 +73,8 @@ def test_an_edited_a_missing_and_a_new_record_are_named(copy, capsys):
 
 def test_a_formula_off_by_one_turns_a_verdict(project, monkeypatch):
     assert row_of(project, "T07")["verdict"] == "reproduced"
-    share = tuning.share
-    monkeypatch.setattr(tuning, "share", lambda model, connections, *rest: share(model, connections + 1, *rest))
+    share = costs.share
+    monkeypatch.setattr(costs, "share", lambda model, connections, *rest: share(model, connections + 1, *rest))
     assert row_of(project, "T07")["verdict"] == FAILS
 
 

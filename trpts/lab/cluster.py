@@ -19,8 +19,8 @@ from trpts.lab.errors import TrptsError
 
 CONNECT_S = 10
 # Dask sets MALLOC_TRIM_THRESHOLD_ in its workers, for tables that come and go. A training step asks for the same
-# megabytes again each time, and glibc then takes each of them from the system anew: a run takes half as long again and
-# more, all of it page faults. Unset, glibc adapts; where Dask's setting cannot be kept out, these two take its place.
+# megabytes again each time, and glibc then takes each of them from the system anew: the run waits for page faults.
+# Unset, glibc adapts; where Dask's setting cannot be kept out, these two take its place.
 AS_USUAL = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
 INSTEAD = "MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432"
 

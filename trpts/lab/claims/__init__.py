@@ -2,6 +2,6 @@
 
 statements   what is claimed, as data
 evidence     records, benches and formulas, and how to ask them
-tuning, pruning   a check for each claim: a verdict that is computed, never typed
+tuning, costs, pruning   a check for each claim: a verdict that is computed, never typed
 ledger       all rows; the committed ledger and the manifest of record hashes that they are held against
 """
