@@ -66,7 +66,7 @@ def test_drift_changes_images_and_no_labels(project, monkeypatch):
     assert torch.equal(gone.test.labels, task.test.labels)
     metrics = drift.run(COMMON | {"task": "eurosat_twin", "drift": 0.5})
     assert 0 < metrics["overlap"] <= 1
-    assert set(metrics) == {"before", "unchanged", "old", "anew", "overlap"}
+    assert set(metrics) == {"before", "unchanged", "old", "anew", "overlap", "phase_s"}
 
 
 def test_text_is_told_apart_by_its_letters():

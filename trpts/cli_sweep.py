@@ -10,8 +10,10 @@ from trpts.lab.project import Project
 def add_commands(command):
     sub = command("sweep", cmd_sweep, "compare methods: every run that is missing, here or on a Dask cluster")
     sub.add_argument("--profile", default="full", help="full (the laboratory, default) or paper (your own data sets)")
-    sub.add_argument("--tuning", action="store_true", help="the runs that choose each method's learning rate")
-    sub.add_argument("--ablations", nargs="*", metavar="FIGURE", help="TR-PTS's switches instead; default: all")
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--tuning", action="store_true", help="the runs that choose each method's learning rate")
+    which.add_argument("--ablations", nargs="*", metavar="FIGURE", help="TR-PTS's switches instead; default: all")
+    which.add_argument("--further", nargs="*", metavar="EXPERIMENT", help="runs beside the comparison; default: all")
     sub.add_argument("--tasks", nargs="+", metavar="TASK", help="default: as the profile says")
     sub.add_argument("--methods", nargs="+", metavar="METHOD", help="by the names of the tables; default: all")
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
@@ -24,12 +26,11 @@ def add_commands(command):
 def cmd_sweep(arguments):
     """Make the comparison's records that are missing; 1 if a run failed or was left to another sweep."""
     try:
-        from trpts.lab import grid
+        from trpts.lab import further, grid
         from trpts.lab.sweep import missing, say, sweep
     except ImportError as error:
         raise TrptsError(f"a sweep needs {error.name}: `pip install trpts[sweep]`") from error
     from trpts.lab.profiles import load_profile
-    from trpts.lab.records import read_records
 
     if arguments.workers is not None and arguments.workers < 1:
         raise TrptsError(f"--workers {arguments.workers}: expected at least 1")
@@ -39,20 +40,12 @@ def cmd_sweep(arguments):
         cells = grid.tuning_cells(profile, arguments.methods)
     elif arguments.ablations is not None:
         cells = grid.ablation_cells(profile, folder, arguments.ablations, arguments.seeds)
+    elif arguments.further is not None:
+        cells = further.further_cells(profile, folder, arguments.further, arguments.seeds)
     else:
         cells = grid.comparison_cells(profile, folder, arguments.tasks, arguments.methods, arguments.seeds)
     if arguments.dry_run:
-        todo = missing(cells, folder)
-        times = {}
-        for record in read_records(folder, "tuned"):
-            times.setdefault(record["config"]["variant"], []).append(record["time_s"])
-        known = {method: median(found) for method, found in times.items()}
-        per_run = Counter(config["variant"] for _, config in todo)
-        print(f"{len(todo)} of {len(cells)} records are missing", end="")
-        if known:
-            seconds = sum(n * known.get(method, median(known.values())) for method, n in per_run.items())
-            print(f": about {seconds / 3600:.1f} hours of one core, going by records that are there", end="")
-        print()
+        print(forecast(missing(cells, folder), len(cells), folder))
         return 0
     failed, left = sweep(project, cells, folder, arguments.scheduler, arguments.workers,
                          {"GPU": 1} if arguments.gpu else None)  # fmt: skip
@@ -61,3 +54,20 @@ def cmd_sweep(arguments):
     if left:
         say(f"{left} runs are another sweep's: run the command again when it is done")
     return 1 if failed or left else 0
+
+
+def forecast(todo, of, folder):
+    """How many of the cells are missing and, going by the median time of like runs, how long they would take."""
+    from trpts.lab.records import kind_of, read_records
+
+    times = {}
+    for record in read_records(folder):
+        times.setdefault((record["config"]["kind"], record["config"]["variant"]), []).append(record["time_s"])
+    known = {run: median(found) for run, found in times.items()}
+    words = f"{len(todo)} of {of} records are missing"
+    if not known:
+        return words
+    usual = median(known.values())
+    seconds = sum(n * known.get(run, usual) for run, n in Counter(
+        (kind_of(experiment), config["variant"]) for experiment, config in todo).items())  # fmt: skip
+    return f"{words}: about {seconds / 3600:.1f} hours of one core, going by records that are there"

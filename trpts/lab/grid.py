@@ -74,10 +74,10 @@ def chosen_rates(profile, folder, methods=None, device=None):
     """
     chosen = {}
     for method in known_methods(methods):
-        configs = [config for _, config in tuning_cells(profile, [method], device)]
-        found = found_records(configs, folder)
-        if len(found) < len(configs):
-            raise TrptsError(f"{method}: {len(found)} of {len(configs)} tuning records are in {folder}: run `trpts "
+        cells = tuning_cells(profile, [method], device)
+        found = found_records(cells, folder)
+        if len(found) < len(cells):
+            raise TrptsError(f"{method}: {len(found)} of {len(cells)} tuning records are in {folder}: run `trpts "
                              "sweep --tuning` first")  # fmt: skip
         accuracy = {}
         for record in found:
@@ -119,9 +119,9 @@ def ablation_cells(profile, folder, figures=None, seeds=SEEDS, device=None):
             for variant, how in variants.items()]  # fmt: skip
 
 
-def found_records(configs, folder):
-    """The records of these configurations that are in `folder`, current or not."""
-    paths = [folder / record_name({"kind": kind_of(tuned), **config}) for config in configs]
+def found_records(cells, folder):
+    """The records of the cells [(experiment, configuration)] that are in `folder`, current or not."""
+    paths = [folder / record_name({"kind": kind_of(experiment), **config}) for experiment, config in cells]
     return [read_record(path) for path in paths if path.is_file()]
 
 

@@ -8,6 +8,7 @@ from IPython.display import Markdown
 
 from trpts.lab import grid
 from trpts.lab.errors import TrptsError
+from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
 from trpts.lab.records import flat_metrics, kind_of, read_records
@@ -47,7 +48,7 @@ def compared_runs(method, tasks=None):
     profile, folder = _published()
     tasks = tasks or profile["benchmark"]["sweep"]["tuning_tasks"]
     cells = grid.comparison_cells(profile, folder, tasks, [method], device=PUBLISHED)
-    records = grid.found_records([config for _, config in cells], folder)
+    records = grid.found_records(cells, folder)
     if not records:
         raise TrptsError(f"no committed record of {method}: make them with `trpts sweep`")
     return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
@@ -58,7 +59,15 @@ def ablation_runs(figure):
     profile, folder = _published()
     with suppress(TrptsError):
         cells = grid.ablation_cells(profile, folder, [figure], device=PUBLISHED)
-        return grid.found_records([config for _, config in cells], folder)
+        return grid.found_records(cells, folder)
+    return []
+
+
+def further_runs(name):
+    """The committed records of an experiment beside the comparison (`trpts.lab.further`), as many as are there."""
+    profile, folder = _published()
+    with suppress(TrptsError):
+        return grid.found_records(further_cells(profile, folder, [name], device=PUBLISHED), folder)
     return []
 
 

@@ -10,6 +10,7 @@ from scipy.stats import t
 from trpts.lab import grid, stats
 from trpts.lab.bench_files import read_bench
 from trpts.lab.errors import TrptsError
+from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
 from trpts.lab.records import read_records
 
@@ -71,7 +72,7 @@ class Evidence:
                 cells = grid.comparison_cells(self.profile, self.folder, tasks, [method], device=DEVICE)
             except TrptsError:
                 raise NotMeasured(f"the learning rate of {method}: `trpts sweep --tuning`") from None
-            some = grid.found_records([config for _, config in cells], self.folder)
+            some = grid.found_records(cells, self.folder)
             if not some:
                 raise NotMeasured(f"runs of {method}: `trpts sweep`")
             found += some
@@ -87,13 +88,24 @@ class Evidence:
             cells = grid.ablation_cells(self.profile, self.folder, [figure], device=DEVICE)
         except TrptsError:
             raise NotMeasured("the learning rate of TR-PTS: `trpts sweep --tuning`") from None
-        records = grid.found_records([config for _, config in cells], self.folder)
+        records = grid.found_records(cells, self.folder)
         command = f"`trpts sweep --ablations '{figure}'`"
         try:
             found = stats.paired_interval(records, variant, base)
         except TrptsError:
             raise NotMeasured(f"the ablation: {command}") from None
         return several_seeds(records, variant, base, command, found)
+
+    def further(self, name):
+        """The records of an experiment beside the comparison; all seeds of it must be there."""
+        try:
+            cells = further_cells(self.profile, self.folder, [name], device=DEVICE)
+        except TrptsError:
+            raise NotMeasured("learning rates: `trpts sweep --tuning`") from None
+        found = grid.found_records(cells, self.folder)
+        if len(found) < len(cells):
+            raise NotMeasured(f"{len(cells) - len(found)} of {len(cells)} runs: `trpts sweep --further {name}`")
+        return found
 
     @cache  # noqa: B019
     def pruned(self, variant):

@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 
 from trpts.hashes import file_hash
-from trpts.lab.claims import costs, pruning, tuning  # noqa: F401  register their checks
+from trpts.lab.claims import beyond, costs, pruning, tuning  # noqa: F401  register their checks
 from trpts.lab.claims.evidence import CHECKS, MISSING, VERDICTS, Evidence, NotMeasured
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import write_whole

@@ -3,6 +3,7 @@
 The drift turns the colours (red becomes green, green blue, blue red) and the contrast, by a share between 0 and 1.
 """
 
+import time
 from dataclasses import replace
 
 import torch
@@ -27,6 +28,7 @@ def run(config):
 
     unchanged, old, anew  test accuracy on the drifted images: not tuned again; tuned again in the connections that the
                           task had selected before it drifted; and in newly selected ones
+    phase_s               seconds of selecting anew and of training again
     """
     task = lab_task(config["task"], config["seed"]).to(config["device"])
     later = drifted(task, config["drift"])
@@ -37,13 +39,17 @@ def run(config):
     tuned(model, task.train, index, config)
     metrics = {"before": accuracy(model, task.test), "unchanged": accuracy(model, later.test)}
     state = {name: p.clone() for name, p in model.state_dict().items()}
+    start = time.perf_counter()
     anew = select(model, later.train, config)
+    phase_s = {"select": time.perf_counter() - start}
     for name, some in (("old", index), ("anew", anew)):
         model.load_state_dict(state)
+        start = time.perf_counter()
         tuned(model, later.train, some, config)
+        phase_s["train"] = time.perf_counter() - start
         metrics[name] = accuracy(model, later.test)
     both = sum(int((anew[n][:, :, None] == index[n][:, None]).sum()) for n in anew)
-    return metrics | {"overlap": both / sum(i.numel() for i in anew.values())}
+    return metrics | {"overlap": both / sum(i.numel() for i in anew.values()), "phase_s": phase_s}
 
 
 def drifted(task, share):

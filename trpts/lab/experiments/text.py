@@ -4,6 +4,9 @@ Texts are drawn: each language is a table of which letter follows which. The mod
 tuned to tell other ones apart, from few texts, by each of the three methods that need nothing but Linear layers.
 """
 
+from copy import deepcopy
+from functools import cache
+
 import torch
 from timm.models.vision_transformer import Block
 from torch import nn
@@ -13,8 +16,8 @@ from trpts.hashes import tensor_hash
 from trpts.training import train
 from trpts.tuning import tune
 
-N_LETTERS, LENGTH, SHARPNESS = 24, 64, 1.0
-WIDTH, DEPTH, HEADS = 64, 6, 4
+N_LETTERS, LENGTH, SHARPNESS = 24, 32, 2.0
+WIDTH, DEPTH, HEADS = 64, 4, 4
 N_KNOWN, N_NEW = 40, 12  # languages
 N_TRAIN, N_VAL, N_TEST = 300, 120, 600
 METHODS = {"linear": ("linear", {}), "full": ("full", {}), "C = 2": ("trpts", {"per_neuron": 2.0, "keep": 1}),
@@ -75,20 +78,29 @@ def new_languages(seed):
     return Task("new languages", N_NEW, *(texts(tables, n, generator) for n in (N_TRAIN, N_VAL, N_TEST)))
 
 
+@cache
+def reader(seed, n_texts, epochs):
+    """A transformer that tells the known languages apart, and its last training loss; once in a process for a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TextTransformer(N_KNOWN)
+    upstream = texts(languages(N_KNOWN, generator), n_texts, generator)
+    losses = train(model, upstream, epochs, lr=2e-3, batch_size=64, seed=seed)
+    return model, losses[-1]
+
+
 def run(config):
     """Metrics of one method and seed; `config` has variant, seed, upstream_epochs, n_upstream, epochs, …"""
-    generator = torch.Generator().manual_seed(config["seed"])
+    known, loss = reader(config["seed"], config["n_upstream"], config["upstream_epochs"])
+    model = deepcopy(known)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        model = TextTransformer(N_KNOWN)
-    known = languages(N_KNOWN, generator)
-    upstream = texts(known, config["n_upstream"], generator)
-    losses = train(model, upstream, config["upstream_epochs"], lr=1e-3, batch_size=64, seed=config["seed"])
-    model.reset_classifier(N_NEW)
+        model.reset_classifier(N_NEW)
     method, options = METHODS[config["variant"]]
     settings = {name: config[name] for name in ("epochs", "lr", "batch_size")}
     result = tune(model, new_languages(config["seed"]), method, seed=config["seed"], **settings, **options)
-    return {"upstream_loss": losses[-1], "val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy,
+    return {"upstream_loss": loss, "val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy,
             "n_trainable": result.n_trainable, "chance": 1 / N_NEW}  # fmt: skip
 
 

@@ -1,0 +1,161 @@
+"""Runs beside the comparison: which there are, how concentrated a selection is, what the claims read from them."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from trpts.lab import grid
+from trpts.lab.claims import beyond as claims
+from trpts.lab.claims.evidence import FAILS, HOLDS, UNDECIDED
+from trpts.lab.errors import TrptsError
+from trpts.lab.experiments import concentration, remedy, tuned
+from trpts.lab.experiments.concentration import effective_inputs
+from trpts.lab.further import FURTHER, further_cells
+from trpts.lab.profiles import load_profile
+
+
+class Two(nn.Module):
+    """A layer of two neurons behind two inputs, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.head(self.layer(x))
+
+
+BATCHES = [(torch.tensor([[1.0, 10.0], [3.0, 20.0]]), torch.tensor([0, 1])),
+           (torch.tensor([[2.0, -10.0]]), torch.tensor([1]))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("index", "expected"), [
+    ([[0], [0], [0], [0]], 1.0),  # every neuron takes the same input
+    ([[0], [1], [2], [3]], 4.0),  # each its own
+    ([[0, 1], [0, 2]], 1 / (0.5**2 + 2 * 0.25**2)),
+])  # fmt: skip
+def test_effective_inputs_by_hand(index, expected):
+    assert effective_inputs(torch.tensor(index), 5) == pytest.approx(expected)
+
+
+def test_mean_squares_by_hand():
+    """(1 + 9 + 4) / 3 and (100 + 400 + 100) / 3, whatever the batches."""
+    found = concentration.mean_squares(Two(), BATCHES)
+    assert found["layer"].tolist() == pytest.approx([14 / 3, 200.0])
+    assert list(found) == ["layer"]
+
+
+def test_dividing_the_inputs_out_undoes_their_scale():
+    """An input ten times as large behind weights a tenth as large: Fisher's score grows, the divided one does not."""
+    torch.manual_seed(0)
+    model, scaled = Two(), Two()
+    scaled.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        scaled.layer.weight[:, 0] /= 10
+    louder = [(images * torch.tensor([10.0, 1.0]), labels) for images, labels in BATCHES]
+    fisher = [concentration.fisher_scores(*pair)["layer"] for pair in ((model, BATCHES), (scaled, louder))]
+    divided = [concentration.fisher_per_input(*pair)["layer"] for pair in ((model, BATCHES), (scaled, louder))]
+    torch.testing.assert_close(fisher[1][:, 0], 100 * fisher[0][:, 0])
+    torch.testing.assert_close(divided[1], divided[0])
+
+
+def test_drawn_connections_come_in_proportion_to_their_score(monkeypatch):
+    scores = torch.tensor([1.0, 2.0, 7.0]).repeat(20_000, 1)
+    monkeypatch.setattr(concentration, "fisher_scores", lambda model, batches: {"layer": scores})
+    drawn = concentration.fisher_drawn(None, None, seed=0)["layer"]
+    assert (drawn > 0).all()
+    share = torch.bincount(drawn.argmax(1), minlength=3) / len(drawn)
+    torch.testing.assert_close(share, torch.tensor([0.1, 0.2, 0.7]), atol=0.01, rtol=0)  # ±0.003 by chance
+    again = concentration.fisher_drawn(None, None, seed=0)["layer"]
+    assert torch.equal(drawn, again)
+
+
+def test_cells_of_all_experiments(project):
+    profile, folder = load_profile(project, "full"), project.committed("full")
+    cells = further_cells(profile, folder, seeds=[0, 1], device="cpu")
+    assert {e.__name__.rpartition(".")[2] for e, _ in cells} == set(FURTHER)
+    names = [grid.record_name({"kind": grid.kind_of(e), **config}) for e, config in cells]
+    assert len(set(names)) == len(names)
+    rate = grid.chosen_rates(profile, folder, [grid.OF], "cpu")[grid.OF][0]
+    for experiment, config in cells:
+        assert experiment is not remedy or config["lr"] == rate
+        assert {"task", "method", "variant", "seed", "profile", "device"} <= config.keys()
+    with pytest.raises(TrptsError, match="experiment 'luck' is unknown: expected some of concentration, remedy, "):
+        further_cells(profile, folder, ["luck"])
+
+
+def test_a_remedy_is_tuned_with_its_score_and_nothing_else(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(tuned, "run", lambda config: seen.update(config) or {"x": 1})
+    config = {"score": "fisher_per_input", "seed": 3, "options": {"per_neuron": 2.0}, "lr": 0.1}
+    remedy.run(config)
+    assert seen["options"].pop("score") is concentration.fisher_per_input
+    assert seen == config
+    assert json.dumps(config)  # the record's own stays plain
+
+
+@pytest.mark.parametrize("score", ["magnitude", "fisher_per_input"])
+def test_a_selection_of_the_laboratorys_backbone(project, monkeypatch, score):
+    monkeypatch.chdir(project.root)
+    config = {"device": "cpu", "backbone": "vit_lab", "weights": "data/weights/vit_lab.safetensors", "seed": 0,
+              "task": "eurosat_twin", "variant": score, "per_neuron": 2.0, "n_scored": 32}  # fmt: skip
+    found = concentration.run(config)
+    assert set(found) == {"effective_share", "used_share", "largest_share", "by_kind"}
+    assert set(found["by_kind"]) == {"qkv", "proj", "fc1", "fc2"}
+    assert 0 < found["effective_share"] <= found["used_share"] <= 1
+    assert set(concentration.inputs(config)) == {"data", "weights"}
+
+
+class Given:
+    """Evidence that holds made-up records."""
+
+    def __init__(self, records):
+        self.records = [{"config": config, "metrics": metrics} for config, metrics in records]
+
+    def further(self, name):
+        return self.records
+
+
+def test_a_task_that_notices_the_others_fails_its_claim():
+    metrics = {"alone": {"a": 0.5, "b": 0.7}, "swapped": {"a": 0.5, "b": 0.7}, "delta_bytes": {"a": 1, "b": 3},
+               "model_bytes": 100, "n_changed": 0}  # fmt: skip
+    verdict, words, _ = claims.a_delta_each(Given([({}, metrics)]))
+    assert verdict == HOLDS
+    assert "2.0% of the model's bytes" in words
+    for planted in ({"n_changed": 1}, {"swapped": {"a": 0.5, "b": 0.69}}):
+        assert claims.a_delta_each(Given([({}, metrics | planted)]))[0] == FAILS
+
+
+def test_text_is_compared_at_the_best_rate_by_validation():
+    def runs(variant, gain):
+        return [({"variant": variant, "lr": lr, "seed": seed},
+                 {"val_accuracy": 0.5 + (lr == 0.1), "test_accuracy": 0.5 + gain + 0.01 * seed + (lr != 0.1)})
+                for lr in (0.1, 0.2) for seed in (0, 1, 2)]  # fmt: skip
+
+    better = Given(runs("linear", 0.0) + runs("C = 2", 0.1))
+    assert claims.best_by_validation(better.records)["C = 2"] == pytest.approx({0: 0.6, 1: 0.61, 2: 0.62})
+    assert claims.letters(better)[0] == HOLDS
+    assert claims.letters(Given(runs("linear", 0.0) + runs("C = 2", -0.1)))[0] == FAILS
+
+
+def test_protection_and_reselection_are_decided_over_seeds():
+    def forgetting(free, kept):
+        return Given([({"way": way, "seed": seed}, {"first_before": 0.9, "first_after": 0.9 - lost, "second": 0.5})
+                      for seed in (0, 1, 2)
+                      for way, lost in (("free", free + 0.01 * seed), ("protected", kept))])  # fmt: skip
+
+    assert claims.protected(forgetting(0.3, 0.1))[0] == HOLDS
+    assert claims.protected(forgetting(0.1, 0.3))[0] == FAILS
+    assert claims.protected(forgetting(0.1, 0.11))[0] == UNDECIDED
+
+    def drifting(anew):
+        phase_s = {"select": 1.0, "train": 10.0}
+        return Given([({"seed": s}, {"unchanged": 0.3, "old": 0.5, "anew": anew + 0.01 * s, "phase_s": phase_s})
+                      for s in (0, 1, 2)])  # fmt: skip
+
+    verdict, words, _ = claims.drifting(drifting(0.6))
+    assert verdict == HOLDS
+    assert words.startswith("selecting anew takes 10% of the time")
+    assert claims.drifting(drifting(0.4))[0] == FAILS

@@ -1,0 +1,80 @@
+"""Runs beside the comparison: claims that the papers' tables do not cover, and why scores differ.
+
+concentration  each score × tuning tasks × seeds: how many different inputs it selects (no training)
+remedy         TR-PTS with two scores made after the others' results were known: post hoc
+many_tasks     the tuning tasks on one backbone, a delta each
+continual      two tasks in the same weights, one after another, in four ways
+drift          a task whose images change after it was tuned
+text           a transformer that reads letters; four methods, at each learning rate
+
+All are at the rates chosen for the comparison; text's best is found by its own validation accuracy.
+"""
+
+from trpts.lab import grid
+from trpts.lab.ablations import PLAIN
+from trpts.lab.errors import TrptsError
+from trpts.lab.experiments import concentration, continual, drift, many_tasks, remedy, text
+
+SELECTION = {"method": "trpts", "per_neuron": PLAIN["per_neuron"]}
+OF_WAY = {"free": grid.OF, "protected": grid.OF, "full": "full", "head": "linear"}  # whose learning rate
+DRIFT = 1.0  # as far as it goes
+UPSTREAM = {"n_upstream": 12000, "upstream_epochs": 8}  # texts on which the transformer learns to read
+RUN, MODEL, TRAINING = ("profile", "device"), ("backbone", "weights"), ("epochs", "batch_size")
+
+
+def _concentration(tasks, rates, grids):
+    names = (*concentration.SCORES, *concentration.REMEDIES)
+    return [SELECTION | {"variant": score, "task": task, "n_scored": 500} for score in names for task in tasks]
+
+
+def _remedy(tasks, rates, grids):
+    shared = {"method": "trpts", "options": PLAIN, "lr": rates[grid.OF]}
+    return [shared | {"variant": score, "score": score, "task": task}
+            for score in concentration.REMEDIES for task in tasks]  # fmt: skip
+
+
+def _many_tasks(tasks, rates, grids):
+    return [SELECTION | {"variant": "a delta each", "task": " and ".join(tasks), "tasks": tasks, "lr": rates[grid.OF]}]
+
+
+def _continual(tasks, rates, grids):
+    pairs = zip(tasks[::2], tasks[1::2], strict=True)
+    return [SELECTION | {"method": continual.WAYS[way], "variant": way, "way": way, "task": f"{first} then {second}",
+             "tasks": [first, second], "lr": rates[whose]}
+            for first, second in pairs for way, whose in OF_WAY.items()]  # fmt: skip
+
+
+def _drift(tasks, rates, grids):
+    shared = SELECTION | {"variant": "drift", "drift": DRIFT, "lr": rates[grid.OF]}
+    return [shared | {"task": task} for task in tasks]
+
+
+def _text(tasks, rates, grids):
+    return [UPSTREAM | {"method": method, "variant": variant, "task": "new languages", "lr": lr}
+            for variant, (method, _) in text.METHODS.items()
+            for lr in grids["all" if method in grid.SMALL_STEPS else "few"]]  # fmt: skip
+
+
+FURTHER = {  # name: (experiment, its configurations, what of the profile it uses)
+    "concentration": (concentration, _concentration, RUN + MODEL),
+    "remedy": (remedy, _remedy, RUN + MODEL + TRAINING),
+    "many_tasks": (many_tasks, _many_tasks, RUN + MODEL + TRAINING),
+    "continual": (continual, _continual, RUN + MODEL + TRAINING),
+    "drift": (drift, _drift, RUN + MODEL + TRAINING),
+    "text": (text, _text, RUN + TRAINING),
+}
+
+
+def further_cells(profile, folder, names=None, seeds=grid.SEEDS, device=None):
+    """[(experiment, configuration)] of what FURTHER names, all if None; seeds outermost."""
+    unknown = [name for name in names or () if name not in FURTHER]
+    if unknown:
+        raise TrptsError(f"experiment {unknown[0]!r} is unknown: expected some of {', '.join(FURTHER)}")
+    shared, swept = grid.common(profile, device), profile["benchmark"]["sweep"]
+    found = grid.chosen_rates(profile, folder, {grid.OF, "full", "linear"}, device)
+    rates, cells = {method: rate for method, (rate, _) in found.items()}, []
+    for seed in seeds:
+        for experiment, configs, uses in (FURTHER[name] for name in names or FURTHER):
+            used = {name: shared[name] for name in uses} | {"seed": seed}
+            cells += [(experiment, used | own) for own in configs(swept["tuning_tasks"], rates, swept["rates"])]
+    return cells
