@@ -10,6 +10,7 @@ from trpts.cli import main
 from trpts.lab import (
     bench,
     bench_fisher,
+    bench_methods,
     bench_parts,
     bench_predict,
     bench_scale,
@@ -21,6 +22,7 @@ from trpts.lab.bench import lines
 from trpts.lab.bench_gradient import WAYS
 from trpts.lab.bench_train import TRAINED, Trainee
 from trpts.lab.clock import interleaved, ratio
+from trpts.lab.grid import METHODS
 
 ROWS = {"a": {"s": [1.0, 2.0, 3.0]}, "b": {"s": [2.0, 2.0, 2.0]}}
 
@@ -33,7 +35,7 @@ def small(name, n_classes, *_):
 @pytest.fixture
 def narrow(monkeypatch):
     """A model of the same shape of parts, small enough for a test."""
-    for module in (bench_train, bench_fisher, bench_predict, bench_tokens):
+    for module in (bench_train, bench_fisher, bench_predict, bench_methods, bench_tokens):
         monkeypatch.setattr(module, "create_backbone", small)
 
 
@@ -71,6 +73,20 @@ def test_predicting_costs_what_stays_in_the_model(narrow):
     assert cost["VPT-deep"] >= cost["VPT-shallow"]
     assert max(cost["TR-PTS"], cost["TR-PTS with EViT"], cost["TR-PTS with ToMe"]) < 1
     assert any(line.startswith("operations / untouched: full 1.000, ") for line in lines("predict", rows))
+
+
+def test_a_step_of_every_method(narrow, monkeypatch):
+    """What is stored by hand: biases, head, two connections per neuron with their places."""
+    monkeypatch.setattr(bench_methods, "peak_in_a_process", bench_methods.peak_of)
+    rows = bench_methods.bench_methods(2, 1)
+    assert set(rows) == set(METHODS) - {"GPS", "FPS"}
+    ours, full, head = rows["random"], rows["full"], rows["linear"]
+    neurons = (ours["n_trainable"] - head["n_trainable"]) // 3
+    assert ours["n_trainable"] == head["n_trainable"] + 3 * neurons
+    assert ours["stored_bytes"] == 4 * ours["n_trainable"] + 2 * 2 * neurons
+    assert full["stored_bytes"] == 4 * full["n_trainable"] > ours["stored_bytes"] > head["stored_bytes"]
+    assert all(row["peak_bytes"] > 0 for row in rows.values())
+    assert any(line.startswith("TR-PTS / full: ") for line in lines("methods", rows))
 
 
 def test_parts_of_a_step_by_hand():

@@ -1,14 +1,17 @@
 """The ledger of claims: complete, as committed, and red when what a verdict rests on is changed."""
 
+import ast
 import json
+import re
 import shutil
 
 import pytest
 
 from trpts.cli import main
-from trpts.lab.claims import costs, evidence, ledger
+from trpts.lab.claims import account, costs, evidence, ledger
 from trpts.lab.claims.evidence import FAILS, HOLDS, MISSING, UNDECIDED, VERDICTS, decide, interval
 from trpts.lab.errors import TrptsError
+from trpts.press.chapters import Chapter
 
 
 @pytest.fixture
@@ -113,3 +116,62 @@ def test_the_command(copy, capsys):
     assert [row["id"] for row in json.loads(capsys.readouterr().out)] == ["T10", "P06"]
     assert main(["claims", "--only", "T99"]) == 2
     assert "claim 'T99' is unknown: expected some of T01, " in capsys.readouterr().err
+
+
+# Names, not numbers: claims and variants, models and data sets, equations.
+NAMES = re.compile(r"[TP]\d\d|C = 2|r = 2|ρ = |ViT-B/16|VTAB-1k|Qwen2\.5-VL|LLaVA-1\.5|eq\. 7|blocks\.0\.x|utf-8|"
+                   r"vit_base_patch16_224|--only 05|\d+ scored")  # fmt: skip
+
+
+def texts_of(path):
+    """(line, text) of the strings in a module that a page may show: no docstrings, no format specifications."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FormattedValue) and node.format_spec is not None:
+            skipped |= {id(part) for part in node.format_spec.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+            yield node.lineno, node.value
+
+
+def typed_numbers(texts):
+    return [f"{place}: {text}" for place, text in texts if re.search(r"\d", NAMES.sub("", text))]
+
+
+def test_no_number_of_a_verdict_is_typed_by_hand(project, tmp_path):
+    """Words of checks, our side of the deviations and of the log, and the report's prose between its tables."""
+    room = project.root / "trpts" / "lab" / "claims"
+    files = [*sorted(room.glob("*.py")), project.root / "trpts" / "press" / "claims_page.py"]
+    assert [x for path in files if path.name != "evidence.py" for x in typed_numbers(texts_of(path))] == []
+    ours = [(name, row[key]) for name, table, keys in (("deviations", "deviation", ("ours",)),
+                                                       ("log", "entry", ("tried", "hoped")))
+            for row in account.read(f"{name}.toml")[table] for key in keys]  # fmt: skip
+    assert typed_numbers(ours) == []
+    nb = Chapter(project, project.notebooks / "09_reproduction_report.ipynb").nb
+    prose = [(n, c.source) for n, c in enumerate(nb.cells) if c.cell_type == "markdown"]
+    start, end = (next(n for n, text in prose if text.startswith(title)) for title in ("## The scoreboard", "## Exer"))
+    report = [(n, text) for n, text in prose if start <= n < end]
+    assert len(report) > 6
+    assert typed_numbers(report) == []
+    planted = tmp_path / "planted.py"
+    planted.write_text('"""Of 3 words."""\nwords = f"{x:.2f} of 75.92, T05"\nother = "by T05"\n')
+    assert typed_numbers(texts_of(planted)) == ["2:  of 75.92, T05"]
+
+
+def test_deviations_and_log_say_what_they_rest_on(project, copy):
+    rows, entries = (function(evidence.Evidence(project)) for function in (account.deviations, account.log))
+    assert {row["paper"] for row in rows} == {"TR-PTS", "TransPrune"}
+    for text in [*(row["changes"] for row in rows), *(entry["found"] for entry in entries)]:
+        assert re.search(r"points \(|not measured|of the time", text), text
+    assert not any("{" in row["ours"] for row in rows)
+    query = {"pruned": "released, High", "base": "transprune, High"}
+    before = account.effect(evidence.Evidence(copy), query)
+    for path in copy.committed("full").glob("pruning-*.json"):
+        record = json.loads(path.read_text())
+        if record["config"]["variant"] == "released, High":
+            record["metrics"]["mean_accuracy"] -= 0.1
+            path.write_text(json.dumps(record))
+    shifted = account.effect(evidence.Evidence(copy), query)
+    value = [float(re.search(r": ([+-][\d.]+) points", text)[1]) for text in (before, shifted)]
+    assert value[1] == pytest.approx(value[0] - 10, abs=0.11)

@@ -8,6 +8,7 @@ import statistics
 
 from trpts.lab.bench_fisher import bench_fisher
 from trpts.lab.bench_gradient import LAYERS, WAYS, bench_gradient
+from trpts.lab.bench_methods import STEPPING, bench_methods
 from trpts.lab.bench_parts import bench_parts, of_ceiling, shares
 from trpts.lab.bench_predict import PREDICTING, bench_predict
 from trpts.lab.bench_scale import bench_scale, settings
@@ -26,6 +27,7 @@ BARS = {
     "tokens": [("token selection", "all tokens", None), ("its scoring", "one block", 0.02)],
     "gradient": [(f"{layer}: sampled_addmm", f"{layer}: {way}", 1.0)
                  for layer in LAYERS for way in WAYS if way != "sampled_addmm"],
+    "methods": [(method, "full", None) for method in STEPPING if method != "full"],
     "parts": [("limit", "full", None)],
     "scale": [(f"{size}: sparse", f"{size}: full", None) for size in settings()],
     "predict": [(method, "untouched", None) for method in PREDICTING],
@@ -33,11 +35,11 @@ BARS = {
     "transprune": [(SCORING, HIGH_ROW, 0.05)],
 }  # fmt: skip
 MEMORY_BARS = [("sparse", "full", 0.92), ("sparse", "lora", 0.85), ("sparse and tokens", "lora", 0.65)]
-BENCHES = {"train": bench_train, "fisher": bench_fisher, "tokens": bench_tokens, "gradient": bench_gradient,
-           "parts": bench_parts, "scale": bench_scale, "predict": bench_predict, "sweep": bench_sweep,
-           "transprune": bench_transprune}  # fmt: skip
-# Where 16, as elsewhere, is not what is asked: one prompt, small models, a run's own batches.
-BATCH_SIZES = {"transprune": 1, "scale": 8, "sweep": 8}
+BENCHES = {"train": bench_train, "methods": bench_methods, "fisher": bench_fisher, "tokens": bench_tokens,
+           "gradient": bench_gradient, "parts": bench_parts, "scale": bench_scale, "predict": bench_predict,
+           "sweep": bench_sweep, "transprune": bench_transprune}  # fmt: skip
+# Where 16, as elsewhere, is not what is asked: one prompt, many models at once, small ones, a run's own batches.
+BATCH_SIZES = {"transprune": 1, "methods": 8, "scale": 8, "sweep": 8}
 
 
 def lines(name, rows, bars=True):

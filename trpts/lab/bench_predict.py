@@ -45,13 +45,18 @@ def bench_predict(batch_size=16, rounds=5, device="cpu"):
 
 def tuned_by(name, model, task):
     """Leave the model as tuning by a method of the comparison does, untrained; its context to predict in."""
+    prepared = prepared_by(name, model, task)
+    prepared.finish()
+    return prepared.around
+
+
+def prepared_by(name, model, task):
+    """Make the model ready for tuning by a method of the comparison."""
     method, options = METHODS[name]
     if method in SCORED:  # what is selected changes nothing in the time
         options = options | {"score": "random", "n_scored": 1}
     with torch.enable_grad():
-        prepared = PREPARE[method](model, task, 0, **options)
-    prepared.finish()
-    return prepared.around
+        return PREPARE[method](model, task, 0, **options)
 
 
 def _predicting(model, images, around):

@@ -15,7 +15,7 @@ from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.provenance import versions
 
-EXPERIMENTS = "trpts.lab.experiments"
+EXPERIMENTS, BENCHES, CLAIMS = "trpts.lab.experiments", "trpts.lab.bench_files", "trpts.lab.claims"
 
 
 class Chapter:
@@ -92,9 +92,16 @@ class Chapter:
         return short_hash(json.dumps(cells, sort_keys=True))
 
     def _data_hash(self, settings):
-        """Hash of the files that the chapter reads: the weights it is given and the committed records of its kinds."""
+        """Hash of the files that the chapter reads: the weights it is given, committed records of its kinds, benches.
+
+        A chapter that asks the ledger of claims reads all of them.
+        """
+        claims = any(name.startswith(CLAIMS) for name in self.imports)
         kinds = [name.rsplit(".", 1)[-1] for name in self.imports if name.startswith(EXPERIMENTS + ".")]
-        files = [p for kind in kinds for p in sorted(self.project.committed("full").glob(f"{kind}-*.json"))]
+        files = [p for kind in (["*"] if claims else kinds)
+                 for p in sorted(self.project.committed("full").glob(f"{kind}-*.json"))]  # fmt: skip
+        if claims or BENCHES in self.imports:
+            files += sorted((self.project.root / "data" / "bench").glob("*.json"))
         if settings.get("weights"):
             files.append(self.project.root / settings["weights"])
         return short_hash("\n".join(f"{p.name} {file_hash(p)}" for p in files if p.is_file()))

@@ -63,11 +63,11 @@ def ablation_runs(figure):
     return []
 
 
-def further_runs(name):
+def further_runs(experiment):
     """The committed records of an experiment beside the comparison (`trpts.lab.further`), as many as are there."""
     profile, folder = _published()
     with suppress(TrptsError):
-        return grid.found_records(further_cells(profile, folder, [name], device=PUBLISHED), folder)
+        return grid.found_records(further_cells(profile, folder, [kind_of(experiment)], device=PUBLISHED), folder)
     return []
 
 

@@ -84,17 +84,21 @@ class Evidence:
 
     def ablation(self, figure, variant, base):
         """(mean, low, high) of an ablation's variant − base over tasks, in accuracy."""
-        try:
-            cells = grid.ablation_cells(self.profile, self.folder, [figure], device=DEVICE)
-        except TrptsError:
-            raise NotMeasured("the learning rate of TR-PTS: `trpts sweep --tuning`") from None
-        records = grid.found_records(cells, self.folder)
+        records = self.ablation_records(figure)
         command = f"`trpts sweep --ablations '{figure}'`"
         try:
             found = stats.paired_interval(records, variant, base)
         except TrptsError:
             raise NotMeasured(f"the ablation: {command}") from None
         return several_seeds(records, variant, base, command, found)
+
+    def ablation_records(self, figure):
+        """The records of an ablation's variants that are there."""
+        try:
+            cells = grid.ablation_cells(self.profile, self.folder, [figure], device=DEVICE)
+        except TrptsError:
+            raise NotMeasured("the learning rate of TR-PTS: `trpts sweep --tuning`") from None
+        return grid.found_records(cells, self.folder)
 
     def further(self, name):
         """The records of an experiment beside the comparison; all seeds of it must be there."""

@@ -169,7 +169,7 @@ def late_layers(evidence):
     later = interval([a - b for a, b in zip(centre["fgvc"], centre["structured"], strict=True)])
     n_blocks = len({name.rsplit("/", 1)[1] for name in evidence.records("selection")[0]["metrics"]["block_share"]})
     words = ", ".join(f"{group} {fmean(found):.2f}" for group, found in centre.items())
-    words = (f"centre of the score over blocks 0 to {n_blocks - 1}: {words}; fine-grained later than structured by "
+    words = (f"centre of the score over {n_blocks} blocks, from zero: {words}; fine-grained later than structured by "
              f"{later[0]:+.2f} ({later[1]:+.2f} to {later[2]:+.2f}) blocks")  # fmt: skip
     return decide(later[1], later[2]), words, "records: selection"
 
