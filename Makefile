@@ -7,7 +7,7 @@ endif
 VENV_PYTHON = $(dir $(TRPTS))python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test refresh full status regress lab clean
+.PHONY: help setup book student test refresh full status regress lab clean
 
 help:     ## list the commands
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1 \t/' | expand -t 16
@@ -26,6 +26,9 @@ refresh: setup ## write the quick profile's outputs back into notebooks/
 
 full: setup    ## run every chapter on the full profile: makes the records that the book shows
 	@$(TRPTS) run --profile full
+
+student: setup ## build the edition without solutions
+	@$(TRPTS) student
 
 status: setup  ## show which chapters and records are current
 	@$(TRPTS) status

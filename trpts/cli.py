@@ -7,7 +7,7 @@ import time
 
 import yaml
 
-from trpts import __version__, cli_claims, cli_images, cli_prune, cli_sweep
+from trpts import __version__, cli_claims, cli_images, cli_prune, cli_student, cli_sweep
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES
 from trpts.lab.project import Project
@@ -80,6 +80,7 @@ def parser():
     cli_prune.add_commands(command)
     cli_sweep.add_commands(command)
     cli_claims.add_commands(command)
+    cli_student.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
     bench.add_argument(

@@ -25,15 +25,17 @@ MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_FILES = ("tex-svg.js", "input/tex/extensions")  # one script with its own glyphs, and what it loads on demand
 
 
-def build_book(project, profile_name):
+def build_book(project, profile_name, folder=None, edit=lambda nb: nb):
     """Stage the executed chapters of a profile and build the pages; the path of the front page.
 
+    folder  of the book's parts; default: build/book
+    edit    makes another edition of each chapter: notebook -> notebook
     raises  TrptsError: a chapter that was not run, or any warning of the book engine
     """
-    folder = make_folder(project.build / "book")
+    folder = make_folder(folder or project.build / "book")
     source, pages = folder / "src", folder / "html"
     chapters = find_chapters(project)
-    stage(project, chapters, project.runs(profile_name), source)
+    stage(project, chapters, project.runs(profile_name), source, edit)
     write_if_new(source / "status.md", status_page(project, load_profile(project, profile_name), chapters))
     write_if_new(source / "claims.md", claims_page(project))
     put_mathjax(folder / "assets" / "mathjax")

@@ -11,12 +11,14 @@ from trpts.press.figures import DARK_MIME
 from trpts.press.runner import write_notebook
 
 HIDDEN_IN_BOOK = "remove-cell"
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"  # around what `trpts.press.student` leaves out
 GENERATED = ("claims.md", "status.md")  # written into the staged book by `trpts.press.book`
 
 
-def stage(project, chapters, runs, target):
+def stage(project, chapters, runs, target, edit=lambda nb: nb):
     """Fill `target`, the book's source folder: the pages of book/ at its root, executed chapters under notebooks/.
 
+    `edit` makes another edition of a chapter: notebook -> notebook.
     A chapter is staged at the path it has in the repository, so that links to its source hold. Files that did not
     change keep their time, so that the book engine rebuilds only what did; files without a source are removed.
     raises  TrptsError: a chapter that was not run, or that ended in an error
@@ -35,7 +37,7 @@ def stage(project, chapters, runs, target):
         nb = read_notebook(executed)
         refuse_errors(nb, executed)
         path = target / "notebooks" / chapter.path.name
-        put(for_book(nb), path)
+        put(for_book(edit(nb)), path)
         staged.add(path)
     for path in sorted(p for p in target.rglob("*") if p.is_file()):
         if path not in staged and path.suffix in (".md", ".ipynb") and path.name not in GENERATED:
@@ -57,9 +59,11 @@ def put(nb, path):
 
 
 def for_book(nb):
-    """An executed notebook as the book shows it: no progress lines, each figure in both themes with its alt text."""
+    """An executed notebook as the book shows it: no progress lines, each figure in both themes with its alt text, no
+    marks in solutions."""
     nb = without_volatile(nb)
     for cell in nb.cells:
+        cell.source = "\n".join(line for line in cell.source.splitlines() if line.strip() not in (BEGIN, END))
         if "injected-parameters" in cell.metadata.get("tags", []) and nb.metadata["trpts"]["profile"] == "quick":
             cell.metadata["tags"].append(HIDDEN_IN_BOOK)  # says what the cell above already says
         for output in cell.get("outputs", []):

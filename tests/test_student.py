@@ -1,0 +1,129 @@
+"""Exercises and the student edition: complete, stubs equal solutions minus the marked lines, checks that can fail."""
+
+import copy
+import json
+import re
+
+import pytest
+
+from trpts.cli import main
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import Project
+from trpts.press.chapters import find_chapters
+from trpts.press.staging import BEGIN, END, for_book
+from trpts.press.student import STUB, exercises, for_nbgrader, for_students, split, stub
+
+CHAPTERS = find_chapters(Project.find(__file__))
+each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
+EXERCISES = [(chapter, one) for chapter in CHAPTERS for one in exercises(chapter.nb, chapter.name)]
+WORDS = re.compile(
+    r"\*Difficulty: (easy|medium|hard)\. About \d+ minutes\.\* .+?\n\n:::\{dropdown\} Hint\n.+?\n:::", re.S
+)
+
+
+@each
+def test_three_exercises_or_more_in_order(chapter):
+    found = exercises(chapter.nb, chapter.name)
+    assert [one.label for one in found] == [f"ex-{chapter.name[:2]}-{n}" for n in range(1, len(found) + 1)]
+    assert len(found) >= 3
+    for one in found:
+        assert WORDS.search(chapter.nb.cells[one.statement].source), one.label
+
+
+@each
+def test_stubs_are_solutions_minus_the_marked_lines(chapter):
+    students = for_students(chapter.nb)
+    solutions = [chapter.nb.cells[one.solution].source for one in exercises(chapter.nb)]
+    stubs = [c.source for c in students.cells if c.cell_type == "code" and STUB in c.source]
+    assert len(stubs) == len(solutions)
+    for solution, empty in zip(solutions, stubs, strict=True):
+        left = [line for line in empty.splitlines() if line.strip() != STUB]
+        assert left == [line for line, inside in split(solution) if not inside]
+        assert not any(mark in empty for mark in (BEGIN, END))
+    text = json.dumps(students)
+    assert "{solution-start}" not in text
+    hidden = [line.strip() for solution in solutions for line, inside in split(solution) if inside]
+    code = "\n".join(c.source for c in students.cells if c.cell_type == "code")
+    assert [line for line in hidden if len(line) > 25 and line in code] == []
+
+
+def names_of(chapter, one):
+    """What an exercise may use: the chapter's parameters and the cell of its imports."""
+    names = {}
+    code = [cell for cell in chapter.nb.cells[: one.statement] if cell.cell_type == "code"]
+    parameters = next(n for n, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", []))
+    for cell in code[parameters : parameters + 2]:
+        exec(cell.source, names)
+    return names
+
+
+NEEDS_ITS_CHAPTER = {"ex-02-1", "ex-04-1", "ex-05-1"}  # a model or a toy that is made further up
+
+
+@pytest.mark.parametrize(("chapter", "one"), EXERCISES, ids=[one.label for _, one in EXERCISES])
+def test_checks_pass_solutions_and_fail_others(project, monkeypatch, chapter, one, capsys):
+    """The solution passes; the stub and a function that answers nothing do not."""
+    monkeypatch.chdir(project.root)
+    solution, check = chapter.nb.cells[one.solution].source, chapter.nb.cells[one.check].source
+    if one.label in NEEDS_ITS_CHAPTER:
+        pytest.skip("run with its chapter")
+    names = names_of(chapter, one)
+    exec(check[: check.index("def check_")], names)  # what a check imports, its solution may use
+    exec(solution, names)
+    exec(check, names)
+    assert "check passed" in capsys.readouterr().out
+    (answers,) = re.findall(r"^check_\w+\((.*)\)$", check, re.M)
+    for wrong in (stub(solution), "\n".join(f"{n} = lambda *a, **k: None" for n in answers.split(", "))):
+        exec(wrong, names)
+        with pytest.raises((AssertionError, NotImplementedError, AttributeError, TypeError)):
+            exec(check, names)
+
+
+def test_the_book_shows_no_marks():
+    chapter = CHAPTERS[1]
+    nb = copy.deepcopy(chapter.nb)
+    nb.metadata["trpts"] = {"key": {}, "profile": "quick"}
+    assert BEGIN in json.dumps(nb)
+    assert BEGIN not in json.dumps(for_book(nb))
+
+
+@pytest.mark.parametrize(("source", "words"), [
+    ("x = 1", "expected lines between"),
+    (f"{BEGIN}\nx = 1", "expected lines between"),
+    (f"{END}\n{BEGIN}", "out of order"),
+    (f"{BEGIN}\n{BEGIN}\n{END}", "out of order"),
+])  # fmt: skip
+def test_marks_that_do_not_fit_are_refused(source, words):
+    with pytest.raises(TrptsError, match=words):
+        split(source)
+
+
+def test_an_exercise_without_its_cells_is_refused():
+    nb = copy.deepcopy(CHAPTERS[1].nb)
+    one = exercises(nb)[0]
+    del nb.cells[one.end]
+    with pytest.raises(
+        TrptsError, match=f"behind exercise {one.label} expected solution-start, code, solution-end, check"
+    ):
+        exercises(nb)
+
+
+def test_nbgraders_source_has_what_it_asks_for():
+    chapter = CHAPTERS[1]
+    nb = for_nbgrader(chapter.nb)
+    graded = [cell.metadata["nbgrader"] for cell in nb.cells if "nbgrader" in cell.metadata]
+    ids = [meta["grade_id"] for meta in graded]
+    assert len(set(ids)) == len(ids) == 2 * len(exercises(chapter.nb))
+    assert {(m["solution"], m["grade"], m["locked"]) for m in graded} == {(True, False, False), (False, True, True)}
+    assert all(m["schema_version"] == 3 for m in graded)
+    assert len({cell["id"] for cell in nb.cells}) == len(nb.cells)
+
+
+def test_the_command_writes_notebooks_for_students(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(project.root)
+    assert main(["student", "--notebooks", str(tmp_path / "class")]) == 0
+    written = sorted((tmp_path / "class").glob("*.ipynb"))
+    assert [path.stem for path in written] == [chapter.name for chapter in CHAPTERS]
+    assert not any("BEGIN SOLUTION" in path.read_text() for path in written)
+    assert main(["student", "--nbgrader", str(tmp_path / "course")]) == 0
+    assert len(list((tmp_path / "course" / "source").glob("*/*.ipynb"))) == len(CHAPTERS)
