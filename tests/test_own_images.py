@@ -13,9 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from trpts.backbones import create_backbone
 from trpts.cli import main
+from trpts.data.images import read_image
 from trpts.delta import read_delta
 from trpts.files import read_tensors, write_tensors
-from trpts.own_images import load_model, predict, reading_of
+from trpts.own_images import load_model, predict, reading_of, tune_images
+from trpts.tokens import token_selection
 
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
 
@@ -201,3 +203,22 @@ def test_needs_no_checkout_and_nothing_of_the_book(place, tmp_path):
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "o.confusion.png", "o.report.json", "o.safetensors", "whole.safetensors"]  # fmt: skip
+
+
+def test_how_tokens_were_ranked_and_merged_comes_back(place, tmp_path):
+    """A file that was tuned with other switches of the selection predicts with them."""
+    out, weights = tmp_path / "other.safetensors", place / "lab.safetensors"
+    tune_images(place / "photos", "vit_lab", weights, out, epochs=1, keep=0.5, merge="drop", token_score="ttv")
+    model, notes = load_model(out, weights)
+    assert (notes["tokens"]["merge"], notes["tokens"]["score"]) == ("drop", "ttv")
+    path = sorted((place / "photos" / "red").iterdir())[0]
+    ((_, shares),) = predict(model, notes, [path])
+    image = read_image(path, **notes["reading"])[None]
+    usual = {name: notes["tokens"][name] for name in ("blocks", "keep")}
+    outcomes = []
+    for switches in (notes["tokens"], usual):
+        with torch.no_grad(), token_selection(model, **switches):
+            outcomes.append(model(image).softmax(1)[0])
+    wanted, other = ({n: p[k].item() for k, n in enumerate(notes["class_names"])} for p in outcomes)
+    assert shares == pytest.approx(wanted)
+    assert shares != pytest.approx(other)

@@ -182,4 +182,4 @@ def check_place(out):
 
 
 def _selecting(model, tokens):
-    return token_selection(model, tokens["blocks"], tokens["keep"]) if tokens else nullcontext()
+    return token_selection(model, **tokens) if tokens else nullcontext()
