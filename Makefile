@@ -7,7 +7,7 @@ endif
 VENV_PYTHON = $(dir $(TRPTS))python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book student test refresh full status regress lab clean
+.PHONY: help setup book student pdf test refresh full status regress lab clean
 
 help:     ## list the commands
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1 \t/' | expand -t 16
@@ -29,6 +29,9 @@ full: setup    ## run every chapter on the full profile: makes the records that 
 
 student: setup ## build the edition without solutions
 	@$(TRPTS) student
+
+pdf: setup     ## print the book as one PDF (needs Chromium)
+	@$(TRPTS) pdf
 
 status: setup  ## show which chapters and records are current
 	@$(TRPTS) status

@@ -129,7 +129,7 @@ def install(pip):
     """Run pip; say every ten seconds what it is at, keep its own words in a log, show their end if it fails."""
     log = VENV / "install.log"
     command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", "-c", "constraints.txt"]
-    command += ["-e", ".[book,peers,slurm,sweep,vlm,test]"]
+    command += ["-e", ".[book,pdf,peers,slurm,sweep,teach,vlm,test]"]
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
     start = time.monotonic()

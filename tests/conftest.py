@@ -1,7 +1,6 @@
 """Shared by the tests: the checkout, small projects made on the spot, and the book built once."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from trpts.backbones import create_backbone
 from trpts.lab.project import Project
+from trpts.press.pdf import QUIET, find_browser
 
 BENCHMARK = {"backbone": "vit_small_digits", "weights": None, "tasks": ["digits"], "root": "data", "reading": {}}
 BENCHMARK |= {
@@ -79,12 +79,6 @@ def html(project):
     return page.parent
 
 
-def find_browser():
-    """Path of the system's Chromium or Chrome, or None."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    return next((path for path in map(shutil.which, names) if path), None)
-
-
 @pytest.fixture(scope="session")
 def browser():
     """Headless Chromium; without one the checks are skipped, or fail where TRPTS_BROWSER_REQUIRED is set."""
@@ -94,8 +88,7 @@ def browser():
         pytest.fail(text) if os.environ.get("TRPTS_BROWSER_REQUIRED") else pytest.skip(text)
     from playwright.sync_api import sync_playwright
 
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-gpu"]
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *quiet])
+        chromium = playwright.chromium.launch(executable_path=path, args=list(QUIET))
         yield chromium
         chromium.close()

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from trpts.cli import main
+from trpts.cli import main, parser
 from trpts.lab import (
     bench,
     bench_fisher,
@@ -87,6 +87,12 @@ def test_a_step_of_every_method(narrow, monkeypatch):
     assert full["stored_bytes"] == 4 * full["n_trainable"] > ours["stored_bytes"] > head["stored_bytes"]
     assert all(row["peak_bytes"] > 0 for row in rows.values())
     assert any(line.startswith("TR-PTS / full: ") for line in lines("methods", rows))
+
+
+def test_the_command_knows_every_bench():
+    sub = parser()._subparsers._group_actions[0].choices["bench"]
+    (what,) = (action for action in sub._actions if action.dest == "what")
+    assert set(what.choices) == {*bench.BENCHES, "all"}
 
 
 def test_parts_of_a_step_by_hand():

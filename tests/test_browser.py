@@ -1,11 +1,18 @@
-"""The built pages in a real browser: both widths, both themes, no network, no sideways scrolling, formulas drawn."""
+"""The built pages in a real browser: both widths, both themes, no network, no sideways scrolling, formulas drawn, and
+nothing that axe-core calls a serious or critical barrier."""
 
 import functools
 import http.server
+import importlib.util
 import threading
+from pathlib import Path
 
 import pytest
 
+AXE = Path(importlib.util.find_spec("axe_playwright_python").origin).parent / "axe.min.js"
+BARRIERS = """() => axe.run(document, {resultTypes: ["violations"]}).then(found => found.violations
+    .filter(v => ["serious", "critical"].includes(v.impact))
+    .map(v => `${v.id}: ${v.nodes.slice(0, 3).map(n => n.target.join(" ")).join(", ")}`))"""
 HARMLESS = ("Got invalid theme mode",)  # the theme, on its first visit, before it stores a choice
 
 
@@ -64,6 +71,18 @@ def look(page, theme):
             yield f"figures of class {css} are {states} on a {theme} page"
     if page.eval_on_selector_all(".solution.dropdown", "all => all.some(s => !s.classList.contains('toggle-hidden'))"):
         yield "a solution is not folded"
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    yield from page.evaluate(BARRIERS)
+
+
+def test_barriers_are_noticed(browser):
+    """A picture without words and grey words on grey, planted."""
+    page = browser.new_page()
+    page.set_content("""<html lang="en"><title>t</title><main><h1>h</h1><img src="data:image/gif;base64,R0lGODlhAQABA=">
+                        <p style="color: #aaa; background: #bbb">words</p></main></html>""")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    assert {text.split(":")[0] for text in page.evaluate(BARRIERS)} == {"image-alt", "color-contrast"}
+    page.close()
 
 
 def test_reads_from_disk_without_a_server(browser, html):

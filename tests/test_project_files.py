@@ -13,6 +13,9 @@ from packaging.requirements import Requirement
 
 import trpts
 from trpts.cli import parser
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import Project
+from trpts.press import readme
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -139,3 +142,33 @@ def test_no_path_of_one_machine_and_nothing_pickled(project):
             assert not re.search(r"(?<![\w.:/])/(home|root|Users|work)/\w", text), name
             if path.suffix == ".py":
                 assert not re.search(r"\b(pickle\.load|torch\.load|joblib\.load)\(", text), name
+
+
+def test_results_of_the_readme_are_those_of_the_records(project, tmp_path, monkeypatch):
+    """Written by `trpts refresh`; with a changed number, or without its marks, it is noticed."""
+    for part in ("profiles", "data", "notebooks", "book"):
+        (tmp_path / part).symlink_to(project.root / part)
+    copy, page = tmp_path / "README.md", README.read_text(encoding="utf-8")
+    copy.write_text(page, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert readme.refresh_readme(Project(tmp_path)) == [], "run `trpts refresh` and commit"
+    row = next(line for line in page[page.index(readme.BEGIN) :].splitlines() if line.startswith("| linear"))
+    copy.write_text(page.replace(row, row.replace(".", "1.", 1)), encoding="utf-8")
+    assert readme.refresh_readme(Project(tmp_path)) == [copy]
+    assert copy.read_text(encoding="utf-8") == page
+    with pytest.raises(TrptsError, match="expected one <!-- results"):
+        readme.with_results(page.replace(readme.END, ""), "")
+
+
+def test_the_hosted_workflow_runs_the_readmes_commands(project):
+    """Valid by GitHub's own schema, and nothing is run that the README does not have."""
+    path = project.root / ".github" / "workflows" / "book.yml"
+    done = subprocess.run([sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", path],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = yaml.safe_load(path.read_text())["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    assert sorted(step["run"] for step in steps if "run" in step) == ["make book", "make test"]
+    (upload,) = (step for step in steps if "upload-pages-artifact" in step.get("uses", ""))
+    assert upload["with"]["path"] == "build/book/html"
+    assert jobs["publish"]["needs"] == ["test", "pages"]

@@ -4,11 +4,14 @@ import copy
 import json
 import re
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from trpts.cli import main
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import Project
+from trpts.press.book import build_book
 from trpts.press.chapters import find_chapters
 from trpts.press.staging import BEGIN, END, for_book
 from trpts.press.student import STUB, exercises, for_nbgrader, for_students, split, stub
@@ -127,3 +130,57 @@ def test_the_command_writes_notebooks_for_students(project, tmp_path, monkeypatc
     assert not any("BEGIN SOLUTION" in path.read_text() for path in written)
     assert main(["student", "--nbgrader", str(tmp_path / "course")]) == 0
     assert len(list((tmp_path / "course" / "source").glob("*/*.ipynb"))) == len(CHAPTERS)
+
+
+def test_pages_without_solutions(project, html, tmp_path):
+    """Built from the same runs as the book: stubs stand open where solutions were folded."""
+    page = build_book(project, "quick", tmp_path / "student", for_students)
+    for chapter in CHAPTERS:
+        text, whole = ((root / "notebooks" / f"{chapter.name}.html").read_text(encoding="utf-8")
+                       for root in (page.parent, html))  # fmt: skip
+        assert 'class="solution dropdown' not in text
+        assert text.count("NotImplementedError") >= len(exercises(chapter.nb))
+        assert whole.count('class="solution dropdown') == len(exercises(chapter.nb))
+        assert "NotImplementedError" not in whole
+
+
+def small_assignment(answer):
+    """A notebook of one exercise whose solution returns `answer`."""
+    cells = [
+        new_markdown_cell("# Small"),
+        new_markdown_cell("```{exercise} Two\n:label: ex-90-1\n\n*Difficulty: easy. About 1 minutes.* Two.\n```"),
+        new_markdown_cell("```{solution-start} ex-90-1\n:class: dropdown\n```"),
+        new_code_cell(f"def two():\n    {BEGIN}\n    return {answer}\n    {END}"),
+        new_markdown_cell("```{solution-end}\n```"),
+        new_code_cell("def check_two(two):\n    assert two() == 2\n\n\ncheck_two(two)"),
+    ]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return new_notebook(cells=cells, metadata=metadata)
+
+
+def test_nbgrader_releases_and_grades_an_assignment(tmp_path):
+    """Its own commands on our source: no answer is released; a right one gets the point, a wrong one none."""
+    apps, config = pytest.importorskip("nbgrader.apps"), pytest.importorskip("traitlets.config")
+    source = tmp_path / "source" / "small" / "small.ipynb"
+    source.parent.mkdir(parents=True)
+    nbformat.write(for_nbgrader(small_assignment(2)), source)
+    settings = config.Config()
+    settings.CourseDirectory.root = str(tmp_path)
+    settings.CourseDirectory.db_url = f"sqlite:///{tmp_path}/gradebook.db"
+    api = apps.NbGraderAPI(config=settings)
+    assert api.generate_assignment("small", create=True)["success"]
+    released = nbformat.read(tmp_path / "release" / "small" / "small.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in released.cells)
+    assert "return 2" not in text
+    assert "NotImplementedError" in text
+    for student, answer in (("right", 2), ("wrong", 3)):
+        nb = copy.deepcopy(released)
+        cell = next(c for c in nb.cells if c.metadata.get("nbgrader", {}).get("solution"))
+        cell.source = f"def two():\n    return {answer}"
+        path = tmp_path / "submitted" / student / "small" / "small.ipynb"
+        path.parent.mkdir(parents=True)
+        nbformat.write(nb, path)
+        assert api.autograde("small", student)["success"]
+    with api.gradebook as book:
+        scores = {student: book.find_submission("small", student).score for student in ("right", "wrong")}
+    assert scores == {"right": 1.0, "wrong": 0.0}

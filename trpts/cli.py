@@ -7,7 +7,7 @@ import time
 
 import yaml
 
-from trpts import __version__, cli_claims, cli_images, cli_prune, cli_student, cli_sweep
+from trpts import __version__, cli_claims, cli_images, cli_prune, cli_editions, cli_sweep
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES
 from trpts.lab.project import Project
@@ -80,13 +80,11 @@ def parser():
     cli_prune.add_commands(command)
     cli_sweep.add_commands(command)
     cli_claims.add_commands(command)
-    cli_student.add_commands(command)
+    cli_editions.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
-    bench.add_argument(
-        "what",
-        choices=["train", "fisher", "tokens", "gradient", "parts", "predict", "scale", "sweep", "transprune", "all"],
-    )
+    benches = ("train", "methods", "fisher", "tokens", "gradient", "parts", "predict", "scale", "sweep", "transprune")
+    bench.add_argument("what", choices=[*benches, "all"])
     bench.add_argument("--batch-size", type=int, default=None, help="default: 16; transprune: 1")
     bench.add_argument("--rounds", type=int, default=5)
 
@@ -111,16 +109,11 @@ def cmd_run(arguments):
 
 def cmd_book(arguments):
     """Run what is not up to date, then build the book; the last line is the path of its front page."""
-    from trpts.press.book import build_book
-    from trpts.press.runner import run_chapters, say
+    from trpts.press.book import run_and_build
+    from trpts.press.runner import say
 
     project, start = Project.find(), time.monotonic()
-    with project.lock():
-        failures = run_chapters(project, arguments.profile)
-        if failures:
-            raise TrptsError(f"no book was built: {', '.join(failures)} failed")
-        say("book: building the pages")
-        page = build_book(project, arguments.profile)
+    page = run_and_build(project, arguments.profile)
     say(f"book: done in {time.monotonic() - start:.0f} s, chapters included")
     say(str(page))
     return 0
@@ -152,9 +145,11 @@ def cmd_check(arguments):
 
 
 def cmd_refresh(arguments):
-    """Run the quick profile and write its outputs, cleaned of what differs from run to run, into notebooks/."""
+    """Run the quick profile and write its outputs, cleaned of what differs from run to run, into notebooks/; and the
+    results of the committed records into the README."""
     from trpts.lab.profiles import load_profile
     from trpts.press.chapters import find_chapters, read_notebook
+    from trpts.press.readme import refresh_readme
     from trpts.press.runner import copy_state, run_chapters, say
     from trpts.press.staging import for_git, put
 
@@ -169,6 +164,8 @@ def cmd_refresh(arguments):
             elif chapter.name not in failures:
                 failures[chapter.name] = "changed while it ran"
                 say(f"{chapter.name}: changed while it ran, left as it is: run the command again")
+    for path in refresh_readme(project):
+        say(f"{path.relative_to(project.root)}: written anew")
     return 1 if failures else 0
 
 

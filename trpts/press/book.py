@@ -17,12 +17,22 @@ from trpts.lab.profiles import load_profile
 from trpts.lab.project import make_folder, write_whole
 from trpts.press.chapters import find_chapters
 from trpts.press.claims_page import claims_page
+from trpts.press.runner import run_chapters, say
 from trpts.press.staging import stage
 from trpts.press.status import status_page
 
 LEFT_OUT = ("sphinx_thebe", "sphinx_comments")  # both load scripts from outside
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
 MATHJAX_FILES = ("tex-svg.js", "input/tex/extensions")  # one script with its own glyphs, and what it loads on demand
+
+
+def run_and_build(project, profile_name, folder=None, edit=lambda nb: nb):
+    """Run the chapters that are not up to date, then `build_book`; the path of the front page."""
+    with project.lock():
+        if failures := run_chapters(project, profile_name):
+            raise TrptsError(f"no book was built: {', '.join(failures)} failed")
+        say("book: building the pages")
+        return build_book(project, profile_name, folder, edit)
 
 
 def build_book(project, profile_name, folder=None, edit=lambda nb: nb):

@@ -3,10 +3,11 @@
 import json
 from contextlib import suppress
 
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from trpts.lab import grid
+from trpts.lab import grid, stats
 from trpts.lab.errors import TrptsError
 from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
@@ -52,6 +53,41 @@ def compared_runs(method, tasks=None):
     if not records:
         raise TrptsError(f"no committed record of {method}: make them with `trpts sweep`")
     return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
+
+
+def records_there(methods, tasks):
+    """The committed records of several methods of the comparison, of each what is there."""
+    found = []
+    for method in methods:
+        with suppress(TrptsError):
+            found += compared_runs(method, tasks)
+    return found
+
+
+def results(records):
+    """The comparison's table, a row per method, best first, in words; and `stats.summary`, which it is made of.
+
+    Accuracies in per cent, mean over tasks and over groups ± standard deviation over seeds, mean rank, what is trained
+    beside the head, operations of a prediction; over tasks and seeds that all methods have.
+    """
+    rows = stats.summary(records)
+    metrics = ("n_trainable_without_head", "flops_ratio")
+    cost = pd.DataFrame([{"variant": r["config"]["variant"]} | {k: r["metrics"][k] for k in metrics} for r in records])
+    cost = cost.groupby("variant").mean().loc[rows.index]
+    table = pd.DataFrame({
+        "mean over tasks": [plus_minus(*x) for x in zip(rows["task_mean"], rows["task_sd"], strict=True)],
+        "over groups": [plus_minus(*x) for x in zip(rows["group_mean"], rows["group_sd"], strict=True)],
+        "rank": rows["rank"].map("{:.1f}".format).values,
+        "trained": cost["n_trainable_without_head"].map("{:,.0f}".format).values,
+        "FLOPs": cost["flops_ratio"].map("{:.0%}".format).values,
+        "tasks × seeds": [f"{t} × {s}" for t, s in zip(rows["n_tasks"], rows["n_seeds"], strict=True)],
+    }, index=rows.index.rename("method"))  # fmt: skip
+    return table, rows
+
+
+def plus_minus(mean, sd):
+    """An accuracy and its deviation in per cent; of one seed the accuracy alone."""
+    return f"{100 * mean:.1f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.1f}")
 
 
 def ablation_runs(figure):

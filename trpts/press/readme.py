@@ -1,0 +1,79 @@
+"""The README's results: a table and a picture made from the committed records, between two marks of the page."""
+
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+from trpts.lab import grid
+from trpts.lab.errors import TrptsError
+from trpts.lab.profiles import load_profile
+from trpts.lab.project import write_whole
+from trpts.press.figures import THEMES, style
+from trpts.press.pages import records_there, results
+
+BEGIN, END = "<!-- results: written by `trpts refresh` -->", "<!-- end of results -->"
+PICTURES = {theme: f"book/_static/results-{theme}.svg" for theme in THEMES}
+
+
+def refresh_readme(project):
+    """Write table and pictures anew; the files that changed."""
+    table, rows, cost = _comparison(project)
+    path = project.root / "README.md"
+    wanted = {path: with_results(path.read_text(encoding="utf-8"), text_of(table, rows))}
+    wanted |= {project.root / name: draw(rows, cost, theme) for theme, name in PICTURES.items()}
+    changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
+    for p in changed:
+        write_whole(p, wanted[p])
+    return changed
+
+
+def _comparison(project):
+    tasks = load_profile(project, "full")["benchmark"]["sweep"]["compared_tasks"]
+    records = records_there(grid.CORE, tasks)
+    if not records:
+        raise TrptsError("no committed record of the comparison: make them with `trpts sweep`")
+    table, rows = results(records)
+    cost = {r["config"]["variant"]: r["metrics"]["n_trainable_without_head"] for r in records}
+    return table, rows, cost
+
+
+def with_results(page, text):
+    """The page with `text` between its marks."""
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise TrptsError(f"README.md: expected one {BEGIN} and behind it one {END}")
+    return page[: page.index(BEGIN)] + f"{BEGIN}\n{text}\n{END}" + page[page.index(END) + len(END) :]
+
+
+def text_of(table, rows):
+    """What stands between the marks."""
+    n_tasks, n_seeds = rows["n_tasks"].min(), rows["n_seeds"].min()
+    alt = f"Accuracy against trained parameters, {len(rows)} methods; the best mean has {rows.index[0]}."
+    return f"""<picture>
+  <source media="(prefers-color-scheme: dark)" srcset="{PICTURES["dark"]}">
+  <img src="{PICTURES["light"]}" alt="{alt}">
+</picture>
+
+{table.drop(columns="tasks × seeds").to_markdown(disable_numparse=True)}
+
+Test accuracy in per cent on {n_tasks} tasks, {n_tasks - 1} of them twins, mean ± standard deviation over {n_seeds}
+seeds; parameters trained beside the head; operations of a prediction. A small backbone, a few epochs, one protocol for
+all methods: these are not the papers' numbers. The other methods, intervals and what does not hold are in the book."""
+
+
+def draw(rows, cost, theme):
+    """Accuracy against trained parameters, as SVG text."""
+    with matplotlib.rc_context(style(theme) | {"svg.fonttype": "none"}):
+        figure = plt.figure(figsize=(6.4, 3.0))
+        axes = figure.subplots()
+        for name, row in rows.iterrows():
+            x, y, sd = max(1, cost[name]), 100 * row["task_mean"], 100 * row["task_sd"]
+            ours = "TR-PTS" in name
+            axes.errorbar(x, y, yerr=sd, marker="D" if ours else "o", color="C1" if ours else "C0")
+            axes.annotate(name, (x, y), xytext=(7, 4), textcoords="offset points", fontsize=9)
+        axes.set(xscale="log", xlabel="parameters trained beside the head", ylabel="test accuracy (%)")
+        axes.margins(0.2)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    return buffer.getvalue()
