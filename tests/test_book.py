@@ -147,11 +147,19 @@ def test_status_page_says_time_machine_and_versions(project, pages, html):
 
 @pytest.fixture
 def copy_of_book(project, html, tmp_path):
-    """A project with the book's sources and executed chapters, to be spoiled."""
-    for folder in ("book", "notebooks", "profiles", "data"):
+    """A small project with some of the book's pages and one executed chapter, to be spoiled."""
+    for folder in ("book", "profiles", "data"):
         shutil.copytree(project.root / folder, tmp_path / folder)
-    shutil.copytree(project.runs("quick"), tmp_path / "build" / "runs" / "quick")
-    return Project(tmp_path)
+    small, kept = Project(tmp_path), ("notation", "glossary", "claims", "status", "bibliography", "notebooks/01_fim")
+    toc = yaml.safe_load((tmp_path / "book" / "_toc.yml").read_text())
+    for part in toc["parts"]:
+        part["chapters"] = [page for page in part["chapters"] if page["file"] in kept]
+    (tmp_path / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
+    (tmp_path / "book" / "index.md").write_text("# A small book\n")
+    for source, target in ((project.notebooks, small.notebooks), (project.runs("quick"), small.runs("quick"))):
+        target.mkdir(parents=True)
+        shutil.copy(source / "01_fim.ipynb", target)
+    return small
 
 
 def test_warnings_stop_every_build_until_mended(copy_of_book, capsys):

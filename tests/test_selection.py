@@ -10,7 +10,7 @@ from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import selection, starting_points, tuned
 from trpts.lab.project import Project
 from trpts.lab.records import run_once
-from trpts.lab.tasks import data_hash
+from trpts.lab.tasks import data_hash, lab_task
 from trpts.press import pages
 
 LAB = {"backbone": "vit_lab", "weights": "data/weights/vit_lab.safetensors", "device": "cpu", "profile": "quick"}
@@ -67,7 +67,11 @@ def test_parts_cover_all_images_once(monkeypatch):
     assert sum(part[2]["x"] for part in parts) == images.sum()
 
 
-def test_starting_points_of_the_real_digits():
+def test_starting_points_of_the_real_digits(monkeypatch):
+    """On 300 images to learn from and 200 to test on."""
+    digits = lab_task("digits")
+    few = type(digits)("digits", 10, digits.train.first(300), digits.val, digits.test.first(200))
+    monkeypatch.setattr(starting_points, "lab_task", lambda name, seed: few)
     metrics = starting_points.run(LAB | {"task": "digits", "seed": 0})
     assert metrics["chance"] == 0.1
     assert metrics["probe_test_accuracy"] > metrics["random_probe_test_accuracy"] > 0.5
