@@ -39,7 +39,7 @@ def test_two_sliders_on_a_page_do_not_share_a_name():
 def test_labels_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="1 labels for 2 positions"):
         tokens(labels=["one"])
-    with pytest.raises(ValueError, match="expected as many"):
+    with pytest.raises(ValueError, match="the first shown is 2: expected as many"):
         tokens(start=2)
 
 

@@ -28,5 +28,5 @@ def test_two_pages_are_printed_and_joined(browser, html, tmp_path):
 def test_without_a_browser_it_says_so(monkeypatch, tmp_path):
     pytest.importorskip("pypdf")
     monkeypatch.setattr(pdf, "find_browser", lambda: None)
-    with pytest.raises(TrptsError, match="a PDF needs one of chromium, .* on the PATH"):
+    with pytest.raises(TrptsError, match=r"a PDF needs one of chromium, .* on the PATH"):
         pdf.make_pdf(tmp_path, tmp_path / "_toc.yml", tmp_path / "x.pdf")

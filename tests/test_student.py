@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
 import re
+import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -158,9 +161,10 @@ def small_assignment(answer):
     return new_notebook(cells=cells, metadata=metadata)
 
 
-def test_nbgrader_releases_and_grades_an_assignment(tmp_path):
+def test_nbgrader_releases_and_grades_an_assignment(tmp_path, monkeypatch):
     """Its own commands on our source: no answer is released; a right one gets the point, a wrong one none."""
     apps, config = pytest.importorskip("nbgrader.apps"), pytest.importorskip("traitlets.config")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # it calls alembic
     source = tmp_path / "source" / "small" / "small.ipynb"
     source.parent.mkdir(parents=True)
     nbformat.write(for_nbgrader(small_assignment(2)), source)

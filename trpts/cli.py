@@ -7,7 +7,7 @@ import time
 
 import yaml
 
-from trpts import __version__, cli_claims, cli_images, cli_prune, cli_editions, cli_sweep
+from trpts import __version__, cli_claims, cli_editions, cli_images, cli_prune, cli_sweep
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES
 from trpts.lab.project import Project

@@ -60,6 +60,7 @@ def token_slider(images, kept, labels, title, axis, alt, start=0, pixels=140):
     axis    what the slider moves
     alt     what an image is, for those who do not see it
     """
+    _check(labels, kept, start)
     side = round(len(kept[0][0]) ** 0.5)
     panels = [_covered(image, mask, side, f"{alt} {n + 1}", pixels)
               for n, (image, mask) in enumerate(zip(images, kept[start], strict=True))]  # fmt: skip
@@ -75,6 +76,7 @@ def bar_slider(names, values, labels, title, axis, alt, groups=(), start=0):
     labels  for each position, what is seen in words
     groups  [(bar at which it begins, text)] written below
     """
+    _check(labels, values, start)
     top, height, width = max(max(row) for row in values) or 1, 150, 640
     step = width / len(names)
     bars = "".join(
@@ -107,9 +109,13 @@ def _hidden(kept):
     return ' style="display: none"' if kept else ""
 
 
+def _check(labels, positions, start):
+    if not len(labels) == len(positions) > start >= 0:
+        found = f"{len(labels)} labels for {len(positions)} positions, the first shown is {start}"
+        raise ValueError(f"{found}: expected as many, and one of them")
+
+
 def _frame(title, axis, labels, start, panels, data, script):
-    if not len(labels) == len(next(iter(data.values()))) > start:
-        raise ValueError(f"{len(labels)} labels for {len(next(iter(data.values())))} positions: expected as many")
     text = json.dumps({"labels": list(labels), **data}).replace("</", "<\\/")
     name = f"slider-{short_hash(title + text)}"
     return HTML(FRAME.format(id=name, title=html.escape(title), axis=html.escape(axis), last=len(labels) - 1,
