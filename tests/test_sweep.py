@@ -13,6 +13,7 @@ import time
 import pytest
 from distributed import Client, LocalCluster
 
+from trpts.cli import main
 from trpts.lab import cluster, grid, sweep
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import tuned
@@ -258,8 +259,16 @@ def record(config, val, test):
     }
 
 
-def test_the_command_says_what_it_would_do(project):
-    done = subprocess.run([sys.executable, "-m", "trpts.cli", "sweep", "--tuning", "--dry-run", "--methods", "linear"],
-                          cwd=project.root, capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert " of 16 records are missing" in done.stdout
+@pytest.mark.parametrize(("arguments", "of"), [
+    (["--tuning", "--methods", "linear"], 16), (["--further", "text"], 48), (["--ablations", "biases"], 24),
+])  # fmt: skip
+def test_the_command_says_what_it_would_do(project, monkeypatch, capsys, arguments, of):
+    monkeypatch.chdir(project.root)
+    assert main(["sweep", "--dry-run", *arguments]) == 0
+    assert f" of {of} records are missing" in capsys.readouterr().out
+
+
+def test_one_grid_at_a_time(capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep", "--tuning", "--ablations"])
+    assert "not allowed with argument" in capsys.readouterr().err
