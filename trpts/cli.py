@@ -149,6 +149,7 @@ def cmd_refresh(arguments):
     results of the committed records into the README."""
     from trpts.lab.profiles import load_profile
     from trpts.press.chapters import find_chapters, read_notebook
+    from trpts.press.launch import repository, with_set_up
     from trpts.press.readme import refresh_readme
     from trpts.press.runner import copy_state, run_chapters, say
     from trpts.press.staging import for_git, put
@@ -156,10 +157,10 @@ def cmd_refresh(arguments):
     project = Project.find()
     with project.lock():
         failures = run_chapters(project, "quick")
-        quick, runs = load_profile(project, "quick"), project.runs("quick")
+        quick, runs, url = load_profile(project, "quick"), project.runs("quick"), repository(project)
         for chapter in find_chapters(project):  # read afresh: a cell may have been edited while it ran
             if copy_state(chapter, chapter.settings(quick), runs) == "current":
-                put(for_git(read_notebook(runs / chapter.path.name)), chapter.path)
+                put(with_set_up(for_git(read_notebook(runs / chapter.path.name)), url), chapter.path)
                 say(f"{chapter.name}: stored outputs are current")
             elif chapter.name not in failures:
                 failures[chapter.name] = "changed while it ran"

@@ -17,6 +17,7 @@ from trpts.lab.profiles import load_profile
 from trpts.lab.project import make_folder, write_whole
 from trpts.press.chapters import find_chapters
 from trpts.press.claims_page import claims_page
+from trpts.press.launch import repository, theme_options
 from trpts.press.runner import run_chapters, say
 from trpts.press.staging import stage
 from trpts.press.status import status_page
@@ -49,7 +50,7 @@ def build_book(project, profile_name, folder=None, edit=lambda nb: nb):
     write_if_new(source / "status.md", status_page(project, load_profile(project, profile_name), chapters))
     write_if_new(source / "claims.md", claims_page(project))
     put_mathjax(folder / "assets" / "mathjax")
-    write_conf(source, assets=folder / "assets")
+    write_conf(source, folder / "assets", theme_options(repository(project)))
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-d", folder / "doctrees",
                "-W", "--keep-going", "-n", "-q", "-j", "1", source, pages]  # fmt: skip
     # The engine re-reads only what changed: after a failure or an interruption it would pass over the very pages that
@@ -68,12 +69,16 @@ def build_book(project, profile_name, folder=None, edit=lambda nb: nb):
     return pages / "index.html"
 
 
-def write_conf(source, assets):
-    """Write Sphinx's conf.py from _config.yml, as jupyter-book would, less the extensions in LEFT_OUT."""
+def write_conf(source, assets, options):
+    """Write Sphinx's conf.py from _config.yml, as jupyter-book would, less the extensions in LEFT_OUT.
+
+    options  of the theme, on top of those in _config.yml
+    """
     conf, _ = get_final_config(
         user_yaml=source / "_config.yml", cli_config={"latex_individualpages": False}, raise_on_invalid=True
     )
     conf["extensions"] = [name for name in conf["extensions"] if name not in LEFT_OUT]
+    conf["html_theme_options"] = conf.get("html_theme_options", {}) | options
     conf["html_static_path"] = [str(assets), *conf.get("html_static_path", [])]
     conf = {name: value for name, value in conf.items() if not name.startswith(("thebe", "comments"))}
     text = '"""Generated from book/_config.yml at each build."""\n\nglobals().update(\n'

@@ -14,6 +14,7 @@ from trpts.hashes import file_hash, short_hash
 from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.provenance import versions
+from trpts.press.launch import SET_UP
 
 EXPERIMENTS, BENCHES, CLAIMS = "trpts.lab.experiments", "trpts.lab.bench_files", "trpts.lab.claims"
 
@@ -85,10 +86,9 @@ class Chapter:
         }
 
     def source_hash(self):
-        """Hash of the cells as written: text, type and tags, no outputs."""
-        cells = [
-            [c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb", {})] for c in self.nb.cells
-        ]
+        """Hash of the cells as written: text, type and tags, no outputs; without the set-up cell."""
+        cells = [[c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb", {})]
+                 for c in self.nb.cells if SET_UP not in c.metadata.get("tags", [])]  # fmt: skip
         return short_hash(json.dumps(cells, sort_keys=True))
 
     def _data_hash(self, settings):
