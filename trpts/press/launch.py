@@ -17,7 +17,7 @@ BRANCH = "main"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
 BUTTONS = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org",
            "colab_url": "https://colab.research.google.com"}  # fmt: skip
-CELL = """# In a checkout, or where trpts is installed, this does nothing. Elsewhere, as in Colab, it fetches the project once.
+CELL = """# Where trpts is installed, this does nothing. Elsewhere, as in Colab, it fetches the project once.
 import importlib.util
 import os
 import subprocess
