@@ -1,6 +1,7 @@
 """Runs beside the comparison: which there are, how concentrated a selection is, what the claims read from them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from trpts.lab import grid
 from trpts.lab.claims import beyond as claims
 from trpts.lab.claims.evidence import FAILS, HOLDS, UNDECIDED
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import concentration, remedy, tuned
+from trpts.lab.experiments import concentration, pruning, remedy, subtle, tuned
 from trpts.lab.experiments.concentration import effective_inputs
-from trpts.lab.further import FURTHER, further_cells
+from trpts.lab.further import FURTHER, LVLM, further_cells
 from trpts.lab.profiles import load_profile
 
 
@@ -106,6 +107,27 @@ def test_a_selection_of_the_laboratorys_backbone(project, monkeypatch, score):
     assert set(found["by_kind"]) == {"qkv", "proj", "fc1", "fc2"}
     assert 0 < found["effective_share"] <= found["used_share"] <= 1
     assert set(concentration.inputs(config)) == {"data", "weights"}
+
+
+def test_how_far_a_distribution_moved_by_hand():
+    """Two rows keep their word, with half of |.1| + |.1| and nothing moved; one changes it."""
+    p = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8]])
+    q = torch.tensor([[0.7, 0.3], [0.9, 0.1], [0.8, 0.2]])
+    changed, distance = subtle.compare(p, q)
+    assert changed == pytest.approx(1 / 3)
+    assert distance == pytest.approx(0.05)
+    assert subtle.compare(p, p) == (0.0, 0.0)
+
+
+def test_a_schedule_that_keeps_all_moves_nothing(project, monkeypatch):
+    monkeypatch.chdir(project.root)
+    config = {"device": "cpu", "weights": LVLM, "n_questions": 3, "seed": 0, "variant": "transprune, High"}
+    moved = subtle.run(config)
+    assert moved["mean_distance"] > 0
+    everything = {"transprune, High": replace(pruning.schedule_of("transprune"), keep=(1.0, 1.0, 1.0))}
+    monkeypatch.setattr(pruning, "variants", lambda: everything)
+    still = subtle.run(config)
+    assert (still["mean_changed"], still["mean_distance"]) == (0.0, 0.0)
 
 
 class Given:

@@ -6,6 +6,7 @@ many_tasks     the tuning tasks on one backbone, a delta each
 continual      two tasks in the same weights, one after another, in four ways
 drift          a task whose images change after it was tuned
 text           a transformer that reads letters; four methods, at each learning rate
+subtle         TransPrune, where the answer stays: how far the distribution behind it moves
 
 All are at the rates chosen for the comparison; text's best is found by its own validation accuracy.
 """
@@ -13,12 +14,13 @@ All are at the rates chosen for the comparison; text's best is found by its own 
 from trpts.lab import grid
 from trpts.lab.ablations import PLAIN
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import concentration, continual, drift, many_tasks, remedy, text
+from trpts.lab.experiments import concentration, continual, drift, many_tasks, remedy, subtle, text
 
 SELECTION = {"method": "trpts", "per_neuron": PLAIN["per_neuron"]}
 OF_WAY = {"free": grid.OF, "protected": grid.OF, "full": "full", "head": "linear"}  # whose learning rate
 DRIFT = 1.0  # as far as it goes
 UPSTREAM = {"n_upstream": 12000, "upstream_epochs": 8}  # texts on which the transformer learns to read
+LVLM = "data/weights/lvlm_tiny.safetensors"
 RUN, MODEL, TRAINING = ("profile", "device"), ("backbone", "weights"), ("epochs", "batch_size")
 
 
@@ -55,6 +57,11 @@ def _text(tasks, rates, grids):
             for lr in grids["all" if method in grid.SMALL_STEPS else "few"]]  # fmt: skip
 
 
+def _subtle(tasks, rates, grids):
+    shared = {"method": "transprune", "task": "scenes", "weights": LVLM, "n_questions": 100}
+    return [shared | {"variant": variant} for variant in ("transprune, High", "random, High")]
+
+
 FURTHER = {  # name: (experiment, its configurations, what of the profile it uses)
     "concentration": (concentration, _concentration, RUN + MODEL),
     "remedy": (remedy, _remedy, RUN + MODEL + TRAINING),
@@ -62,6 +69,7 @@ FURTHER = {  # name: (experiment, its configurations, what of the profile it use
     "continual": (continual, _continual, RUN + MODEL + TRAINING),
     "drift": (drift, _drift, RUN + MODEL + TRAINING),
     "text": (text, _text, RUN + TRAINING),
+    "subtle": (subtle, _subtle, RUN),
 }
 
 

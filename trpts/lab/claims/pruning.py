@@ -11,7 +11,6 @@ from trpts.lab.claims.evidence import (
     HOLDS,
     REPRODUCED,
     UNTESTABLE,
-    NotMeasured,
     check,
     decide,
     interval,
@@ -23,6 +22,7 @@ from trpts.transprune import HIGH, macs
 LLAVA = dict(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32)
 N_IMAGE_TOKENS = 576
 BOTTLENECK = 0.1  # of the pruned prefill
+SUBTLE = 0.01  # total variation that is called a change
 UNEVEN = 0.05  # accuracy by which kinds of questions must differ to be called unlike
 
 
@@ -156,7 +156,13 @@ def by_kind(evidence):
 
 @check("P16")
 def generation(evidence):
-    raise NotMeasured("answers of more than one word: the laboratory's model gives one")
+    ours = [r["metrics"] for r in evidence.further("subtle") if r["config"]["variant"] == "transprune, High"]
+    moved = interval([m["mean_distance"] for m in ours])
+    changed = fmean(m["mean_changed"] for m in ours)
+    words = (f"in one word, all that the laboratory's model answers: {changed:.0%} become another; where it stays, the "
+             f"distribution behind it moves by {moved[0]:.3f} ({moved[1]:.3f} to {moved[2]:.3f}, total variation)"
+             )  # fmt: skip
+    return decide(moved[1], moved[2], SUBTLE), words, "records: subtle"
 
 
 @check("P17")
