@@ -44,9 +44,9 @@ def test_one_task_after_another(project, monkeypatch, way):
     if way == "head":
         assert metrics["first_after"] == metrics["first_before"]
     if way == "free":
-        assert metrics["n_selected_twice"] > 0
+        assert metrics["selected_twice"] > 0
     else:
-        assert metrics["n_selected_twice"] == 0
+        assert metrics["selected_twice"] == 0
     assert set(continual.inputs(config)) == {"data", "weights"}
 
 

@@ -44,7 +44,7 @@ def run(config):
         "first_before": learnt.test_accuracy,
         "first_after": accuracy(model, first.test),
         "second": then.test_accuracy,
-        "n_selected_twice": shared,
+        "selected_twice": shared / max(1, sum(index.numel() for index in taken.values())),
     }
 
 
