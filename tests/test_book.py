@@ -114,7 +114,7 @@ def test_chapter_has_equation_figures_and_folded_solution(pages):
     page = pages["notebooks/01_fim.html"]
     assert "equation-eq-trpts-fim" in page.ids
     assert {"fig-fim-density", "fig-fim-blocks", "fig-fim-concentration"} <= page.ids
-    assert len(re.findall(r'class="solution dropdown', page.html)) == 1
+    assert len(re.findall(r'class="solution dropdown', page.html)) >= 3
     assert re.search(r"±", page.html), "no measured number with its spread"
     assert "injected" not in page.html
 
@@ -173,6 +173,14 @@ def test_warnings_stop_every_build_until_mended(copy_of_book, capsys):
         assert "fig-nowhere" in capsys.readouterr().err
     page.write_text(good)
     assert book.build_book(copy_of_book, "quick").is_file()
+
+
+def test_a_changed_style_sheet_reaches_the_pages(copy_of_book):
+    page = book.build_book(copy_of_book, "quick")
+    style = copy_of_book.root / "book" / "_static" / "trpts.css"
+    style.write_text(style.read_text() + "/* changed */\n")
+    book.build_book(copy_of_book, "quick")
+    assert (page.parent / "_static" / "trpts.css").read_text().endswith("/* changed */\n")
 
 
 def test_interrupted_build_is_done_again(copy_of_book, monkeypatch):

@@ -5,7 +5,9 @@
     if (scrolls && box.tabIndex < 0) { box.tabIndex = 0; box.dataset.reached = ""; }
     else if (!scrolls && "reached" in box.dataset) { box.removeAttribute("tabindex"); delete box.dataset.reached; }
   });
+  // docutils calls the bibliography a list, and puts links among its items.
+  const unlist = () => document.querySelectorAll(".citation-list[role=list]").forEach(list => list.removeAttribute("role"));
   const later = () => window.MathJax?.startup?.promise ? MathJax.startup.promise.then(reach) : reach();
-  window.addEventListener("load", () => { reach(); later(); });
+  window.addEventListener("load", () => { reach(); unlist(); later(); });
   window.addEventListener("resize", reach);
 })();

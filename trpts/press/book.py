@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jupyter_book.config import get_final_config
 
+from trpts.hashes import file_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import make_folder, write_whole
@@ -78,6 +79,9 @@ def write_conf(source, assets, options):
         user_yaml=source / "_config.yml", cli_config={"latex_individualpages": False}, raise_on_invalid=True
     )
     conf["extensions"] = [name for name in conf["extensions"] if name not in LEFT_OUT]
+    # Sphinx writes nothing where no page changed, style sheets included: their hash makes pages change with them.
+    styles = [file_hash(path) for path in sorted((source / "_static").glob("*.*s"))]
+    conf["html_context"] = conf.get("html_context", {}) | {"styles": " ".join(styles)}
     conf["html_theme_options"] = conf.get("html_theme_options", {}) | options
     conf["html_static_path"] = [str(assets), *conf.get("html_static_path", [])]
     conf = {name: value for name, value in conf.items() if not name.startswith(("thebe", "comments"))}
