@@ -17,9 +17,11 @@ PICTURES = {theme: f"book/_static/results-{theme}.svg" for theme in THEMES}
 
 
 def refresh_readme(project):
-    """Write table and pictures anew; the files that changed."""
-    table, rows, cost = _comparison(project)
+    """Write table and pictures anew; the files that changed. A project without a README has nothing to write."""
     path = project.root / "README.md"
+    if not path.is_file():
+        return []
+    table, rows, cost = _comparison(project)
     wanted = {path: with_results(path.read_text(encoding="utf-8"), text_of(table, rows))}
     wanted |= {project.root / name: draw(rows, cost, theme) for theme, name in PICTURES.items()}
     changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
