@@ -175,3 +175,11 @@ def test_deviations_and_log_say_what_they_rest_on(project, copy):
     shifted = account.effect(evidence.Evidence(copy), query)
     value = [float(re.search(r": ([+-][\d.]+) points", text)[1]) for text in (before, shifted)]
     assert value[1] == pytest.approx(value[0] - 10, abs=0.11)
+
+
+def test_an_experiment_with_a_run_missing_is_not_measured(copy):
+    query = {"remedy": "fisher_drawn"}
+    assert account.effect(evidence.Evidence(copy), query).startswith("against Fisher's score: ")
+    next(copy.committed("full").glob("remedy-*.json")).unlink()
+    said = account.effect(evidence.Evidence(copy), query)
+    assert said == "not measured yet: needs 1 of 24 runs: `trpts sweep --further remedy`"

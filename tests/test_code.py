@@ -1,5 +1,6 @@
 """Code hashes cover what a run imports, and nothing else; the package's arrows go one way."""
 
+import ast
 import sys
 
 import grimp
@@ -84,3 +85,22 @@ def test_arrows_go_one_way():
         if room(module) is not None and room(other) is not None and room(other) > room(module)
     ]
     assert not upward
+
+
+def forgotten(path):
+    """Strings that stand as a statement and are no docstring: a part of a sentence that a bracket should have held."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    prose = {node.body[0] for node in ast.walk(tree)
+             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body}  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and node not in prose:
+            value = node.value
+            if isinstance(value, ast.JoinedStr) or (isinstance(value, ast.Constant) and isinstance(value.value, str)):
+                yield f"{path.name}:{node.lineno}"
+
+
+def test_no_half_of_a_sentence_is_forgotten(project, tmp_path):
+    assert [found for path in (project.root / "trpts").rglob("*.py") for found in forgotten(path)] == []
+    planted = tmp_path / "planted.py"
+    planted.write_text('"""Doc."""\nx = 1\nwords = f"{x} of"\nf"{x} more"\n')
+    assert list(forgotten(planted)) == ["planted.py:4"]

@@ -1,6 +1,7 @@
 """The committed notebooks: current stored outputs, quick defaults, short cells. nbval itself: see conftest.py."""
 
 import copy
+import shutil
 import subprocess
 import sys
 
@@ -87,3 +88,24 @@ def test_nbval_goes_red_on_a_changed_stored_output(tmp_path, project):
     assert results[0].returncode == 0, results[0].stdout
     assert results[1].returncode == 1
     assert "Cell outputs differ" in results[1].stdout
+
+
+def test_reports_depend_on_every_record_and_bench(project, tmp_path):
+    """A bench that changed makes chapters 07 and 09 stale, a record of any kind chapter 09."""
+    for part in ("data/bench", "data/results/full", "notebooks", "profiles"):
+        shutil.copytree(project.root / part, tmp_path / part)
+    copied = Project(tmp_path)
+    settings = {c.name: c.settings(load_profile(copied, "quick")) for c in find_chapters(copied)}
+
+    def keys():
+        return {c.name[:2]: c.key(settings[c.name])["data"] for c in find_chapters(copied)}
+
+    def changed(path):
+        before = keys()
+        path.write_text(path.read_text() + " ")
+        after = keys()
+        return {name for name in after if after[name] != before[name]}
+
+    assert changed(tmp_path / "data" / "bench" / "parts.json") == {"07", "09"}
+    for kind, readers in (("pruning", {"05", "09"}), ("remedy", {"08", "09"})):
+        assert changed(next((tmp_path / "data" / "results" / "full").glob(f"{kind}-*.json"))) == readers

@@ -76,6 +76,7 @@ def test_book_engine_is_pinned(pyproject):
 def test_one_version(project, pyproject):
     citation = yaml.safe_load((project.root / "CITATION.cff").read_text())
     assert trpts.__version__ == pyproject["project"]["version"] == citation["version"]
+    assert f"version = {{{trpts.__version__}}}" in (project.root / "book" / "cite.md").read_text()
     assert f"## {trpts.__version__}" in (project.root / "CHANGELOG.md").read_text()
 
 
