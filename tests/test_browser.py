@@ -72,6 +72,12 @@ def look(page, theme):
             yield f"figures of class {css} are {states} on a {theme} page"
     if page.eval_on_selector_all(".solution.dropdown", "all => all.some(s => !s.classList.contains('toggle-hidden'))"):
         yield "a solution is not folded"
+    cut = "all => all.filter(pre => pre.scrollWidth > pre.clientWidth + 1).map(pre => pre.textContent.slice(0, 60))"
+    for text in page.eval_on_selector_all("div.cell_output pre", cut):
+        yield f"a printed output is cut off: {text!r}"
+    tall = "all => all.filter(row => row.clientHeight > innerHeight / 2).map(row => row.textContent.slice(0, 60))"
+    for text in page.eval_on_selector_all("table.table tr", tall):
+        yield f"a row of a table is taller than half of the screen: {text!r}"
     page.evaluate(AXE.read_text(encoding="utf-8"))
     yield from page.evaluate(BARRIERS)
 

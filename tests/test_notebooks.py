@@ -69,6 +69,18 @@ def test_shape_of_a_chapter(chapter):
     assert any(cell.outputs for cell in code)
 
 
+def test_every_figure_has_a_caption(project):
+    """A number and a sentence under each picture, and a name of its own to refer to; sliders say theirs above."""
+    names = []
+    for chapter in CHAPTERS:
+        for number, cell in enumerate(chapter.nb.cells):
+            if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+                figure = cell.metadata.get("mystnb", {}).get("figure", {})
+                assert figure.get("caption", "").endswith("."), f"{chapter.name}, cell {number}"
+                names.append(figure["name"])
+    assert len(names) == len(set(names)) > 30
+
+
 def test_nbval_goes_red_on_a_changed_stored_output(tmp_path, project):
     """The replayed nbval run compares: a number edited in a stored output fails, the untouched notebook passes."""
     for folder in ("profiles", "data"):

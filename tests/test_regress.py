@@ -158,3 +158,4 @@ def test_page_refuses_a_mean_over_different_settings(project, monkeypatch):
     with pytest.raises(TrptsError, match="of 2 different settings"):
         pages.full_records(fisher_digits)
     assert pages.spread(pages.frame(records[:1])["probe_test_accuracy"]).endswith("(one seed)")
+    assert pages.spread(pages.frame(records[:1])["probe_test_accuracy"].iloc[:0]) == "not run"

@@ -147,8 +147,10 @@ def frame(records, by=("seed",)):
 
 
 def spread(values, digits=2):
-    """Mean and standard deviation over seeds that have a value, "0.24 ± 0.01"; of a single one its value, so marked."""
+    """Mean and standard deviation over seeds that have a value, "0.24 ± 0.01"; one seed, and none, are so marked."""
     values = values.dropna()
+    if values.empty:
+        return "not run"
     if len(values) == 1:
         return f"{values.iloc[0]:.{digits}f} (one seed)"
     return f"{values.mean():.{digits}f} ± {values.std():.{digits}f}"
