@@ -2,6 +2,7 @@
 
 import json
 
+import nbformat
 import pytest
 import timm
 import torch
@@ -22,7 +23,9 @@ from trpts.lab.bench import lines
 from trpts.lab.bench_gradient import WAYS
 from trpts.lab.bench_train import TRAINED, Trainee
 from trpts.lab.clock import interleaved, ratio
+from trpts.lab.errors import TrptsError
 from trpts.lab.grid import METHODS
+from trpts.press.bench_chapters import bench_chapters
 
 ROWS = {"a": {"s": [1.0, 2.0, 3.0]}, "b": {"s": [2.0, 2.0, 2.0]}}
 
@@ -92,7 +95,7 @@ def test_a_step_of_every_method(narrow, monkeypatch):
 def test_the_command_knows_every_bench():
     sub = parser()._subparsers._group_actions[0].choices["bench"]
     (what,) = (action for action in sub._actions if action.dest == "what")
-    assert set(what.choices) == {*bench.BENCHES, "all"}
+    assert set(what.choices) == {*bench.BENCHES, "chapters", "all"}
 
 
 def test_parts_of_a_step_by_hand():
@@ -191,6 +194,23 @@ def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
     record = json.loads(next((project.root / "data" / "bench").glob("*.json")).read_text())
     assert record["summary"] == [line.strip() for line in capsys.readouterr().out.splitlines()[1:]]
     assert record["machine"]["cores"]
+
+
+def test_chapters_are_timed_from_nothing(tiny):
+    """Twice, without touching what the project has run; a chapter that fails has no time."""
+    project = tiny({"00_a": ["import time; time.sleep(0.5)"]})
+    rows = bench_chapters(rounds=2)
+    assert list(rows) == ["00_a"]
+    assert len(rows["00_a"]["s"]) == 2
+    assert min(rows["00_a"]["s"]) > 0.5
+    assert not project.runs("quick").exists()
+    said = list(lines("chapters", {"a": {"s": [100.0]}, "b": {"s": [390.0]}}))
+    assert said[-2:] == ["all: 490 s, bar 480: missed", "the longest: 390 s, bar 120: missed"]
+    nb = nbformat.read(project.notebooks / "00_a.ipynb", as_version=4)
+    nb.cells[-1].source = "raise ValueError('planted')"
+    nbformat.write(nb, project.notebooks / "00_a.ipynb")
+    with pytest.raises(TrptsError, match="planted"):
+        bench_chapters()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -159,6 +159,10 @@ def test_results_of_the_readme_are_those_of_the_records(project, tmp_path, monke
     copy.write_text(page.replace(row, row.replace(".", "1.", 1)), encoding="utf-8")
     assert readme.refresh_readme(Project(tmp_path)) == [copy]
     assert copy.read_text(encoding="utf-8") == page
+    assert "| ? s |" not in page, "a chapter without a time: `trpts bench chapters`"
+    copy.write_text(re.sub(r"\d+ s \|$", "1 s |", page, flags=re.M), encoding="utf-8")
+    assert readme.refresh_readme(Project(tmp_path)) == [copy]
+    assert copy.read_text(encoding="utf-8") == page
     with pytest.raises(TrptsError, match="expected one <!-- results"):
         readme.with_results(page.replace(readme.END, ""), "")
 

@@ -84,7 +84,7 @@ def parser():
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
     benches = ("train", "methods", "fisher", "tokens", "gradient", "parts", "predict", "scale", "sweep", "transprune")
-    bench.add_argument("what", choices=[*benches, "all"])
+    bench.add_argument("what", choices=[*benches, "chapters", "all"])
     bench.add_argument("--batch-size", type=int, default=None, help="default: 16; transprune: 1")
     bench.add_argument("--rounds", type=int, default=5)
 
@@ -192,13 +192,14 @@ def cmd_bench(arguments):
     from trpts.lab.code import code_hash
     from trpts.lab.project import make_folder
     from trpts.lab.provenance import machine, pick_device, versions
+    from trpts.press.bench_chapters import bench_chapters
 
-    project, device = Project.find(), pick_device()
+    project, device, benches = Project.find(), pick_device(), BENCHES | {"chapters": bench_chapters}
     make_folder(project.root / "data" / "bench")  # before the time is spent
-    for name in BENCHES if arguments.what == "all" else [arguments.what]:
+    for name in benches if arguments.what == "all" else [arguments.what]:
         usual = BATCH_SIZES.get(name, 16)
         batch_size = arguments.batch_size or usual
-        rows = BENCHES[name](batch_size=batch_size, rounds=arguments.rounds, device=device)
+        rows = benches[name](batch_size=batch_size, rounds=arguments.rounds, device=device)
         text = list(lines(name, rows, bars=device == "cpu" and batch_size == usual))
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
         record = {"bench": name, "batch_size": batch_size, "device": device, "rows": rows, "summary": text,

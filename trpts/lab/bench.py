@@ -33,7 +33,9 @@ BARS = {
     "predict": [(method, "untouched", None) for method in PREDICTING],
     "sweep": [(PROCESSES, ONE, None), (PROCESSES, THREADS, 1.0)],
     "transprune": [(SCORING, HIGH_ROW, 0.05)],
+    "chapters": [],
 }  # fmt: skip
+CHAPTERS_S, CHAPTER_S = 480, 120  # the book's quick run, and its longest chapter
 MEMORY_BARS = [("sparse", "full", 0.92), ("sparse", "lora", 0.85), ("sparse and tokens", "lora", 0.65)]
 BENCHES = {"train": bench_train, "methods": bench_methods, "fisher": bench_fisher, "tokens": bench_tokens,
            "gradient": bench_gradient, "parts": bench_parts, "scale": bench_scale, "predict": bench_predict,
@@ -77,5 +79,9 @@ def lines(name, rows, bars=True):
     if name == "sweep":
         share = overhead(rows[PROCESSES])
         yield f"the sweep's own part of its runs: {share:.3f}{verdict(share, 0.03 if bars else None)}"
+    if name == "chapters":
+        seconds = [statistics.median(row["s"]) for row in rows.values()]
+        yield f"all: {sum(seconds):.0f} s{verdict(sum(seconds), CHAPTERS_S if bars else None)}"
+        yield f"the longest: {max(seconds):.0f} s{verdict(max(seconds), CHAPTER_S if bars else None)}"
     if name == "transprune":
         yield from beside_macs(rows, bars)

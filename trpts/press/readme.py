@@ -1,11 +1,14 @@
-"""The README's results: a table and a picture made from the committed records, between two marks of the page."""
+"""The README's numbers: a table and a picture from the committed records, between two marks; times of chapters."""
 
 import io
+import re
+import statistics
 
 import matplotlib
 import matplotlib.pyplot as plt
 
 from trpts.lab import grid
+from trpts.lab.bench_files import read_bench
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import write_whole
@@ -13,6 +16,7 @@ from trpts.press.figures import THEMES, style
 from trpts.press.pages import records_there, results
 
 BEGIN, END = "<!-- results: written by `trpts refresh` -->", "<!-- end of results -->"
+A_CHAPTER = r"^(\| \[(\w+)\]\(notebooks/\2\.ipynb\) \| [^|\n]+ \|)[^|\n]*\|$"  # a row of the list of chapters
 PICTURES = {theme: f"book/_static/results-{theme}.svg" for theme in THEMES}
 
 
@@ -22,7 +26,8 @@ def refresh_readme(project):
     if not path.is_file():
         return []
     table, rows, cost = _comparison(project)
-    wanted = {path: with_results(path.read_text(encoding="utf-8"), text_of(table, rows))}
+    page = with_results(path.read_text(encoding="utf-8"), text_of(table, rows))
+    wanted = {path: with_times(page, read_bench(project, "chapters"))}
     wanted |= {project.root / name: draw(rows, cost, theme) for theme, name in PICTURES.items()}
     changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
     for p in changed:
@@ -45,6 +50,12 @@ def with_results(page, text):
     if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
         raise TrptsError(f"README.md: expected one {BEGIN} and behind it one {END}")
     return page[: page.index(BEGIN)] + f"{BEGIN}\n{text}\n{END}" + page[page.index(END) + len(END) :]
+
+
+def with_times(page, bench):
+    """The page with each chapter's time, to five seconds, in the last column of the list of chapters."""
+    seconds = {name: 5 * round(statistics.median(row["s"]) / 5) for name, row in bench.items()}
+    return re.sub(A_CHAPTER, lambda row: f"{row[1]} {seconds.get(row[2], '?')} s |", page, flags=re.MULTILINE)
 
 
 def text_of(table, rows):
