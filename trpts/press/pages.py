@@ -171,8 +171,8 @@ def expected(find, metric, words):
     return Markdown(
         f"**Expect**: {words} {spread(values)} (mean ± standard deviation over {len(values)} {runs}, range "
         f"{values.min():.2f} to {values.max():.2f}). **Time**: the full profile's {len(records)} runs took "
-        f"{minutes:.1f} minutes on {machine['cores']} cores ({machine['processor']}); the time of this page's own run "
-        f"is on the status page."
+        f"{minutes:.1f} minutes, added up, on {machine['cores']} cores ({machine['processor']}); the time of this "
+        f"page's own run is on the status page."
     )
 
 
