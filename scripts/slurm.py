@@ -1,7 +1,7 @@
 """Start workers by SLURM for `trpts sweep --scheduler ADDRESS`; prints the address and keeps them until Ctrl-C.
 
     .venv/bin/python scripts/slurm.py --jobs 4 --cores 8 --hours 4 --partition NAME
-    .venv/bin/python scripts/slurm.py --jobs 4 --cores 4 --hours 4 --gpu   # then: trpts sweep --gpu
+    .venv/bin/python scripts/slurm.py --jobs 4 --cores 4 --hours 4 --gpu   # then add --gpu to the sweep too
 
 Run it in a checkout that the nodes see under the same path. Each job is a node's share: one process a core, one thread
 each, or one process in all with a GPU. A job that SLURM ends loses the runs it was in the middle of; they are handed to

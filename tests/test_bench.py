@@ -48,7 +48,6 @@ def test_each_method_trains_what_it_says(narrow, method):
         torch.manual_seed(0)
         trainee = Trainee(method, 2, "cpu")
         neurons, head = 10 * (3 * 32 + 32 + 128 + 32), 20 * 33
-        weights = 10 * 12 * 32 * 32
         n_all = sum(p.numel() for p in small("", 20).parameters())
         sums = 10 * ((32 + 96) + (32 + 32) + (32 + 128) + (128 + 32))  # in + out of each layer
         wanted = {"full": n_all, "mask": n_all, "sparse": neurons * 3 + head, "sparse and tokens": neurons * 3 + head,
@@ -62,7 +61,6 @@ def test_each_method_trains_what_it_says(narrow, method):
         changed = (before[name] != after[name]).sum(1)
         assert changed.max() <= bench_train.C
         assert changed.any()
-        assert weights
     if method == "limit":
         assert torch.equal(before["blocks.3.mlp.fc1.weight"], after["blocks.3.mlp.fc1.weight"])
 
@@ -194,6 +192,12 @@ def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
     record = json.loads(next((project.root / "data" / "bench").glob("*.json")).read_text())
     assert record["summary"] == [line.strip() for line in capsys.readouterr().out.splitlines()[1:]]
     assert record["machine"]["cores"]
+    (path,) = (project.root / "data" / "bench").glob("*.json")
+    before = path.read_bytes()
+    assert main(["bench", "tokens", "--batch-size", "3"]) == 0  # another size is shown, and is not what pages read
+    assert path.read_bytes() == before
+    assert main(["bench", "tokens", "--rounds", "0"]) == 2
+    assert "--rounds 0: expected at least 1" in capsys.readouterr().err
 
 
 def test_chapters_are_timed_from_nothing(tiny):

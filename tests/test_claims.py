@@ -5,12 +5,16 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from trpts.cli import main
 from trpts.lab.claims import account, costs, evidence, ledger
 from trpts.lab.claims.evidence import FAILS, HOLDS, MISSING, UNDECIDED, VERDICTS, decide, interval
 from trpts.lab.errors import TrptsError
+from trpts.lab.experiments import selection
+from trpts.lab.records import record_name
+from trpts.press import pages
 from trpts.press.chapters import Chapter
 
 
@@ -38,7 +42,7 @@ def test_every_claim_has_a_row_with_evidence(project):
     for row in rows:
         assert row["verdict"] in VERDICTS
         assert all(row[key] for key in ("claim", "paper", "source", "words", "rests_on"))
-        assert row["verdict"] != MISSING or "`trpts" in row["words"] or "needs" in row["words"]
+        assert row["verdict"] != MISSING or "`trpts " in row["words"], "what is missing names its remedy"
 
 
 def test_the_committed_verdicts_follow_from_the_committed_records(project):
@@ -109,6 +113,85 @@ def test_decisions_by_hand():
     assert (mean, round(low, 4), round(high, 4)) == (2.0, -0.4841, 4.4841)
     assert [decide(*ends) for ends in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [HOLDS, FAILS, UNDECIDED]
     assert decide(-0.005, 0.1, better=-0.01) == HOLDS
+
+
+class Made:
+    """Evidence of made-up metrics, by variant and seed, or as a list of records."""
+
+    def __init__(self, pruned=None, records=()):
+        self.made, self.list = pruned, records
+
+    def pruned(self, variant):
+        return self.made[variant]
+
+    pruned_gap = evidence.Evidence.pruned_gap
+
+    def records(self, kind):
+        return [{"metrics": metrics} for metrics in self.list]
+
+
+def test_a_difference_of_either_sign_is_a_difference():
+    def moved(by):
+        return Made(
+            {
+                "transprune, High": {s: {"mean_accuracy": 0.5 + 0.01 * s} for s in range(4)},
+                "transprune, High, early": {s: {"mean_accuracy": 0.5 + 0.012 * s + by} for s in range(4)},
+            }
+        )
+
+    assert [evidence.CHECKS["P10"](moved(by))[0] for by in (-0.2, 0.2, 0.0)] == [HOLDS, HOLDS, UNDECIDED]
+
+
+def test_seeds_are_paired_by_their_numbers():
+    """The same four draws in another order: each keeps .1 more than chance, exactly."""
+    ours = {s: {"recall": {"a": 0.5 + 0.1 * s}} for s in (3, 0, 2, 1)}
+    chance = {s: {"recall": {"a": 0.4 + 0.1 * s}} for s in (0, 1, 2, 3)}
+    both = Made({"transprune, High": ours, "random, High": chance})
+    assert evidence.CHECKS["P13"](both)[0] == HOLDS
+    assert both.pruned_gap("transprune, High", "random, High", lambda m: m["recall"]["a"]) == pytest.approx((0.1,) * 3)
+
+
+def test_kinds_that_differ_by_chance_are_not_called_unlike():
+    """Six kinds alike but for noise: the largest less the smallest is above 5 points in each seed, and says nothing."""
+    rng, kinds = np.random.default_rng(0), "abcdef"
+    plain = {s: {"accuracy": dict.fromkeys(kinds, 1.0)} for s in range(5)}
+    noisy = {s: {"accuracy": {k: 0.9 + 0.05 * rng.standard_normal() for k in kinds}} for s in range(5)}
+    assert min(max(m["accuracy"].values()) - min(m["accuracy"].values()) for m in noisy.values()) > 0.05
+    assert evidence.CHECKS["P15"](Made({"unpruned": plain, "transprune, High": noisy}))[0] != HOLDS
+    for found in noisy.values():
+        found["accuracy"]["c"] -= 0.4
+    verdict, words, _ = evidence.CHECKS["P15"](Made({"unpruned": plain, "transprune, High": noisy}))
+    assert verdict == HOLDS
+    assert words.startswith("lost by pruning, in points: c 5")
+
+
+def test_claims_on_kinds_of_tasks_rest_on_tasks():
+    """Three seeds agree to the digit that two fine-grained tasks lie later; two tasks of each kind do not decide it."""
+
+    def lies(where):
+        return {f"{task}/{block}": float(block == where[task]) for task in where for block in range(8)}
+
+    apart = {"cub_twin": 3, "cars_twin": 4, "clevr_count_twin": 2, "dsprites_loc_twin": 4}
+    once = {"block_share": lies(apart), "density_and_redundancy": dict.fromkeys(apart, -0.5) | {"cub_twin": 0.9}}
+    three = Made(records=[once] * 3)
+    assert evidence.CHECKS["T19"](three)[0] == UNDECIDED
+    assert evidence.CHECKS["T32"](three)[0] == UNDECIDED
+    far = {"cub_twin": 6, "cars_twin": 7, "clevr_count_twin": 1, "dsprites_loc_twin": 0}
+    both = {"block_share": lies(far), "density_and_redundancy": {t: -0.5 - 0.01 * n for n, t in enumerate(far)}}
+    three = Made(records=[both] * 3)
+    assert evidence.CHECKS["T19"](three)[0] == HOLDS
+    assert evidence.CHECKS["T32"](three)[0] == HOLDS
+
+
+def test_records_of_another_device_are_not_counted_twice(copy):
+    """Made again on a GPU they stand beside the others, and no page or claim reads them."""
+    before = row_of(copy, "T32")
+    for path in copy.committed("full").glob("selection-*.json"):
+        made = json.loads(path.read_text())
+        made["config"]["device"], made["metrics"]["density_and_redundancy"] = "cuda", {"cub_twin": 1.0}
+        (path.parent / record_name(made["config"])).write_text(json.dumps(made))
+    assert row_of(copy, "T32") == before
+    assert len(pages.full_records(selection)) == 3
 
 
 def test_the_command(copy, capsys):

@@ -50,6 +50,17 @@ def test_by_hand(tmp_path, project):
     ]
 
 
+def test_shares_count_and_seconds_do_not(tmp_path, project):
+    """`top_share` holds an _s and is no time."""
+    for name, share, seconds in (("a", 0.1, 1.0), ("b", 0.1, 2.0), ("c", 0.2, 1.0)):
+        record = copy.deepcopy(RECORD)
+        record["metrics"] = {"test_accuracy": 0.5, "top_share": {"0.01": share}, "phase_s": {"train": seconds}}
+        write_record(record, tmp_path / name)
+    for name, same in (("b", 1), ("c", 0)):
+        with records_at(project, tmp_path / "a") as a, records_at(project, tmp_path / name) as b:
+            assert f"{same} of 1 have the same metrics" in list(side_by_side(a, b)[1])[1]
+
+
 def test_the_command_compares_a_revision_with_a_folder(tmp_path, tiny, monkeypatch, capsys):
     project = tiny({"00_a": ["print('fine')"]})
     monkeypatch.chdir(project.root)

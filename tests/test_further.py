@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from trpts.lab import grid
+from trpts.lab import further, grid
 from trpts.lab.claims import beyond as claims
 from trpts.lab.claims.evidence import FAILS, HOLDS, UNDECIDED
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import concentration, pruning, remedy, subtle, tuned
+from trpts.lab.experiments import concentration, pruning, remedy, subtle, text, tuned
 from trpts.lab.experiments.concentration import effective_inputs
 from trpts.lab.further import FURTHER, LVLM, further_cells
 from trpts.lab.profiles import load_profile
@@ -181,3 +181,22 @@ def test_protection_and_reselection_are_decided_over_seeds():
     assert verdict == HOLDS
     assert words.startswith("selecting anew takes 10% of the time")
     assert claims.drifting(drifting(0.4))[0] == FAILS
+    dear = drifting(0.6)
+    for record in dear.records:
+        record["metrics"]["phase_s"] = {"select": 3.0, "train": 1.0}
+    assert claims.drifting(dear)[0] == FAILS  # the claim is that it is cheap enough
+
+
+def test_a_text_run_that_diverges_is_the_last_to_choose(monkeypatch):
+    def diverge(*_, **__):
+        raise text.Diverged("the loss is nan")
+
+    monkeypatch.setattr(text, "tune", diverge)
+    config = {"variant": "full", "seed": 0, "n_upstream": 80, "upstream_epochs": 1, "device": "cpu", "epochs": 1}
+    found = text.run(config | {"lr": 9.0, "batch_size": 8})
+    assert found == {"diverged": 1, "val_accuracy": 0.0, "test_accuracy": 0.0}
+
+
+def test_continual_takes_tasks_two_by_two():
+    with pytest.raises(TrptsError, match="expected an even number, found 3"):
+        further._continual(["a", "b", "c"], {}, {})

@@ -8,6 +8,7 @@ import sys
 import nbformat
 import pytest
 
+from trpts.hashes import file_hash
 from trpts.lab.profiles import NAMES, load_profile
 from trpts.lab.project import Project
 from trpts.press.chapters import Chapter, find_chapters
@@ -102,7 +103,7 @@ def test_nbval_goes_red_on_a_changed_stored_output(tmp_path, project):
     assert "Cell outputs differ" in results[1].stdout
 
 
-def test_reports_depend_on_every_record_and_bench(project, tmp_path):
+def test_reports_depend_on_every_record_and_bench(project, tmp_path, monkeypatch):
     """A bench that changed makes chapters 07 and 09 stale, a record of any kind chapter 09."""
     for part in ("data/bench", "data/results/full", "notebooks", "profiles"):
         shutil.copytree(project.root / part, tmp_path / part)
@@ -121,3 +122,8 @@ def test_reports_depend_on_every_record_and_bench(project, tmp_path):
     assert changed(tmp_path / "data" / "bench" / "parts.json") == {"07", "09"}
     for kind, readers in (("pruning", {"05", "09"}), ("remedy", {"08", "09"})):
         assert changed(next((tmp_path / "data" / "results" / "full").glob(f"{kind}-*.json"))) == readers
+    assert {"00", "03", "06", "08", "09"} <= changed(tmp_path / "profiles" / "full.yaml")  # says which runs are shown
+    before = keys()
+    hashed = "trpts.press.chapters.file_hash"
+    monkeypatch.setattr(hashed, lambda p: "new" if p.name == "log.toml" else file_hash(p))
+    assert {name for name, key in keys().items() if key != before[name]} == {"09"}

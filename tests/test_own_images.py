@@ -118,6 +118,7 @@ FAULTS = {
     ),
     "device": (lambda p: [p / "photos", "--device", "tpu"], "--device tpu is not there: expected cpu"),
     "epochs": (lambda p: [p / "photos", "--epochs", "0"], "expected at least 1"),
+    "out over the weights": (lambda p: [p / "photos", "--out", p / "lab.safetensors"], "is what is read: expected"),
     "place": (lambda p: [p / "photos", "--out", p / "no" / "where"], "cannot be written"),
 }
 
@@ -152,6 +153,11 @@ HOSTILE = {
     "an image size for a month": (
         {"reading": {"image_size": 10**6, "normalization": "half", "resize": "squash"}},
         "in reading/image_size",
+    ),
+    "no reading": ({"reading": None}, "in reading"),
+    "an image size of another model": (
+        {"reading": {"image_size": 64, "normalization": "half", "resize": "squash"}},
+        "reads images of 64 pixels, vit_lab takes 32",
     ),
     "a class too few": ({"class_names": ["only one"]}, "names 1 classes, its head has 3"),
     "names that are numbers": ({"class_names": ["a", 2, "c"]}, "in class_names/1"),

@@ -202,8 +202,10 @@ def test_record_whose_weights_are_elsewhere_is_of_other_data(tmp_path):
     experiment = toy_experiment()
     record = run_once(experiment, CONFIG, tmp_path)
 
-    def missing(config):
-        raise FileNotFoundError("weights.safetensors")
+    for absent in (FileNotFoundError("weights.safetensors"), ValueError("data/paper is not a folder")):
 
-    experiment.inputs = missing
-    assert state(record, experiment) == "other data"
+        def missing(config, absent=absent):
+            raise absent
+
+        experiment.inputs = missing
+        assert state(record, experiment) == "other data"

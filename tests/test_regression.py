@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import nbformat
 import pytest
 
 from trpts.cli import main
@@ -11,6 +12,7 @@ from trpts.press import regression
 
 # A chapter that writes one record per seed; `noise.txt`, if there, is added to the accuracy.
 CHAPTER = """
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from trpts.lab.project import Project
@@ -20,7 +22,8 @@ if Path("counter.txt").exists():
     Path("noise.txt").write_text(str(extra + 0.001))
 experiment = SimpleNamespace(
     __name__="trpts.lab.experiments.fisher_digits",
-    run=lambda c: {"accuracy": 0.7 + c["seed"] / 100 + extra, "wild": (-1) ** c["seed"] * 1.0, "n_things": 3},
+    run=lambda c: {"accuracy": 0.7 + c["seed"] / 100 + extra, "wild": (-1) ** c["seed"] * 1.0, "n_things": 3,
+                   "phase_s": {"train": time.monotonic()}},
     inputs=lambda c: {"data": "0" * 16, "weights": None},
 )
 for seed in seeds:
@@ -65,6 +68,28 @@ def test_bless_then_regress_then_drift(committed, capsys):
     report = json.loads((committed.build / "regress" / "report.json").read_text())
     assert [row["metric"] for row in report["rows"] if not row["ok"]] == ["accuracy"]
     assert '<failure message="' in (committed.build / "regress" / "junit.xml").read_text()
+
+
+def test_chapters_without_a_spread_get_no_baseline(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(regression, "pick_device", lambda: "cpu")
+    chapters = {"00_a": [CHAPTER], "01_b": ["print('no records')"], "02_c": ["print('no seeds')"]}
+    project = tiny(chapters, "profile = 'quick'\nseeds = [0]", {"seeds": [0]})
+    without = project.notebooks / "02_c.ipynb"
+    nb = nbformat.read(without, as_version=4)
+    for cell in nb.cells:
+        cell.source = cell.source.replace("seeds = [0]", "")
+    nbformat.write(nb, without)
+    for path in (project.root / "profiles").glob("*.yaml"):
+        path.write_text(path.read_text().replace("02_c:\n    seeds:\n    - 0\n", "02_c: {}\n"))
+    (project.root / ".gitignore").write_text("build/\n")
+    commit(project)
+    assert main(["regress", "--bless"]) == 0
+    out = capsys.readouterr().out
+    assert "blessed 00_a" in out
+    assert "01_b leaves no records: it gets no baseline" in out
+    assert "02_c has no seeds to take a spread over: it gets no baseline" in out
+    assert main(["regress"]) == 0
+    assert "regress: no baseline of 01_b, 02_c" in capsys.readouterr().out
 
 
 def test_bless_refuses_a_dirty_tree(committed, capsys):

@@ -1,13 +1,17 @@
 """The experiments of chapters 00, 02 and 03: their own arithmetic by hand, and short runs."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from trpts.backbones import create_backbone
 from trpts.data import Split
+from trpts.data.folder import load
 from trpts.lab import grid
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import selection, starting_points, tuned
+from trpts.lab.experiments import drift, selection, starting_points, tuned
 from trpts.lab.project import Project
 from trpts.lab.records import run_once
 from trpts.lab.tasks import data_hash, lab_task
@@ -65,6 +69,24 @@ def test_parts_cover_all_images_once(monkeypatch):
     assert [part[0] for part in parts] == [10, 30, 100, 170, 200, 230]
     assert sum(part[1] for part in parts) == 230
     assert sum(part[2]["x"] for part in parts) == images.sum()
+
+
+def test_images_in_files_are_scored_as_those_in_memory(tmp_path):
+    """The real data sets stay in their files until a batch asks for them."""
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for k in range(10):
+            Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / name / f"{k}.png")
+    files = load(tmp_path, image_size=32)
+    memory = type("T", (), {part: Split(*next(getattr(files, part).batches(99))) for part in ("train", "val")})
+    model = create_backbone("vit_lab", 2)
+    for one, other in zip(*(selection.partial_scores(model, task, 10) for task in (files, memory)), strict=True):
+        assert all(torch.equal(one[2][name], other[2][name]) for name in one[2])
+    assert torch.equal(*(selection.redundancy(model, task.val) for task in (files, memory)))
+    recoloured = drift.drifted(files, 0.5)
+    assert len(recoloured.train) == len(files.train)
+    assert torch.equal(recoloured.train.first(3).labels, files.train.labels[:3])
 
 
 def test_starting_points_of_the_real_digits(monkeypatch):

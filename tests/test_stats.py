@@ -66,13 +66,32 @@ def test_ties_share_a_rank():
 
 def test_the_interval_is_of_paired_differences():
     """Tasks differ widely and the difference hardly: unpaired, the interval would be as wide as the tasks' spread."""
-    some = records({("a", 0): (0.11, 0.52, 0.93), ("b", 0): (0.10, 0.50, 0.90)})
+    rival = [0.1 * n for n in range(1, 8)]
+    many = [("a", [x + 0.01 * (1 + n % 3) for n, x in enumerate(rival)]), ("b", rival)]
+    some = [{"config": {"variant": v, "task": str(n), "seed": 0}, "metrics": {"test_accuracy": a}}
+            for v, row in many for n, a in enumerate(row)]  # fmt: skip
     mean, low, high = paired_interval(some, "a", "b")
-    assert mean == pytest.approx(0.02)
+    assert mean == pytest.approx((3 * 0.01 + 2 * 0.02 + 2 * 0.03) / 7)
     assert 0.0099 <= low < mean < high <= 0.0301
     assert paired_interval(some, "a", "b") == (mean, low, high)
     same = records({("a", 0): (0.2, 0.4, 0.6), ("b", 0): (0.1, 0.3, 0.5)})
     assert paired_interval(same, "a", "b") == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_few_tasks_are_not_resampled():
+    """Differences .01, .02, .03 have one sign, and resampled they all would: Student's t, .02 ± 4.3027 · .01 / √3."""
+    some = records({("a", 0): (0.11, 0.52, 0.93), ("b", 0): (0.10, 0.50, 0.90)})
+    mean, low, high = paired_interval(some, "a", "b")
+    assert (mean, low, high) == pytest.approx((0.02, 0.02 - 0.024841, 0.02 + 0.024841), abs=1e-6)
+
+
+def test_seeds_of_different_tasks_are_not_mixed():
+    """Seed 0 has run the first two tasks, seeds 1 and 2 the first and the third: as many, but others."""
+    some = records({(v, 0): (0.9, 0.1) for v in "ab"})
+    some += [r for r in records({(v, seed): (0.9, 0.0, 0.5) for v in "ab" for seed in (1, 2)})
+             if r["config"]["task"] != TASKS[1]]  # fmt: skip
+    table = summary(some)
+    assert table.loc["a", ["task_mean", "task_sd", "n_tasks", "n_seeds"]].tolist() == [0.7, 0, 2, 2]
 
 
 def test_differences_by_hand():
@@ -99,6 +118,10 @@ def test_what_cannot_be_compared_is_refused():
         paired_interval(records({("a", 0): (0.1,), ("b", 0): (0.2,)}), "a", "b")
     with pytest.raises(TrptsError, match="two records of a cifar100_twin 0: expected one of each run"):
         scores(2 * records({("a", 0): (0.1,)}))
+    gone = [{"config": {"variant": "a", "task": "x", "seed": 1}, "metrics": {"diverged": 1, "val_accuracy": 0.0}}]
+    with pytest.raises(TrptsError, match="a x 1 diverged: no mean can be taken over it"):
+        scores(gone)
+    assert scores(gone, "val_accuracy")["val_accuracy"].tolist() == [0.0]
 
 
 def test_the_front():

@@ -131,6 +131,10 @@ def test_the_command_writes_notebooks_for_students(project, tmp_path, monkeypatc
     written = sorted((tmp_path / "class").glob("*.ipynb"))
     assert [path.stem for path in written] == [chapter.name for chapter in CHAPTERS]
     assert not any("BEGIN SOLUTION" in path.read_text() for path in written)
+    before = [path.read_bytes() for path in sorted(project.notebooks.glob("*.ipynb"))]
+    assert main(["student", "--notebooks", "notebooks"]) == 2
+    assert "holds the chapters themselves, which would be lost" in capsys.readouterr().err
+    assert [path.read_bytes() for path in sorted(project.notebooks.glob("*.ipynb"))] == before
     assert main(["student", "--nbgrader", str(tmp_path / "course")]) == 0
     assert len(list((tmp_path / "course" / "source").glob("*/*.ipynb"))) == len(CHAPTERS)
 

@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -87,21 +86,25 @@ sys.path.insert(0, "tests")
 from test_sweep import cells
 from trpts.lab import sweep
 from trpts.lab.project import Project
-print(sweep.sweep(Project(Path(sys.argv[1])), cells(4), Path(sys.argv[1]) / "records", sys.argv[2]))
+written, write = [], sweep.write_record
+sweep.write_record = lambda record, folder: (written.append(record), write(record, folder))
+outcome = sweep.sweep(Project(Path(sys.argv[1])), cells(4), Path(sys.argv[1]) / "records", sys.argv[2])
+print((*outcome, len(written)))
 """
 
 
 def test_two_sweeps_at_once_share_the_work(project, two_workers, tmp_path):
-    """Each run is done by one of them; what one leaves to the other, the other has made."""
+    """Each run is done by one of them, and the last to end finds nothing missing."""
     command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address]
     both = [subprocess.Popen(command, cwd=project.root, stdout=-1, stderr=-1, text=True) for _ in range(2)]
-    made = 0
+    made, open_ = 0, []
     for process in both:
         out, errors = process.communicate(timeout=120)
-        failed, left = ast.literal_eval(out)
+        failed, left, written = ast.literal_eval(out)
         assert failed == {}, errors
-        made += int(re.search(r"(\d+) to make", errors)[1]) - left
+        made, open_ = made + written, [*open_, left]
     assert made == len(read_records(tmp_path / "records")) == 4
+    assert 0 in open_
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, two_workers, tmp_path, capsys):
@@ -112,6 +115,24 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, two_workers, t
     assert len(failed) == 1
     assert "no_such_task" in next(iter(failed.values()))
     assert sorted(metrics_of(folder)) == [0, 2]
+
+
+def test_a_file_that_a_run_lacks_is_its_own_fault(checkout, two_workers, tmp_path):
+    """An OSError of an experiment is no lost scheduler."""
+    folder, some = tmp_path / "records", cells(2)
+    some[0][1]["weights"] = "data/weights/none.safetensors"
+    failed, left = sweep.sweep(checkout, some, folder, two_workers.scheduler_address)
+    assert left == 0
+    assert [text.partition(":")[0] for text in failed.values()] == ["FileNotFoundError"]
+    assert list(metrics_of(folder)) == [1]
+
+
+def test_runs_that_no_worker_can_take_are_refused(checkout, two_workers, tmp_path, capsys):
+    """Dask would wait for a worker with a GPU, for ever and without a word."""
+    with pytest.raises(TrptsError, match="no worker has the resource GPU=1 that runs ask for: start some"):
+        sweep.sweep(checkout, cells(1), tmp_path / "records", two_workers.scheduler_address, resources={"GPU": 1})
+    assert main(["sweep", "--gpu"]) == 2
+    assert "--gpu needs --scheduler ADDRESS" in capsys.readouterr().err
 
 
 def test_schedulers_that_are_none_are_named(checkout, tmp_path, monkeypatch):
@@ -266,6 +287,15 @@ def test_the_command_says_what_it_would_do(project, monkeypatch, capsys, argumen
     monkeypatch.chdir(project.root)
     assert main(["sweep", "--dry-run", *arguments]) == 0
     assert f" of {of} records are missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "option"), [
+    (["--tuning", "--seeds", "1"], "--seeds"), (["--ablations", "--tasks", "digits"], "--tasks"),
+    (["--further", "--methods", "GPS"], "--methods"),
+])  # fmt: skip
+def test_an_option_is_not_passed_over_in_silence(capsys, arguments, option):
+    assert main(["sweep", "--dry-run", *arguments]) == 2
+    assert f"{option} says nothing to {arguments[0]}" in capsys.readouterr().err
 
 
 def test_one_grid_at_a_time(capsys):

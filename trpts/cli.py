@@ -194,17 +194,22 @@ def cmd_bench(arguments):
     from trpts.lab.provenance import machine, pick_device, versions
     from trpts.press.bench_chapters import bench_chapters
 
+    for name, value in (("rounds", arguments.rounds), ("batch-size", arguments.batch_size)):
+        if value is not None and value < 1:
+            raise TrptsError(f"--{name} {value}: expected at least 1")
     project, device, benches = Project.find(), pick_device(), BENCHES | {"chapters": bench_chapters}
     make_folder(project.root / "data" / "bench")  # before the time is spent
     for name in benches if arguments.what == "all" else [arguments.what]:
         usual = BATCH_SIZES.get(name, 16)
-        batch_size = arguments.batch_size or usual
+        batch_size = usual if arguments.batch_size is None else arguments.batch_size
         rows = benches[name](batch_size=batch_size, rounds=arguments.rounds, device=device)
         text = list(lines(name, rows, bars=device == "cpu" and batch_size == usual))
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
+        module = bench_chapters.__module__ if name == "chapters" else "trpts.lab.bench"
         record = {"bench": name, "batch_size": batch_size, "device": device, "rows": rows, "summary": text,
-                  "machine": machine(), "versions": versions(), "code": code_hash(["trpts.lab.bench"])}  # fmt: skip
-        write_bench(project, name, device, record)
+                  "machine": machine(), "versions": versions(), "code": code_hash([module])}  # fmt: skip
+        if batch_size == usual:  # what pages and claims read; another size is only shown
+            write_bench(project, name, device, record)
     return 0
 
 

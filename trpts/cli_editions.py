@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from trpts.lab.errors import TrptsError
 from trpts.lab.project import Project, make_folder
 
 
@@ -20,6 +21,8 @@ def cmd_student(arguments):
     from trpts.press.student import for_students, write_assignments, write_student_notebooks
 
     project = Project.find()
+    if arguments.notebooks and Path(arguments.notebooks).resolve() == project.notebooks.resolve():
+        raise TrptsError(f"{arguments.notebooks} holds the chapters themselves, which would be lost: expected another")
     if arguments.notebooks:
         write_student_notebooks(find_chapters(project), make_folder(Path(arguments.notebooks)))
         say(arguments.notebooks)

@@ -16,10 +16,10 @@ def add_commands(command):
     which.add_argument("--further", nargs="*", metavar="EXPERIMENT", help="runs beside the comparison; default: all")
     sub.add_argument("--tasks", nargs="+", metavar="TASK", help="default: as the profile says")
     sub.add_argument("--methods", nargs="+", metavar="METHOD", help="by the names of the tables; default: all")
-    sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    sub.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: 0 1 2")
     sub.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler; default: processes of this machine")
     sub.add_argument("--workers", type=int, metavar="N", help="how many processes here; default: as many as cores")
-    sub.add_argument("--gpu", action="store_true", help="each run takes a worker's resource GPU=1")
+    sub.add_argument("--gpu", action="store_true", help="each run takes a worker's resource GPU=1; with --scheduler")
     sub.add_argument("--dry-run", action="store_true", help="say what is missing and how long it would take")
 
 
@@ -34,16 +34,20 @@ def cmd_sweep(arguments):
 
     if arguments.workers is not None and arguments.workers < 1:
         raise TrptsError(f"--workers {arguments.workers}: expected at least 1")
+    if arguments.gpu and not arguments.scheduler:
+        raise TrptsError("--gpu needs --scheduler ADDRESS: workers with a GPU say so when they are started")
+    _refuse_unused(arguments)
+    seeds = grid.SEEDS if arguments.seeds is None else arguments.seeds
     project = Project.find()
     profile, folder = load_profile(project, arguments.profile), project.results(arguments.profile)
     if arguments.tuning:
         cells = grid.tuning_cells(profile, arguments.methods)
     elif arguments.ablations is not None:
-        cells = grid.ablation_cells(profile, folder, arguments.ablations, arguments.seeds)
+        cells = grid.ablation_cells(profile, folder, arguments.ablations, seeds)
     elif arguments.further is not None:
-        cells = further.further_cells(profile, folder, arguments.further, arguments.seeds)
+        cells = further.further_cells(profile, folder, arguments.further, seeds)
     else:
-        cells = grid.comparison_cells(profile, folder, arguments.tasks, arguments.methods, arguments.seeds)
+        cells = grid.comparison_cells(profile, folder, arguments.tasks, arguments.methods, seeds)
     if arguments.dry_run:
         print(forecast(missing(cells, folder), len(cells), folder))
         return 0
@@ -54,6 +58,15 @@ def cmd_sweep(arguments):
     if left:
         say(f"{left} runs are another sweep's: run the command again when it is done")
     return 1 if failed or left else 0
+
+
+def _refuse_unused(arguments):
+    """Raise TrptsError for an option that the chosen part of the grid would pass over in silence."""
+    chosen = [name for name in ("tuning", "ablations", "further") if getattr(arguments, name) not in (None, False)]
+    unused = {"tuning": ("tasks", "seeds"), "ablations": ("tasks", "methods"), "further": ("tasks", "methods")}
+    for option in unused[chosen[0]] if chosen else ():
+        if getattr(arguments, option) is not None:
+            raise TrptsError(f"--{option} says nothing to --{chosen[0]}, whose {option} are set by the profile")
 
 
 def forecast(todo, of, folder):

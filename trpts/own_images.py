@@ -32,6 +32,7 @@ NOTES = {
     "properties": {
         "backbone": {"type": "string"},
         "reading": {
+            "type": "object",
             "properties": {
                 "image_size": {"type": "integer", "minimum": 1, "maximum": 4096},
                 "normalization": {"enum": list(NORMALIZATIONS)},
@@ -83,7 +84,7 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
     if method not in SAVED_METHODS:
         raise ValueError(f"method {method!r} leaves no delta: expected one of {', '.join(SAVED_METHODS)}")
     out = Path(out)
-    check_place(out)
+    check_place(out, data, weights)
     reading = reading_of(backbone)
     drawn = str(data) in TWINS or str(data) == "digits"
     task = load_task(str(data), seed=seed, **({} if drawn else reading))
@@ -149,6 +150,11 @@ def load_model(path, weights="hub", device="cpu"):
             raise ValueError(f"{path} names {n_classes} classes, its head has {len(delta.head[0])}: expected as many")
         model = create_backbone(notes["backbone"], n_classes, weights)
         load_delta(model, delta)
+    size, wanted = notes["reading"]["image_size"], model.patch_embed.img_size[0]
+    if size != wanted:
+        raise ValueError(
+            f"{path} reads images of {size} pixels, {notes['backbone']} takes {wanted}: its notes are unfit"
+        )
     with _selecting(model, notes.get("tokens")):  # refuses unfit blocks here, not at the first image
         return model.to(device).eval(), notes
 
@@ -171,14 +177,17 @@ def export_model(path, out, weights="hub"):
     model, notes = load_model(path, weights)
     notes = {key: notes.get(key) for key in ("backbone", "reading", "class_names", "tokens")} | {"format": MODEL_FORMAT}
     out = Path(out)
-    check_place(out)
+    check_place(out, path, weights)
     write_tensors(out, model.state_dict(), notes)
     return notes
 
 
-def check_place(out):
+def check_place(out, *inputs):
+    """Raise ValueError unless a file can be written at `out` that is none of the inputs."""
     if not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK):
         raise ValueError(f"{out} cannot be written: expected a file name in a folder that exists and may be written to")
+    if any(out.exists() and Path(path).exists() and out.samefile(path) for path in inputs if path is not None):
+        raise ValueError(f"{out} is what is read: expected another name to write to")
 
 
 def _selecting(model, tokens):

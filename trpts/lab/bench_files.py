@@ -11,9 +11,15 @@ def read_bench(project, name, device="cpu"):
 
     raises  TrptsError: it was not run, or its file cannot be read
     """
+    return read_whole(project, name, device)["rows"]
+
+
+def read_whole(project, name, device="cpu"):
+    """All that a bench's file says: "rows", "batch_size", "machine", "versions", …; raises as `read_bench`."""
     path = _path(project, name, device)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["rows"]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found | {"rows": dict(found["rows"])}
     except FileNotFoundError:
         raise TrptsError(f"{path} does not exist: `trpts bench {name}` makes it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -75,6 +75,15 @@ def check_workers(client, kinds):
     return [worker for worker, slow in client.run(_hands_memory_back).items() if slow]
 
 
+def check_resources(client, needed):
+    """Raise TrptsError unless some worker has what a run needs, {"GPU": 1}: Dask would wait for one without a word."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    for name, amount in needed.items():
+        if not any(worker["resources"].get(name, 0) >= amount for worker in workers):
+            raise TrptsError(f"no worker has the resource {name}={amount:g} that runs ask for: start some with "
+                             f'`dask worker ADDRESS --nthreads 1 --resources "{name}={amount:g}"`')  # fmt: skip
+
+
 def _hands_memory_back():
     return "MALLOC_TRIM_THRESHOLD_" in os.environ and "MALLOC_MMAP_THRESHOLD_" not in os.environ
 

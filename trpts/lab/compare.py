@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from trpts.lab.errors import TrptsError
-from trpts.lab.records import flat_metrics, read_records
+from trpts.lab.records import flat_metrics, read_records, untimed
 
 RECORDS = "data/results/full"
 
@@ -66,7 +66,7 @@ def side_by_side(a, b, metric="test_accuracy"):
 
 def _facts(a, b, both):
     yield f"{len(both)} runs in both, {len(a) - len(both)} in the first alone, {len(b) - len(both)} in the second alone"
-    same = sum(_numbers(a[key]) == _numbers(b[key]) for key in both)
+    same = sum(untimed(a[key]) == untimed(b[key]) for key in both)
     if both:
         yield f"{same} of {len(both)} have the same metrics to the last digit, times aside"
     for what, of in (("code", lambda r: r["code"]["hash"]), ("data or weights", lambda r: r["inputs"]),
@@ -74,7 +74,3 @@ def _facts(a, b, both):
         n = sum(of(a[key]) != of(b[key]) for key in both)
         if n:
             yield f"{n} runs differ in {what}"
-
-
-def _numbers(record):
-    return {name: value for name, value in flat_metrics(record).items() if "_s" not in name}

@@ -17,8 +17,13 @@ def write_report(report, out):
     name = stem.name.removesuffix(".safetensors")
     paths = stem.with_name(f"{name}.report.json"), stem.with_name(f"{name}.confusion.png")
     write_whole(paths[0], json.dumps(report, indent=1) + "\n")
-    draw_confusion(report).savefig(paths[1])
-    plt.close("all")
+    partial = paths[1].with_name(f".{paths[1].name}.partial")
+    try:
+        draw_confusion(report).savefig(partial, format="png")
+        partial.replace(paths[1])
+    finally:
+        plt.close("all")
+        partial.unlink(missing_ok=True)
     return paths
 
 

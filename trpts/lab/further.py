@@ -40,6 +40,8 @@ def _many_tasks(tasks, rates, grids):
 
 
 def _continual(tasks, rates, grids):
+    if len(tasks) % 2:
+        raise TrptsError(f"continual takes the tuning tasks two by two: expected an even number, found {len(tasks)}")
     pairs = zip(tasks[::2], tasks[1::2], strict=True)
     return [SELECTION | {"method": continual.WAYS[way], "variant": way, "way": way, "task": f"{first} then {second}",
              "tasks": [first, second], "lr": rates[whose]}

@@ -62,6 +62,11 @@ def flat_metrics(record):
     return flat
 
 
+def untimed(record):
+    """`flat_metrics` without seconds, which are named so and differ from run to run."""
+    return {name: x for name, x in flat_metrics(record).items() if not name.partition("[")[0].endswith("_s")}
+
+
 def write_record(record, folder):
     """Validate and write a record, whole or not at all; its path."""
     path = folder / record_name(record["config"])
@@ -93,7 +98,7 @@ def state(record, experiment):
         return "made by earlier code"
     try:
         return "current" if record["inputs"] == experiment.inputs(record["config"]) else "other data"
-    except FileNotFoundError:  # weights of the reader's own, on another disk
+    except (FileNotFoundError, ValueError):  # weights or data of the reader's own, on another disk
         return "other data"
 
 

@@ -19,7 +19,7 @@ from scipy.stats import t as student_t
 
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import write_whole
-from trpts.lab.records import flat_metrics, record_name
+from trpts.lab.records import record_name, untimed
 
 CONFIDENCE = 0.99
 MIN_SEEDS = 3
@@ -47,7 +47,7 @@ def _baseline(group):
     first = group[0]
     if len(group) < MIN_SEEDS:
         raise TrptsError(f"{first['config']['kind']}: {len(group)} seeds, a tolerance needs at least {MIN_SEEDS}")
-    flats = [flat_metrics(record) for record in group]
+    flats = [untimed(record) for record in group]
     metrics = {}
     for name in flats[0]:
         values = [flat[name] for flat in flats]
@@ -72,11 +72,12 @@ def compare(baselines, records):
     """Compare records with baselines: one row {"record", "metric", "found", "expected", "tolerance", "ok"} a metric.
 
     A metric that is on one side only fails, and so do a whole record without baseline or a baseline without record.
+    Times are no metrics here.
     """
     rows, found = [], {record_name(r["config"]): r for r in records}
     for name in sorted(baselines.keys() | found.keys()):
         expected = baselines[name]["metrics"] if name in baselines else {}
-        measured = flat_metrics(found[name]) if name in found else {}
+        measured = untimed(found[name]) if name in found else {}
         rows += [_row(name, m, measured.get(m), expected.get(m)) for m in sorted(expected.keys() | measured.keys())]
     return rows
 

@@ -6,12 +6,13 @@ they differ by a point or more, and every table here says which it is.
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, rankdata
+from scipy.stats import bootstrap, rankdata, ttest_1samp
 
 from trpts.data.twins import TWINS
 from trpts.lab.errors import TrptsError
 
 N_RESAMPLES = 9999
+FEW_TASKS = 6  # below, all differences have one sign by chance too often (2 in 2^n) for resampling to be believed
 
 
 def group_of(task):
@@ -22,8 +23,13 @@ def group_of(task):
 def scores(records, metric="test_accuracy"):
     """A frame with a row for each (variant, task, seed) and its metric, sorted.
 
-    raises  TrptsError: two records of the same run, which a table would count twice
+    raises  TrptsError: two records of the same run, which a table would count twice; one without the metric
     """
+    for record in records:
+        if metric not in record["metrics"]:
+            what = "diverged" if "diverged" in record["metrics"] else f"has no {metric}"
+            raise TrptsError(" ".join(str(record["config"][k]) for k in ("variant", "task", "seed")) + f" {what}: "
+                             "no mean can be taken over it")  # fmt: skip
     rows = [{**{k: r["config"][k] for k in ("variant", "task", "seed")}, metric: r["metrics"][metric]} for r in records]
     frame = pd.DataFrame(rows, columns=["variant", "task", "seed", metric])
     double = frame[frame.duplicated(["variant", "task", "seed"])]
@@ -33,14 +39,18 @@ def scores(records, metric="test_accuracy"):
 
 
 def complete(frame):
-    """Only runs that every variant has, and of these only seeds with all the tasks that any seed has.
+    """Only runs that every variant has, and of these only seeds with the same tasks: the largest such set.
 
     Means over different tasks cannot be compared: neither between variants, nor between seeds.
     """
     n = frame["variant"].nunique()
     shared = frame.groupby(["task", "seed"]).filter(lambda part: part["variant"].nunique() == n)
-    n_tasks = shared.groupby("seed")["task"].transform("nunique")
-    return shared[n_tasks == n_tasks.max()]
+    tasks = shared.groupby("seed")["task"].agg(frozenset)
+    counts = tasks.value_counts()  # of equally large sets, the one that more seeds have
+    if counts.empty:
+        return shared
+    most = max(counts.index, key=lambda found: (len(found), counts[found], sorted(found)))
+    return shared[shared["seed"].isin(tasks.index[tasks == most])]
 
 
 def summary(records, metric="test_accuracy"):
@@ -69,20 +79,23 @@ def ranks(frame, metric="test_accuracy"):
 
 
 def paired_interval(records, variant, rival, metric="test_accuracy", seed=0):
-    """(mean difference variant − rival, low, high): a 95 % bootstrap interval (BCa) over tasks.
+    """(mean difference variant − rival, low, high): a 95 % bootstrap interval (BCa) over tasks; below FEW_TASKS of them
+    Student's t.
 
     Seeds are averaged first: what is resampled are the tasks, so that the interval says what other tasks of the kind
-    might bring, not how well these were measured.
+    might bring, not how well these were measured. Only seeds with all the tasks that both have are averaged.
     raises  TrptsError: fewer than two tasks in common
     """
     some = [r for r in records if r["config"]["variant"] in (variant, rival)]
-    means = scores(some, metric).pivot_table(index=["task", "seed"], columns="variant", values=metric).dropna()
-    means = means.groupby("task").mean()
+    means = complete(scores(some, metric)).pivot_table(index="task", columns="variant", values=metric)
     if not {variant, rival} <= set(means) or len(means) < 2:
         raise TrptsError(f"{variant} and {rival} have {len(means)} tasks in common: expected two or more")
     difference = (means[variant] - means[rival]).to_numpy()
-    if np.ptp(difference) == 0:
+    if np.ptp(difference) < 1e-12:  # but for rounding
         return difference[0], difference[0], difference[0]
+    if len(difference) < FEW_TASKS:
+        found = ttest_1samp(difference, 0).confidence_interval()
+        return difference.mean(), found.low, found.high
     found = bootstrap((difference,), np.mean, n_resamples=N_RESAMPLES, rng=np.random.default_rng(seed))
     return difference.mean(), found.confidence_interval.low, found.confidence_interval.high
 

@@ -11,9 +11,10 @@ from itertools import islice
 
 from distributed import as_completed
 from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 from filelock import FileLock, Timeout
 
-from trpts.lab.cluster import INSTEAD, check_workers, cluster, measured
+from trpts.lab.cluster import INSTEAD, check_resources, check_workers, cluster, measured
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
 from trpts.lab.records import current_record, kind_of, record_name, write_record
@@ -42,6 +43,7 @@ def sweep(project, cells, folder, scheduler=None, workers=None, resources=None):
         if slow := check_workers(client, {kind_of(experiment) for experiment, _ in todo}):
             say(f"{len(slow)} workers hand memory back after every use, which makes runs slow: set {INSTEAD} where "
                 "they are started")  # fmt: skip
+        check_resources(client, resources or {})
         return _Sweep(client, make_folder(project.build / "claims"), folder, resources).run(todo)
 
 
@@ -50,7 +52,7 @@ class _Sweep:
 
     def __init__(self, client, claims, folder, resources):
         self.client, self.claims, self.folder, self.resources = client, claims, folder, resources
-        self.held, self.failed, self.left, self.n_done = {}, {}, 0, 0
+        self.held, self.failed, self.given_up, self.n_done = {}, {}, [], 0
 
     def run(self, todo):
         waiting, start = deque(todo), time.monotonic()
@@ -65,13 +67,13 @@ class _Sweep:
                     running.add(another)
                 if time.monotonic() - spoken > SPEAK_EVERY_S:
                     spoken = time.monotonic()
-                    n = self.n_done + len(self.failed) + self.left
-                    say(f"{n} of {of}, {(spoken - start) / max(1, n) * (of - n) / 60:.0f} min to go")
+                    n, ours = self.n_done + len(self.failed), of - len(self.given_up)
+                    say(f"{n} of {ours}, {(spoken - start) / max(1, n) * (ours - n) / 60:.0f} min to go")
         finally:
             self.client.cancel([future for future, _ in self.held.values()])
             for _, lock in self.held.values():
                 lock.release()
-        return self.failed, self.left
+        return self.failed, len(missing(self.given_up, self.folder))
 
     def futures(self, waiting):
         """Hand out, one by one, what nobody else has."""
@@ -82,11 +84,11 @@ class _Sweep:
             try:
                 lock.acquire()
             except Timeout:
-                self.left += 1
+                self.given_up.append((experiment, config))
                 continue
             if current_record(experiment, config, self.folder) is not None:  # another sweep was faster
                 lock.release()
-                self.left += 1
+                self.given_up.append((experiment, config))
                 continue
             future = self.client.submit(measured, kind_of(experiment), config, key=f"{name}-{time.time_ns()}",
                                         resources=self.resources, pure=False)  # fmt: skip
@@ -100,7 +102,7 @@ class _Sweep:
         try:
             write_record(future.result(), self.folder)
             self.n_done += 1
-        except (FutureCancelledError, OSError) as error:
+        except (FutureCancelledError, CommClosedError) as error:
             raise TrptsError(f"the scheduler went away after {self.n_done} runs, whose records are kept: the same "
                              "command goes on from there") from error  # fmt: skip
         except Exception as error:

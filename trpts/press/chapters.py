@@ -17,6 +17,7 @@ from trpts.lab.provenance import versions
 from trpts.press.launch import SET_UP
 
 EXPERIMENTS, BENCHES, CLAIMS = "trpts.lab.experiments", "trpts.lab.bench_files", "trpts.lab.claims"
+PAGES = "trpts.press.pages"
 
 
 class Chapter:
@@ -102,6 +103,10 @@ class Chapter:
                  for p in sorted(self.project.committed("full").glob(f"{kind}-*.json"))]  # fmt: skip
         if claims or BENCHES in self.imports:
             files += sorted((self.project.root / "data" / "bench").glob("*.json"))
+        if claims:  # the sentences that it shows are data too
+            files += sorted((Path(__file__).parent.parent / "lab" / "claims").glob("*.toml"))
+        if PAGES in self.imports:
+            files.append(self.project.root / "profiles" / "full.yaml")  # which runs are shown
         if settings.get("weights"):
             files.append(self.project.root / settings["weights"])
         return short_hash("\n".join(f"{p.name} {file_hash(p)}" for p in files if p.is_file()))

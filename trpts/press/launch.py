@@ -47,7 +47,8 @@ def with_set_up(nb, url):
     """The notebook with the set-up cell behind its title, or without one where `url` is None; changed in place."""
     nb.cells = [cell for cell in nb.cells if SET_UP not in cell.metadata.get("tags", [])]
     if url is not None:
-        nb.cells.insert(1, new_code_cell(CELL.replace("{url}", url), metadata={"tags": [SET_UP, "remove-cell"]}))
+        tags = {"tags": [SET_UP, "remove-cell"]}
+        nb.cells.insert(1, new_code_cell(CELL.replace("{url}", url), metadata=tags, id=SET_UP))
     return nb
 
 

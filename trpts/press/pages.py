@@ -23,7 +23,7 @@ def full_records(experiment, by=("seed",)):
     raises  TrptsError: there are none, or they differ in more than those settings
     """
     project = Project.find()
-    records = read_records(project.committed("full"), kind_of(experiment))
+    records = [r for r in read_records(project.committed("full"), kind_of(experiment)) if _is_published(r)]
     if not records:
         raise TrptsError(f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile full`")
     _check_one_setting(records, by, kind_of(experiment))
@@ -33,7 +33,8 @@ def full_records(experiment, by=("seed",)):
 def full_runs(variant, experiment):
     """The committed full-profile records of an experiment's runs of one variant, by task and seed."""
     kind = kind_of(experiment)
-    records = [r for r in read_records(Project.find().committed("full"), kind) if r["config"]["variant"] == variant]
+    records = [r for r in read_records(Project.find().committed("full"), kind)
+               if r["config"]["variant"] == variant and _is_published(r)]  # fmt: skip
     if not records:
         raise TrptsError(f"no committed record of {kind}, {variant}: make them with `trpts run --profile full`")
     _check_one_setting(records, ("task", "seed"), f"{kind}, {variant}")
@@ -119,8 +120,14 @@ def published_rates():
 
 def chosen_rates(project, profile, methods):
     """{method: learning rate} for a chapter that runs cells of the comparison itself."""
-    found = grid.chosen_rates(profile, project.results(profile["profile"]), methods)
+    name = profile["profile"]  # committed choices count whatever else a run is set to; the quick profile makes its own
+    folder = project.results(name) if name == "quick" else project.committed(name)
+    found = grid.chosen_rates(profile, folder, methods)
     return {method: rate for method, (rate, _) in found.items()}
+
+
+def _is_published(record):
+    return record["config"]["device"] == PUBLISHED
 
 
 def _published():

@@ -35,7 +35,7 @@ def make_pdf(pages, toc, out):
     raises  TrptsError: no browser, or an optional package is missing
     """
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import Error, sync_playwright
         from pypdf import PdfReader, PdfWriter
     except ImportError as error:
         raise TrptsError(f"a PDF needs {error.name}: `pip install trpts[pdf]`") from error
@@ -43,7 +43,10 @@ def make_pdf(pages, toc, out):
         raise TrptsError(f"a PDF needs one of {', '.join(BROWSERS)} on the PATH (Debian: apt install chromium)")
     writer = PdfWriter()
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=list(QUIET))
+        try:
+            chromium = playwright.chromium.launch(executable_path=browser, args=list(QUIET))
+        except Error as error:
+            raise TrptsError(f"{browser} does not start: {str(error).splitlines()[0]}") from error
         page = chromium.new_page(color_scheme="light")
         for name in pages_in_order(toc):
             page.goto((pages / f"{name}.html").resolve().as_uri(), wait_until="load")

@@ -7,7 +7,8 @@ import statistics
 import matplotlib
 import matplotlib.pyplot as plt
 
-from trpts.lab import grid
+from trpts.data.twins import TWINS
+from trpts.lab import grid, stats
 from trpts.lab.bench_files import read_bench
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import load_profile
@@ -25,8 +26,8 @@ def refresh_readme(project):
     path = project.root / "README.md"
     if not path.is_file():
         return []
-    table, rows, cost = _comparison(project)
-    page = with_results(path.read_text(encoding="utf-8"), text_of(table, rows))
+    table, rows, cost, n_twins = _comparison(project)
+    page = with_results(path.read_text(encoding="utf-8"), text_of(table, rows, n_twins))
     wanted = {path: with_times(page, read_bench(project, "chapters"))}
     wanted |= {project.root / name: draw(rows, cost, theme) for theme, name in PICTURES.items()}
     changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
@@ -42,7 +43,8 @@ def _comparison(project):
         raise TrptsError("no committed record of the comparison: make them with `trpts sweep`")
     table, rows = results(records)
     cost = {r["config"]["variant"]: r["metrics"]["n_trainable_without_head"] for r in records}
-    return table, rows, cost
+    n_twins = sum(task in TWINS for task in set(stats.complete(stats.scores(records))["task"]))
+    return table, rows, cost, n_twins
 
 
 def with_results(page, text):
@@ -58,9 +60,10 @@ def with_times(page, bench):
     return re.sub(A_CHAPTER, lambda row: f"{row[1]} {seconds.get(row[2], '?')} s |", page, flags=re.MULTILINE)
 
 
-def text_of(table, rows):
+def text_of(table, rows, n_twins):
     """What stands between the marks."""
     n_tasks, n_seeds = rows["n_tasks"].min(), rows["n_seeds"].min()
+    twins = f"{n_twins} of them twins" if n_twins < n_tasks else "all of them twins"
     alt = f"Accuracy against trained parameters, {len(rows)} methods; the best mean has {rows.index[0]}."
     return f"""<picture>
   <source media="(prefers-color-scheme: dark)" srcset="{PICTURES["dark"]}">
@@ -69,7 +72,7 @@ def text_of(table, rows):
 
 {table.drop(columns="tasks × seeds").to_markdown(disable_numparse=True)}
 
-Test accuracy in per cent on {n_tasks} tasks, {n_tasks - 1} of them twins, mean ± standard deviation over {n_seeds}
+Test accuracy in per cent on {n_tasks} tasks, {twins}, mean ± standard deviation over {n_seeds}
 seeds; parameters trained beside the head; operations of a prediction. A small backbone, a few epochs, one protocol for
 all methods: these are not the papers' numbers. The other methods, intervals and what does not hold are in the book."""
 

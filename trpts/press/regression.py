@@ -6,7 +6,7 @@ import subprocess
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
 from trpts.lab.provenance import pick_device
-from trpts.lab.records import flat_metrics, read_records, record_name
+from trpts.lab.records import read_records, record_name, untimed
 from trpts.lab.regress import (
     baseline_of,
     compare,
@@ -31,6 +31,11 @@ def baseline_path(project, chapter):
 def regress(project, only=None):
     """Run, compare, write build/regress/report.json and junit.xml; the number of failures."""
     chapters = find_chapters(project, only)
+    if only is None:
+        without = [chapter for chapter in chapters if not baseline_path(project, chapter).is_file()]
+        chapters = [chapter for chapter in chapters if chapter not in without] or chapters
+        if without and chapters:
+            say(f"regress: no baseline of {', '.join(chapter.name for chapter in without)}")
     baselines = {chapter.name: device_baselines(project, chapter) for chapter in chapters}
     folder, rows, failures = project.build / "regress", [], {}
     for chapter in chapters:
@@ -81,8 +86,14 @@ def bless(project, only=None):
     """Make the baselines anew: refuses a dirty tree; the first of SEEDS runs twice and must repeat itself."""
     commit = clean_commit(project)
     for chapter in find_chapters(project, only):
+        if "seeds" not in chapter.parameters:
+            say(f"{chapter.name} has no seeds to take a spread over: it gets no baseline")
+            continue
         records, again = (_blessing_run(project, chapter, seeds) for seeds in (SEEDS, SEEDS[:1]))
-        first, second = ({record_name(r["config"]): flat_metrics(r) for r in run} for run in (records, again))
+        if not records:
+            say(f"{chapter.name} leaves no records: it gets no baseline")
+            continue
+        first, second = ({record_name(r["config"]): untimed(r) for r in run} for run in (records, again))
         differing = sorted(name for name in second if first.get(name) != second[name])
         if differing:
             raise TrptsError(f"{chapter.name} gives other metrics when run again ({', '.join(differing)}): its "

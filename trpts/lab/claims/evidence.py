@@ -8,7 +8,7 @@ import torch
 from scipy.stats import t
 
 from trpts.lab import grid, stats
-from trpts.lab.bench_files import read_bench
+from trpts.lab.bench_files import read_whole
 from trpts.lab.errors import TrptsError
 from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
@@ -51,16 +51,20 @@ class Evidence:
 
     @cache  # noqa: B019 - one object per command
     def records(self, kind):
-        """All committed records of a kind."""
-        found = read_records(self.folder, kind)
+        """All committed records of a kind, made on DEVICE."""
+        found = [r for r in read_records(self.folder, kind) if r["config"]["device"] == DEVICE]
         if not found:
             raise NotMeasured(f"records of {kind}: `trpts run --profile full`")
         return found
 
     def bench(self, name):
         """{work: row} of a committed bench on CPU."""
+        return self.whole_bench(name)["rows"]
+
+    def whole_bench(self, name):
+        """All that the file of a committed bench on CPU says."""
         try:
-            return read_bench(self.project, name, DEVICE)
+            return read_whole(self.project, name, DEVICE)
         except TrptsError:
             raise NotMeasured(f"a bench: `trpts bench {name}`") from None
 
@@ -80,17 +84,11 @@ class Evidence:
 
     def gap(self, method, rival):
         """(mean, low, high) of method − rival over tasks, in accuracy."""
-        return stats.paired_interval(self.compared(method, rival), method, rival)
+        return gap_of(self.compared(method, rival), method, rival, "`trpts sweep`")
 
     def ablation(self, figure, variant, base):
         """(mean, low, high) of an ablation's variant − base over tasks, in accuracy."""
-        records = self.ablation_records(figure)
-        command = f"`trpts sweep --ablations '{figure}'`"
-        try:
-            found = stats.paired_interval(records, variant, base)
-        except TrptsError:
-            raise NotMeasured(f"the ablation: {command}") from None
-        return several_seeds(records, variant, base, command, found)
+        return gap_of(self.ablation_records(figure), variant, base, f"`trpts sweep --ablations '{figure}'`")
 
     def ablation_records(self, figure):
         """The records of an ablation's variants that are there."""
@@ -134,10 +132,16 @@ class Evidence:
             return timm.create_model("vit_base_patch16_224", num_classes=1000)
 
 
-def several_seeds(records, variant, base, command, found):
-    """`found`, unless it is the difference of one seed: that is no result."""
-    n = int(stats.over_tasks_and_seeds(stats.differences(records, base)).loc[variant, "n_seeds"])
-    if n < 2:
+def gap_of(records, variant, base, command):
+    """(mean, low, high) of variant − base over tasks; NotMeasured where runs are missing, or there is but one seed."""
+    some = [r for r in records if r["config"]["variant"] in (variant, base)]
+    if any("diverged" in r["metrics"] for r in some):
+        raise NotMeasured(f"runs that do not diverge: of {variant} or {base} one did, at the learning rate chosen")
+    try:
+        found = stats.paired_interval(some, variant, base)
+    except TrptsError:
+        raise NotMeasured(f"runs of {variant} and {base}: {command}") from None
+    if stats.complete(stats.scores(some))["seed"].nunique() < 2:
         raise NotMeasured(f"a second seed ({command}); the first says {points(found)} for {variant} against {base}")
     return found
 

@@ -4,13 +4,12 @@ The drift turns the colours (red becomes green, green blue, blue red) and the co
 """
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from trpts.allocation import allocate
 from trpts.backbones import create_backbone
-from trpts.data.task import Split
 from trpts.fisher import fisher_scores
 from trpts.hashes import file_hash
 from trpts.lab.provenance import weights_path
@@ -52,14 +51,31 @@ def run(config):
     return metrics | {"overlap": both / sum(i.numel() for i in anew.values()), "phase_s": phase_s}
 
 
+@dataclass(frozen=True)
+class Drifted:
+    """A split whose images change on their way into a batch, wherever they are kept."""
+
+    split: object
+    share: float
+
+    @property
+    def labels(self):
+        return self.split.labels
+
+    def __len__(self):
+        return len(self.split)
+
+    def first(self, n):
+        return Drifted(self.split.first(n), self.share)
+
+    def batches(self, batch_size, generator=None):
+        for images, labels in self.split.batches(batch_size, generator):
+            yield (1 - self.share) * images + self.share * 0.5 * images.roll(1, dims=1), labels
+
+
 def drifted(task, share):
     """The task with each of its images mixed with its recoloured, paler self."""
-
-    def change(split):
-        recoloured = 0.5 * split.images.roll(1, dims=1)
-        return Split((1 - share) * split.images + share * recoloured, split.labels)
-
-    return replace(task, train=change(task.train), val=change(task.val), test=change(task.test))
+    return replace(task, **{part: Drifted(getattr(task, part), share) for part in ("train", "val", "test")})
 
 
 def select(model, split, config):

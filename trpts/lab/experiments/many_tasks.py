@@ -33,7 +33,8 @@ def run(config):
             sizes[name] = (Path(folder) / name).stat().st_size
         shared = _fresh(config, 2)
         before = {name: p.clone() for name, p in shared.state_dict().items()}
-        for name in (*tasks, *reversed(tasks)):  # the second time, each after another one
+        names = list(tasks)
+        for name in (*names, *reversed(names[:-1])):  # each is read last when it was put in after another one
             load_delta(shared, read_delta(Path(folder) / name))
             swapped[name] = accuracy(shared, tasks[name].test)
         unload_delta(shared)

@@ -83,7 +83,8 @@ def partial_scores(model, task, n_scored):
 
     A part ends at each of SIZES and at n_scored, where the task has as many.
     """
-    images = Split(torch.cat([task.train.images, task.val.images]), torch.cat([task.train.labels, task.val.labels]))
+    read = [batch for split in (task.train, task.val) for batch in split.batches(BATCH_SIZE)]
+    images = Split(*(torch.cat(part) for part in zip(*read, strict=True)))
     edges = sorted(
         {*(n for n in (*SIZES, n_scored) if n < len(images)), *range(0, len(images), BATCH_SIZE), len(images)}
     )
@@ -125,7 +126,8 @@ def redundancy(model, split):
     seen, handles = {}, []
     for number, block in enumerate(model.blocks):
         handles.append(block.register_forward_hook(lambda _, __, x, number=number: seen.update({number: x})))
-    model.eval()(split.images)
+    images, _ = next(split.batches(len(split)))
+    model.eval()(images)
     for handle in handles:
         handle.remove()
     values = []

@@ -13,7 +13,7 @@ from torch import nn
 
 from trpts.data.task import Split, Task
 from trpts.hashes import tensor_hash
-from trpts.training import train
+from trpts.training import Diverged, train
 from trpts.tuning import tune
 
 N_LETTERS, LENGTH, SHARPNESS = 24, 32, 2.0
@@ -79,27 +79,31 @@ def new_languages(seed):
 
 
 @cache
-def reader(seed, n_texts, epochs):
+def reader(seed, n_texts, epochs, device="cpu"):
     """A transformer that tells the known languages apart, and its last training loss; once in a process for a seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TextTransformer(N_KNOWN)
     upstream = texts(languages(N_KNOWN, generator), n_texts, generator)
-    losses = train(model, upstream, epochs, lr=2e-3, batch_size=64, seed=seed)
+    losses = train(model.to(device), upstream.to(device), epochs, lr=2e-3, batch_size=64, seed=seed)
     return model, losses[-1]
 
 
 def run(config):
     """Metrics of one method and seed; `config` has variant, seed, upstream_epochs, n_upstream, epochs, …"""
-    known, loss = reader(config["seed"], config["n_upstream"], config["upstream_epochs"])
+    known, loss = reader(config["seed"], config["n_upstream"], config["upstream_epochs"], config["device"])
     model = deepcopy(known)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         model.reset_classifier(N_NEW)
+    model, task = model.to(config["device"]), new_languages(config["seed"]).to(config["device"])
     method, options = METHODS[config["variant"]]
     settings = {name: config[name] for name in ("epochs", "lr", "batch_size")}
-    result = tune(model, new_languages(config["seed"]), method, seed=config["seed"], **settings, **options)
+    try:
+        result = tune(model, task, method, seed=config["seed"], **settings, **options)
+    except Diverged:  # of all that is tried, this learning rate is the last to choose
+        return {"diverged": 1, "val_accuracy": 0.0, "test_accuracy": 0.0}
     return {"upstream_loss": loss, "val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy,
             "n_trainable": result.n_trainable, "chance": 1 / N_NEW}  # fmt: skip
 
