@@ -15,7 +15,7 @@ from trpts.cli import main
 from trpts.data import fgvc, vtab
 from trpts.data.load import REAL
 from trpts.data.twins import TWINS
-from trpts.lab.profiles import load_profile, task_settings
+from trpts.lab.profiles import load_profile
 
 GOOD = "print('fine')"
 NEED = {"what": "weights", "size_mb": 410, "source": "`hf download x`", "path": "data/w.bin", "how": "as it is"}
@@ -127,8 +127,8 @@ def test_the_papers_own_experiment(project):
     assert bench["tasks"] == [f"vtab/{n}" for n in vtab.TASKS] + [f"fgvc/{n}" for n in fgvc.TASKS]
     assert bench["reading"] == {"image_size": 224, "normalization": "half", "resize": "crop"}
     assert list(paper.GPS_SETTINGS) == bench["tasks"]
-    settings = task_settings(load_profile(project, "paper"), "vtab/patch_camelyon")
-    assert settings == {"batch_size": 32, "lr": 0.004, "drop_path": 0.0, "connections": 2, "ema_decay": None}
+    assert bench["settings"] == "GPS_SETTINGS"
+    assert paper.GPS_SETTINGS["vtab/patch_camelyon"] == {"batch_size": 32, "lr": 0.004, "drop_path": 0.0, "connections": 2, "ema_decay": None}
 
 
 def test_other_profiles_run_on_tasks_that_exist(project):
@@ -136,7 +136,7 @@ def test_other_profiles_run_on_tasks_that_exist(project):
         profile = load_profile(project, name)
         tasks = profile["benchmark"]["tasks"]
         assert set(tasks) <= {"digits", *TWINS}
-        assert task_settings(profile, tasks[0]) == {}
+        assert profile["benchmark"]["settings"] is None
     assert set(TWINS) < set(tasks), "the full profile takes all twins"
 
 

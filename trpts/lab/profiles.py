@@ -65,12 +65,6 @@ def _check_benchmark(path, benchmark):
             raise TrptsError(f"{path}: trpts.paper.{benchmark['settings']} has no settings for {', '.join(lacking)}")
 
 
-def task_settings(profile, task):
-    """The benchmark's settings of one task, {name: value}; {} where the profile leaves them to the defaults."""
-    name = profile["benchmark"]["settings"]
-    return {} if name is None else dict(getattr(paper, name)[task])
-
-
 def check_files(project, profile, parameters=None):
     """Raise TrptsError with a list of what the profile requires and is not there: what, how big, whence, where to.
 
