@@ -128,7 +128,8 @@ def test_the_papers_own_experiment(project):
     assert bench["reading"] == {"image_size": 224, "normalization": "half", "resize": "crop"}
     assert list(paper.GPS_SETTINGS) == bench["tasks"]
     assert bench["settings"] == "GPS_SETTINGS"
-    assert paper.GPS_SETTINGS["vtab/patch_camelyon"] == {"batch_size": 32, "lr": 0.004, "drop_path": 0.0, "connections": 2, "ema_decay": None}
+    camelyon = {"batch_size": 32, "lr": 0.004, "drop_path": 0.0, "connections": 2, "ema_decay": None}
+    assert paper.GPS_SETTINGS["vtab/patch_camelyon"] == camelyon
 
 
 def test_other_profiles_run_on_tasks_that_exist(project):
