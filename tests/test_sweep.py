@@ -13,6 +13,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from trpts.cli import main
+from trpts.cli_sweep import forecast
 from trpts.lab import cluster, grid, sweep
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import tuned
@@ -287,6 +288,18 @@ def test_the_command_says_what_it_would_do(project, monkeypatch, capsys, argumen
     monkeypatch.chdir(project.root)
     assert main(["sweep", "--dry-run", *arguments]) == 0
     assert f" of {of} records are missing" in capsys.readouterr().out
+
+
+def test_a_forecast_goes_by_like_runs(tmp_path):
+    """A variant without a record takes what its kind takes, not what short runs of another kind do."""
+    made = {"method": "m", "task": "t", "profile": "full", "device": "cpu"}
+    for kind, variant, seconds in (("tuned", "linear", 1800.0), ("tuned", "linear", 3600.0), ("pruning", "x", 1.0),
+                                   ("pruning", "y", 1.0), ("pruning", "z", 1.0)):  # fmt: skip
+        config = made | {"variant": variant, "seed": int(seconds)}
+        write_record(record(config, 0.5, 0.5) | {"config": {"kind": kind, **config}, "time_s": seconds}, tmp_path)
+    todo = [(tuned, {"variant": "linear"}), (tuned, {"variant": "new"})]
+    assert "2 of 9 records are missing: about 1.5 hours" in forecast(todo, 9, tmp_path)
+    assert forecast(todo, 9, tmp_path / "empty") == "2 of 9 records are missing"
 
 
 @pytest.mark.parametrize(("arguments", "option"), [

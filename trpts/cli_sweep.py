@@ -73,14 +73,15 @@ def forecast(todo, of, folder):
     """How many of the cells are missing and, going by the median time of like runs, how long they would take."""
     from trpts.lab.records import kind_of, read_records
 
-    times = {}
+    times = {}  # by variant, by kind and over all: a variant without a record takes what its kind takes
     for record in read_records(folder):
-        times.setdefault((record["config"]["kind"], record["config"]["variant"]), []).append(record["time_s"])
-    known = {run: median(found) for run, found in times.items()}
+        kind = record["config"]["kind"]
+        for runs in ((kind, record["config"]["variant"]), kind, None):
+            times.setdefault(runs, []).append(record["time_s"])
     words = f"{len(todo)} of {of} records are missing"
-    if not known:
+    if not times:
         return words
-    usual = median(known.values())
-    seconds = sum(n * known.get(run, usual) for run, n in Counter(
+    known = {runs: median(found) for runs, found in times.items()}
+    seconds = sum(n * known.get((kind, variant), known.get(kind, known[None])) for (kind, variant), n in Counter(
         (kind_of(experiment), config["variant"]) for experiment, config in todo).items())  # fmt: skip
     return f"{words}: about {seconds / 3600:.1f} hours of one core, going by records that are there"
