@@ -201,13 +201,17 @@ def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
 
 
 def test_chapters_are_timed_from_nothing(tiny):
-    """Twice, without touching what the project has run; a chapter that fails has no time."""
+    """Twice, each time without earlier records; a chapter that fails has no time."""
     project = tiny({"00_a": ["import time; time.sleep(0.5)"]})
+    old = project.results("quick") / "old.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
     rows = bench_chapters(rounds=2)
     assert list(rows) == ["00_a"]
     assert len(rows["00_a"]["s"]) == 2
     assert min(rows["00_a"]["s"]) > 0.5
-    assert not project.runs("quick").exists()
+    assert not old.exists()
+    assert (project.runs("quick") / "00_a.ipynb").is_file()
     said = list(lines("chapters", {"a": {"s": [100.0]}, "b": {"s": [390.0]}}))
     assert said[-2:] == ["all: 490 s, bar 480: missed", "the longest: 390 s, bar 120: missed"]
     nb = nbformat.read(project.notebooks / "00_a.ipynb", as_version=4)
