@@ -167,6 +167,14 @@ def test_results_of_the_readme_are_those_of_the_records(project, tmp_path, monke
         readme.with_results(page.replace(readme.END, ""), "")
 
 
+def test_labels_stand_apart():
+    """Three over each other, one point apart, get labels two apart around their middle; one alone keeps its own."""
+    places = {"a": (100, 50.0), "b": (120, 51.0), "c": (110, 52.0), "alone": (1, 51.0), "far": (10_000, 70.0)}
+    assert readme.apart(places, 2.0) == {"alone": 51.0, "a": 49.0, "b": 51.0, "c": 53.0, "far": 70.0}
+    wide = {"a": (100, 50.0), "b": (100, 60.0)}
+    assert readme.apart(wide, 2.0) == {"a": 50.0, "b": 60.0}
+
+
 def test_the_hosted_workflow_runs_the_readmes_commands(project):
     """Valid by GitHub's own schema, and nothing is run that the README does not have."""
     path = project.root / ".github" / "workflows" / "book.yml"

@@ -1,11 +1,13 @@
 """The README's numbers: a table and a picture from the committed records, between two marks; times of chapters."""
 
 import io
+import itertools
 import re
 import statistics
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 
 from trpts.data.twins import TWINS
 from trpts.lab import grid, stats
@@ -77,16 +79,35 @@ seeds; parameters trained beside the head; operations of a prediction. A small b
 all methods: these are not the papers' numbers. The other methods, intervals and what does not hold are in the book."""
 
 
+def apart(places, gap):
+    """{name: height of its label}, at least `gap` apart where points {name: (x, y)} stand over each other."""
+    heights, column = {}, []
+    for name in [*sorted(places, key=places.get), None]:
+        if column and (name is None or places[name][0] > 3 * places[column[-1]][0]):
+            column.sort(key=lambda one: places[one][1])
+            middle = sum(places[one][1] for one in column) / len(column)
+            spaced = [middle + gap * (k - (len(column) - 1) / 2) for k in range(len(column))]
+            own = [places[one][1] for one in column]
+            close = any(b - a < gap for a, b in itertools.pairwise(own))
+            heights |= dict(zip(column, spaced if close else own, strict=True))
+            column = []
+        column.append(name)
+    return heights
+
+
 def draw(rows, cost, theme):
     """Accuracy against trained parameters, as SVG text."""
     with matplotlib.rc_context(style(theme) | {"svg.fonttype": "none"}):
         figure = plt.figure(figsize=(6.4, 3.0))
         axes = figure.subplots()
-        for name, row in rows.iterrows():
-            x, y, sd = max(1, cost[name]), 100 * row["task_mean"], 100 * row["task_sd"]
+        places = {name: (max(1, cost[name]), 100 * row["task_mean"]) for name, row in rows.iterrows()}
+        heights = apart(places, 0.09 * 100 * np.ptp(rows["task_mean"]))
+        for name, (x, y) in places.items():
             ours = "TR-PTS" in name
-            axes.errorbar(x, y, yerr=sd, marker="D" if ours else "o", color="C1" if ours else "C0")
-            axes.annotate(name, (x, y), xytext=(7, 4), textcoords="offset points", fontsize=9)
+            axes.errorbar(x, y, yerr=100 * rows.loc[name, "task_sd"], marker="D" if ours else "o",
+                          color="C1" if ours else "C0")  # fmt: skip
+            axes.annotate(name, (x, y), xytext=(2 * x, heights[name]), va="center", fontsize=9,
+                          arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "gray"})  # fmt: skip
         axes.set(xscale="log", xlabel="parameters trained beside the head", ylabel="test accuracy (%)")
         axes.margins(0.2)
         buffer = io.StringIO()
