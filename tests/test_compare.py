@@ -8,6 +8,7 @@ import pytest
 
 from trpts.cli import main
 from trpts.lab.compare import records_at, side_by_side
+from trpts.lab.errors import TrptsError
 from trpts.lab.records import write_record
 
 RECORD = {
@@ -48,6 +49,16 @@ def test_by_hand(tmp_path, project):
         "0 of 2 have the same metrics to the last digit, times aside",
         "2 runs differ in code",
     ]
+
+
+def test_a_run_of_two_devices_is_not_dropped_in_silence(tmp_path, project):
+    made(tmp_path / "both", (0.5, 0.6))
+    made(tmp_path / "both", (0.7,), device="cuda")
+    with (
+        pytest.raises(TrptsError, match="1 runs are there from two devices: expected one of each run"),
+        records_at(project, tmp_path / "both"),
+    ):
+        pass
 
 
 def test_shares_count_and_seconds_do_not(tmp_path, project):

@@ -24,7 +24,7 @@ RECORDS = "data/results/full"
 def records_at(project, place):
     """The records of a folder, or of a git revision of this checkout's data/results/full.
 
-    raises  TrptsError: neither, or no record in it
+    raises  TrptsError: neither, or no record in it, or a run twice, made on two devices
     """
     if Path(place).is_dir():
         found = read_records(Path(place))
@@ -38,7 +38,10 @@ def records_at(project, place):
             found = read_records(Path(folder) / RECORDS)
     if not found:
         raise TrptsError(f"{place}: no record there, expected files such as tuned-0123456789abcdef.json")
-    yield {_key(record): record for record in found}
+    runs = {_key(record): record for record in found}
+    if len(runs) < len(found):
+        raise TrptsError(f"{place}: {len(found) - len(runs)} runs are there from two devices: expected one of each run")
+    yield runs
 
 
 def _key(record):
