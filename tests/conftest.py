@@ -22,6 +22,19 @@ BENCHMARK |= {
 BENCHMARK |= {"settings": None}  # the benchmark of small projects
 ROOT = Path(__file__).resolve().parent.parent
 
+if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # tests at once: they share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_collection_modifyitems(items):
+    """Each file's tests stay on one worker, and all that need the run chapters or the book on the first one."""
+    made = {"html", "browser"}  # the longest work, so it begins first; notebooks replay the same chapters
+    files = {i.path for i in items if i.path.suffix == ".ipynb" or made & set(getattr(i, "fixturenames", ()))}
+    items.sort(key=lambda item: item.path not in files)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("book" if item.path in files else item.path.name))
+
 
 @pytest.fixture(scope="session")
 def project():

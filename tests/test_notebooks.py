@@ -82,8 +82,11 @@ def test_every_figure_has_a_caption(project):
     assert len(names) == len(set(names)) > 30
 
 
-def test_nbval_goes_red_on_a_changed_stored_output(tmp_path, project):
-    """The replayed nbval run compares: a number edited in a stored output fails, the untouched notebook passes."""
+def test_nbval_goes_red_on_a_changed_stored_output(tmp_path, project, html):
+    """The replayed nbval run compares: a number edited in a stored output fails, the untouched notebook passes.
+
+    `html`: the chapters have been run, and nobody is running them.
+    """
     for folder in ("profiles", "data"):
         (tmp_path / folder).symlink_to(project.root / folder)
     (tmp_path / "notebooks").mkdir()
