@@ -13,6 +13,7 @@ from trpts.lab.stats import (
     pareto,
     ranks,
     scores,
+    strongest_alike,
     summary,
 )
 
@@ -92,6 +93,27 @@ def test_seeds_of_different_tasks_are_not_mixed():
              if r["config"]["task"] != TASKS[1]]  # fmt: skip
     table = summary(some)
     assert table.loc["a", ["task_mean", "task_sd", "n_tasks", "n_seeds"]].tolist() == [0.7, 0, 2, 2]
+
+
+def test_the_strongest_that_trains_as_many():
+    """Ours trains 100: 125 and 80 are as many, 126 and 79 are not; of one method, what is not its rival is left out."""
+    made = {
+        "ours": (100, 0.5),
+        "twice": (126, 0.9),
+        "few": (79, 0.9),
+        "own": (100, 0.8),
+        "r": (125, 0.7),
+        "s": (80, 0.6),
+    }
+    rows = records({(name, 0): (x, x, x) for name, (_, x) in made.items()} | {("ours", 1): (0.0, 0.0, 0.0)})
+    for record in rows:
+        record["metrics"]["n_trainable_without_head"] = made[record["config"]["variant"]][0]
+    name, found, seeds = strongest_alike(rows, "ours", ["ours", "own"])
+    assert (name, seeds) == ("r", 1)
+    assert found == pytest.approx((-0.2, -0.2, -0.2))
+    assert (
+        strongest_alike([r for r in rows if r["config"]["variant"] in ("ours", "own", "few")], "ours", ["own"]) is None
+    )
 
 
 def test_differences_by_hand():

@@ -100,6 +100,22 @@ def paired_interval(records, variant, rival, metric="test_accuracy", seed=0):
     return difference.mean(), found.confidence_interval.low, found.confidence_interval.high
 
 
+def strongest_alike(records, ours, besides=()):
+    """Of the variants that train about as many parameters beside the head as `ours`, the one with the best mean.
+
+    About as many: neither has a quarter more. `besides`: variants of the same method, which are no rivals.
+    returns  (variant, `paired_interval` of ours − variant, seeds that it rests on); None where there is no such variant
+    """
+    trained = {r["config"]["variant"]: r["metrics"]["n_trainable_without_head"] for r in records}
+    alike = {v for v, n in trained.items() if v not in (ours, *besides) and 4 * max(n, trained[ours])
+             <= 5 * min(n, trained[ours])}  # fmt: skip
+    best = next((v for v in summary(records).index if v in alike), None)
+    if best is None:
+        return None
+    pair = complete(scores([r for r in records if r["config"]["variant"] in (ours, best)]))
+    return best, paired_interval(records, ours, best), pair["seed"].nunique()
+
+
 def differences(records, base, metric="test_accuracy"):
     """What each variant has more than `base` on the same task and seed: a frame of variant, task, seed, difference.
 

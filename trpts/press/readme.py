@@ -28,8 +28,8 @@ def refresh_readme(project):
     path = project.root / "README.md"
     if not path.is_file():
         return []
-    table, rows, cost, n_twins = _comparison(project)
-    page = with_results(path.read_text(encoding="utf-8"), text_of(table, rows, n_twins))
+    table, rows, cost, n_twins, rival = _comparison(project)
+    page = with_results(path.read_text(encoding="utf-8"), text_of(table, rows, n_twins, rival))
     wanted = {path: with_times(page, read_bench(project, "chapters"))}
     wanted |= {project.root / name: draw(rows, cost, theme) for theme, name in PICTURES.items()}
     changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
@@ -46,7 +46,9 @@ def _comparison(project):
     table, rows = results(records)
     cost = {r["config"]["variant"]: r["metrics"]["n_trainable_without_head"] for r in records}
     n_twins = sum(task in TWINS for task in set(stats.complete(stats.scores(records))["task"]))
-    return table, rows, cost, n_twins
+    every = records_there(grid.METHODS, tasks)
+    rival = stats.strongest_alike(every, grid.OF, [m for m in grid.METHODS if m.startswith("TR-PTS")])
+    return table, rows, cost, n_twins, (rival, len({r["config"]["variant"] for r in every}))
 
 
 def with_results(page, text):
@@ -62,11 +64,17 @@ def with_times(page, bench):
     return re.sub(A_CHAPTER, lambda row: f"{row[1]} {seconds.get(row[2], '?')} s |", page, flags=re.MULTILINE)
 
 
-def text_of(table, rows, n_twins):
-    """What stands between the marks."""
+def text_of(table, rows, n_twins, strongest):
+    """What stands between the marks; `strongest`: (`stats.strongest_alike`, of how many methods)."""
     n_tasks, n_seeds = rows["n_tasks"].min(), rows["n_seeds"].min()
     twins = f"{n_twins} of them twins" if n_twins < n_tasks else "all of them twins"
     alt = f"Accuracy against trained parameters, {len(rows)} methods; the best mean has {rows.index[0]}."
+    rival, of = strongest
+    if rival is not None:
+        name, (middle, low, high), n = rival
+        rival = (f"**Of all {of} methods the strongest that trains about as many parameters is {name}**: {grid.OF} "
+                 f"minus {name} is\n{100 * middle:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f} over tasks, "
+                 f"{'one seed' if n == 1 else f'{n} seeds'}).")  # fmt: skip
     return f"""<picture>
   <source media="(prefers-color-scheme: dark)" srcset="{PICTURES["dark"]}">
   <img src="{PICTURES["light"]}" alt="{alt}">
@@ -76,7 +84,8 @@ def text_of(table, rows, n_twins):
 
 Test accuracy in per cent on {n_tasks} tasks, {twins}, mean ± standard deviation over {n_seeds}
 seeds; parameters trained beside the head; operations of a prediction. A small backbone, a few epochs, one protocol for
-all methods: these are not the papers' numbers. The other methods, intervals and what does not hold are in the book."""
+all methods: these are not the papers' numbers. The other methods, intervals and what does not hold are in the book.
+{rival or ""}"""
 
 
 def apart(places, gap):
