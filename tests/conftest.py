@@ -27,6 +27,7 @@ if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # tests at
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Each file's tests stay on one worker, and all that need the run chapters or the book on the first one."""
     made = {"html", "browser"}  # the longest work, so it begins first; notebooks replay the same chapters
