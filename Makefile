@@ -19,7 +19,7 @@ book: setup    ## run every chapter on the quick profile and build the HTML book
 	@$(TRPTS) book
 
 test: setup    ## run every test
-	@$(VENV_PYTHON) -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	@$(VENV_PYTHON) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 refresh: setup ## write the quick profile's outputs back into notebooks/
 	@$(TRPTS) refresh

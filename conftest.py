@@ -9,9 +9,10 @@ from collections import deque
 
 import nbformat
 import pytest
+from filelock import FileLock
 from nbval.plugin import IPyNbFile
 
-from trpts.lab.project import Project
+from trpts.lab.project import Project, make_folder
 from trpts.press.runner import run_chapters
 
 
@@ -57,7 +58,8 @@ class ReplayedNotebook(IPyNbFile):
 
     def setup(self):
         project = Project.find(self.path)
-        failures = run_chapters(project, "quick", self.path.stem)
+        with FileLock(make_folder(project.build) / "tests.lock"):  # another worker of pytest may be at it
+            failures = run_chapters(project, "quick", self.path.stem)
         if failures:
             pytest.fail(failures[self.path.stem], pytrace=False)
         self.kernel = ReplayKernel(nbformat.read(project.runs("quick") / self.path.name, as_version=4))

@@ -9,10 +9,11 @@ import nbformat
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from trpts.backbones import create_backbone
-from trpts.lab.project import Project
+from trpts.lab.project import Project, make_folder
 from trpts.press.pdf import QUIET, find_browser
 
 BENCHMARK = {"backbone": "vit_small_digits", "weights": None, "tasks": ["digits"], "root": "data", "reading": {}}
@@ -27,14 +28,11 @@ if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # tests at
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Each file's tests stay on one worker, and all that need the run chapters or the book on the first one."""
-    made = {"html", "browser"}  # the longest work, so it begins first; notebooks replay the same chapters
-    files = {i.path for i in items if i.path.suffix == ".ipynb" or made & set(getattr(i, "fixturenames", ()))}
-    items.sort(key=lambda item: item.path not in files)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("book" if item.path in files else item.path.name))
+    """Where workers share the files: one builds the book at once, and what reads it comes when it is there."""
+    needs = {"html", "browser"}
+    late = {i.path for i in items if i.path.suffix == ".ipynb" or needs & set(getattr(i, "fixturenames", ()))}
+    items.sort(key=lambda item: 0 if item.path.name == "test_book.py" else 2 if item.path in late else 1)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +84,9 @@ def tiny(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def html(project):
     """The folder of the built pages; `trpts book` runs once and does nothing twice."""
-    done = subprocess.run([sys.executable, "-m", "trpts.cli", "book"], cwd=project.root, capture_output=True, text=True)
+    command = [sys.executable, "-m", "trpts.cli", "book"]
+    with FileLock(make_folder(project.build) / "tests.lock"):  # two workers: the second finds it built
+        done = subprocess.run(command, cwd=project.root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     page = Path(done.stdout.splitlines()[-1])
     assert page.is_file(), "the last line of `trpts book` is not the path of the front page"
