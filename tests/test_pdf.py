@@ -35,3 +35,17 @@ def test_without_a_browser_it_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(pdf, "find_browser", lambda: None)
     with pytest.raises(TrptsError, match=r"a PDF needs one of chromium, .* on the PATH"):
         pdf.make_pdf(tmp_path, tmp_path / "_toc.yml", tmp_path / "x.pdf")
+
+
+CUT = """() => [...document.querySelectorAll('article pre')]
+    .filter(pre => pre.checkVisibility() && pre.scrollWidth > pre.clientWidth + 1).map(pre => pre.innerText)"""
+
+
+def test_on_paper_no_line_is_cut_and_no_box_is_empty(browser, html):
+    page = browser.new_page(viewport={"width": 700, "height": 1000})
+    page.goto((html / "notebooks" / "06_comparison.html").as_uri())
+    assert page.evaluate(CUT), "on the screen long lines scroll, so this check would see them"
+    page.emulate_media(media="print")
+    assert page.evaluate(CUT) == []
+    assert not page.locator("details.above-input").first.is_visible()
+    page.close()
