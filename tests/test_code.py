@@ -55,6 +55,29 @@ def test_a_module_that_is_gone_changes_the_hash(toy):
         modules_behind(["toy_package.gone"])
 
 
+def test_a_version_with_the_same_results_ages_nothing(toy, monkeypatch):
+    """The entry counts for the version that it names, and for no later one."""
+    write, hash_of = toy
+    before, was = hash_of(), code.exact_hash("toy_package.b")
+    write(b="x = 2 - 1\n")
+    assert hash_of()["hash"] != before["hash"]
+    entry = {"was": was, "is": code.exact_hash("toy_package.b")}
+    monkeypatch.setattr(code, "same_results", lambda: {"toy_package.b": entry})
+    code._module_hash.cache_clear()
+    assert hash_of() == before
+    write(b="x = 3 - 1\n")
+    assert hash_of()["hash"] != before["hash"]
+
+
+@pytest.mark.parametrize("name", code.same_results())
+def test_same_results_are_those_of_today_and_are_tested(project, name):
+    entry = code.same_results()[name]
+    assert entry["is"] == code.exact_hash(name), "changed since: show it anew, or delete the entry"
+    file, test = entry["test"].split("::")
+    assert f"\ndef {test}(" in (project.root / file).read_text(encoding="utf-8")
+    assert entry["why"]
+
+
 def test_without_prose_keeps_strings_and_code():
     source = 'def f():\n    """Doc\n    string."""\n    text = "# not a comment"  # a comment\n\n    return text\n'
     assert without_prose(source) == 'def f():\n    text = "# not a comment"\n    return text'

@@ -4,17 +4,20 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.data import vtab
+from trpts.data.load import load_task
 from trpts.lab import grid
 from trpts.lab.experiments import tuned
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
 from trpts.lab.records import measure, validate
+from trpts.lab.tasks import READING, lab_task
 
 SIZES = {"train800": 6, "val200": 4, "test": 4}
 
@@ -47,6 +50,23 @@ def test_what_is_there_is_read_and_what_is_not_is_named(readers_disk, capsys):
     assert any(line.startswith("vtab/patch_camelyon: 6 + 4 + 4 images, data ") for line in lines)
     assert sum("FAILED" in line for line in lines) == 23
     assert lines[-1] == "23 of 25 failed"
+
+
+def test_real_files_are_read_as_the_profile_says_and_nothing_else_is(readers_disk):
+    """A wide image is cropped and not squashed; tasks without files are those of their own doors."""
+    bench = load_profile(readers_disk, "paper")["benchmark"]
+    assert bench["reading"] == READING
+    name, root = "vtab/patch_camelyon", readers_disk.root / bench["root"]
+    wide = np.random.default_rng(1).integers(0, 255, (96, 192, 3), np.uint8)
+    Image.fromarray(wide).save(root / "vtab-1k" / "patch_camelyon" / "images" / "train800" / "000000.jpg")
+    found, cropped, squashed = (
+        next(iter(task.train.batches(6)))[0]
+        for task in (lab_task(name), load_task(name, root, **READING), load_task(name, root, resize="squash"))
+    )
+    assert torch.equal(found, cropped)
+    assert not torch.equal(found, squashed)
+    assert torch.equal(lab_task("digits").train.images, load_task("digits").train.images)
+    assert torch.equal(lab_task("dtd_twin", 1).val.first(8).images, load_task("dtd_twin", seed=1).val.first(8).images)
 
 
 def test_a_run_of_the_comparison(readers_disk):

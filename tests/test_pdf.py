@@ -39,13 +39,23 @@ def test_without_a_browser_it_says_so(monkeypatch, tmp_path):
 
 CUT = """() => [...document.querySelectorAll('article pre')]
     .filter(pre => pre.checkVisibility() && pre.scrollWidth > pre.clientWidth + 1).map(pre => pre.innerText)"""
+WIDE = """() => [...document.querySelectorAll('article :is(table, img, svg)')]
+    .filter(one => one.checkVisibility() && one.getBoundingClientRect().right > document.documentElement.clientWidth)
+    .map(one => one.outerHTML.slice(0, 200))"""
 
 
-def test_on_paper_no_line_is_cut_and_no_box_is_empty(browser, html):
+def test_on_paper_nothing_is_cut_and_no_box_is_empty(browser, html, project):
     page = browser.new_page(viewport={"width": 700, "height": 1000})
     page.goto((html / "notebooks" / "06_comparison.html").as_uri())
     assert page.evaluate(CUT), "on the screen long lines scroll, so this check would see them"
+    assert page.evaluate(WIDE), "and so do wide tables"
     page.emulate_media(media="print")
-    assert page.evaluate(CUT) == []
     assert not page.locator("details.above-input").first.is_visible()
+    cut = {}
+    for name in pdf.pages_in_order(project.root / "book" / "_toc.yml"):
+        page.goto((html / f"{name}.html").as_uri())
+        page.evaluate(pdf.TYPESET)
+        if found := page.evaluate(CUT) + page.evaluate(WIDE):
+            cut[name] = found
+    assert cut == {}
     page.close()

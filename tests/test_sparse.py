@@ -74,6 +74,24 @@ def test_operator_selects_from_the_dense_product(C, kind):
     torch.testing.assert_close(selected_gradient(g, x, index), (g.to(wide).T @ x.to(wide)).gather(1, index))
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("T", "fan_in", "out"),
+    [(130, 16, 7), (130, sparse.WIDE, 7), (130, 16, sparse.WIDE), (64, sparse.WIDE + 3, sparse.WIDE), (1, 768, 768)],
+)
+def test_turning_by_rows_changes_no_bit(T, fan_in, out, kind):
+    """Against the product as it is written, on which all records made before it rest."""
+    generator = torch.Generator().manual_seed(3)
+    g, x = torch.randn(T, out, generator=generator).to(kind), torch.randn(T, fan_in, generator=generator).to(kind)
+    index = torch.rand(out, fan_in, generator=generator).topk(3, 1).indices.sort(1).values
+    wide = torch.promote_types(kind, torch.float32)
+    starts = torch.arange(0, 3 * out + 1, 3)
+    pattern = torch.sparse_csr_tensor(starts, index.flatten(), torch.zeros(3 * out, dtype=wide), (out, fan_in),
+                                      check_invariants=False)  # fmt: skip
+    plain = torch.sparse.sampled_addmm(pattern, g.to(wide).T, x.to(wide), beta=0.0).values().view(out, 3)
+    assert torch.equal(selected_gradient(g, x, index), plain)
+
+
 def test_no_connections_is_the_linear_probe():
     model, probe = vit(), vit()
     probe.requires_grad_(False)

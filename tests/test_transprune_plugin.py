@@ -443,7 +443,7 @@ def test_exit_leaves_the_model_as_it_was(family):
         model(**batch)
 
 
-def refused(message, call, family="llava", schedule=S, **options):
+def assert_refused(message, call, family="llava", schedule=S, **options):
     model = vlm(family)
     row = rows(family, 1)[0]
     untouched, n_hooks = last(model, row), hooks(model)  # the first pass leaves some of the library's own
@@ -471,7 +471,7 @@ BAD_CALLS = {
 
 @pytest.mark.parametrize("name", BAD_CALLS)
 def test_refuses_calls(name):
-    refused(*BAD_CALLS[name])
+    assert_refused(*BAD_CALLS[name])
 
 
 def test_refuses_prompts_in_pieces_and_caches_from_elsewhere():
@@ -479,7 +479,7 @@ def test_refuses_prompts_in_pieces_and_caches_from_elsewhere():
         cache = model(**row, use_cache=True).past_key_values
         model(input_ids=torch.tensor([[9, 9]]), past_key_values=cache)
 
-    refused("2 tokens at once behind a filled cache", in_pieces)
+    assert_refused("2 tokens at once behind a filled cache", in_pieces)
     model, row = vlm("llava"), rows("llava", 1)[0]
     outside = model(**row, use_cache=True).past_key_values
     for prompt_first in (False, True):
@@ -523,7 +523,7 @@ BAD_MASKS = {
 @pytest.mark.parametrize("name", BAD_MASKS)
 def test_refuses_masks(name):
     message, options = BAD_MASKS[name]
-    refused(message, lambda m, r: m(**r), **options(rows("llava", 1)[0]["input_ids"].shape[1]))
+    assert_refused(message, lambda m, r: m(**r), **options(rows("llava", 1)[0]["input_ids"].shape[1]))
 
 
 @pytest.mark.parametrize(
@@ -532,14 +532,23 @@ def test_refuses_masks(name):
      (lambda c: c.ttv / 0, "finite for image tokens")],
 )  # fmt: skip
 def test_refuses_scores(score, message):
-    refused(message, lambda m, r: m(**r), schedule=replace(S, score=score))
+    assert_refused(message, lambda m, r: m(**r), schedule=replace(S, score=score))
 
 
 def test_refuses_no_token_kept_and_video():
-    refused("of 16 image tokens keeps none", lambda m, r: m(**r), schedule=replace(S, keep=(0.5, 0.2, 0.01)))
-    refused("video tokens", lambda m, r: m(**r | {"input_ids": torch.cat([r["input_ids"], torch.tensor([[6]])], 1),
-                                                  "attention_mask": torch.ones(1, r["input_ids"].shape[1] + 1),
-                                                  "mm_token_type_ids": None}), "qwen")  # fmt: skip
+    assert_refused("of 16 image tokens keeps none", lambda m, r: m(**r), schedule=replace(S, keep=(0.5, 0.2, 0.01)))
+    assert_refused(
+        "video tokens",
+        lambda m, r: m(
+            **r
+            | {
+                "input_ids": torch.cat([r["input_ids"], torch.tensor([[6]])], 1),
+                "attention_mask": torch.ones(1, r["input_ids"].shape[1] + 1),
+                "mm_token_type_ids": None,
+            }
+        ),
+        "qwen",
+    )
 
 
 def test_refuses_models_and_nesting():

@@ -23,6 +23,8 @@ with warnings.catch_warnings():  # PyTorch calls CSR tensors beta, once per proc
 
 # From this share of the fan-in on, the dense product is the faster way to the same entries (`trpts bench train`).
 DENSE_FROM = 0.25
+# PyTorch turns a matrix of rows so long at one go, missing the cache with every entry; by as many rows it need not.
+WIDE, ROWS = 512, 64
 
 
 @torch.library.custom_op("trpts::selected_gradient", mutates_args=())
@@ -40,7 +42,17 @@ def selected_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> 
     starts = torch.arange(0, out * C + 1, C, device=g.device)
     pattern = torch.sparse_csr_tensor(starts, index.flatten(), g.new_zeros(out * C), (out, x.shape[1]),
                                       check_invariants=False)  # fmt: skip
-    return torch.sparse.sampled_addmm(pattern, g.T, x, beta=0.0).values().view(out, C)
+    return torch.sparse.sampled_addmm(pattern, _turned(g), _turned(x).T, beta=0.0).values().view(out, C)
+
+
+def _turned(x):
+    """x.T, on a CPU laid out so that the product need not turn it: the same numbers, two to five times as fast."""
+    if x.device.type != "cpu" or x.shape[1] < WIDE:
+        return x.T
+    turned = x.new_empty(x.shape[1], x.shape[0])
+    for columns, rows in zip(turned.split(ROWS, 1), x.split(ROWS), strict=True):
+        columns.copy_(rows.T)
+    return turned
 
 
 @selected_gradient.register_fake

@@ -1,12 +1,15 @@
 """Times that may be compared: works in turn, round by round, so that a slow moment of the machine hits all of them."""
 
+import ctypes
 import statistics
 import sys
 import time
+from contextlib import suppress
 
 import torch
 
 WARM_UP = 1
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 
 
 def synchronize(device):
@@ -28,8 +31,21 @@ def timed(work, device):
     return run
 
 
+def keep_freed_memory():
+    """Ask glibc to keep what is freed, for all works alike; nothing where there is no glibc.
+
+    By itself it hands blocks of more than 32 MiB back at once and takes them from the system anew, page by page. Which
+    works that hits, and how hard, changes from process to process.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # no C library to ask, or one of another kind
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
+
+
 def interleaved(works, rounds):
     """{name: {"s": [seconds of each round]}}: all works once, round after round; the first WARM_UP are not counted."""
+    keep_freed_memory()
     rows = {name: {"s": []} for name in works}
     for nth in range(WARM_UP + rounds):
         for name, work in works.items():

@@ -2,14 +2,16 @@
 
 from functools import cache
 
-from trpts.data.load import load_task
+from trpts.data.load import REAL, load_task
 from trpts.data.twins import TWINS
 from trpts.lab.project import Project
 
+READING = {"image_size": 224, "normalization": "half", "resize": "crop"}  # of the real data sets' files: GPS's choice
+
 
 def lab_task(name, seed=0):
-    """The Task of a name; the real data sets lie in the checkout's data/paper/."""
-    return load_task(name, Project.find().root / "data" / "paper", seed)
+    """The Task of a name; the real data sets lie in the checkout's data/paper/ and are read as GPS reads them."""
+    return load_task(name, Project.find().root / "data" / "paper", seed, **(READING if name in REAL else {}))
 
 
 @cache

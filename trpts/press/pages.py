@@ -91,6 +91,23 @@ def plus_minus(mean, sd):
     return f"{100 * mean:.1f}" + ("" if np.isnan(sd) else f" ± {100 * sd:.1f}")
 
 
+def strongest_alike_sentence(records):
+    """The strongest method that trains about as many parameters, and TR-PTS' difference from it, in Markdown.
+
+    One seed is no result, and says so; the rival is chosen by the means that it is compared by, and that is said too.
+    """
+    found = stats.strongest_alike(records, grid.OF, [m for m in grid.METHODS if m.startswith("TR-PTS")])
+    if found is None:
+        return ""
+    name, (middle, low, high), n_seeds = found
+    n_methods = len({r["config"]["variant"] for r in records})
+    words = f"of all {n_methods} methods the strongest that trains about as many parameters is {name}"
+    words = f"One seed, so not yet a result: {words}" if n_seeds == 1 else f"**O{words[1:]}**"
+    return (f"{words}. {grid.OF} minus {name} is {100 * middle:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f} "
+            f"over tasks{'' if n_seeds == 1 else f', {n_seeds} seeds'}). It is picked as the strongest by these same "
+            "means, which flatters it a little.")  # fmt: skip
+
+
 def ablation_runs(figure):
     """The committed records of an ablation's variants, whatever tasks and seeds are there; [] where none is."""
     profile, folder = _published()

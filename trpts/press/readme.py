@@ -4,6 +4,7 @@ import io
 import itertools
 import re
 import statistics
+import textwrap
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import write_whole
 from trpts.press.figures import THEMES, style
-from trpts.press.pages import records_there, results
+from trpts.press.pages import records_there, results, strongest_alike_sentence
 
 BEGIN, END = "<!-- results: written by `trpts refresh` -->", "<!-- end of results -->"
 A_CHAPTER = r"^(\| \[(\w+)\]\(notebooks/\2\.ipynb\) \| [^|\n]+ \|)[^|\n]*\|$"  # a row of the list of chapters
@@ -28,8 +29,8 @@ def refresh_readme(project):
     path = project.root / "README.md"
     if not path.is_file():
         return []
-    table, rows, cost, n_twins, rival = _comparison(project)
-    page = with_results(path.read_text(encoding="utf-8"), text_of(table, rows, n_twins, rival))
+    table, rows, cost, n_twins, strongest = _comparison(project)
+    page = with_results(path.read_text(encoding="utf-8"), text_of(table, rows, n_twins, strongest))
     wanted = {path: with_times(page, read_bench(project, "chapters"))}
     wanted |= {project.root / name: draw(rows, cost, theme) for theme, name in PICTURES.items()}
     changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
@@ -46,9 +47,7 @@ def _comparison(project):
     table, rows = results(records)
     cost = {r["config"]["variant"]: r["metrics"]["n_trainable_without_head"] for r in records}
     n_twins = sum(task in TWINS for task in set(stats.complete(stats.scores(records))["task"]))
-    every = records_there(grid.METHODS, tasks)
-    rival = stats.strongest_alike(every, grid.OF, [m for m in grid.METHODS if m.startswith("TR-PTS")])
-    return table, rows, cost, n_twins, (rival, len({r["config"]["variant"] for r in every}))
+    return table, rows, cost, n_twins, strongest_alike_sentence(records_there(grid.METHODS, tasks))
 
 
 def with_results(page, text):
@@ -65,16 +64,10 @@ def with_times(page, bench):
 
 
 def text_of(table, rows, n_twins, strongest):
-    """What stands between the marks; `strongest`: (`stats.strongest_alike`, of how many methods)."""
+    """What stands between the marks; `strongest`: `strongest_alike_sentence`."""
     n_tasks, n_seeds = rows["n_tasks"].min(), rows["n_seeds"].min()
     twins = f"{n_twins} of them twins" if n_twins < n_tasks else "all of them twins"
     alt = f"Accuracy against trained parameters, {len(rows)} methods; the best mean has {rows.index[0]}."
-    rival, of = strongest
-    if rival is not None:
-        name, (middle, low, high), n = rival
-        rival = (f"**Of all {of} methods the strongest that trains about as many parameters is {name}**: {grid.OF} "
-                 f"minus {name} is\n{100 * middle:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f} over tasks, "
-                 f"{'one seed' if n == 1 else f'{n} seeds'}).")  # fmt: skip
     return f"""<picture>
   <source media="(prefers-color-scheme: dark)" srcset="{PICTURES["dark"]}">
   <img src="{PICTURES["light"]}" alt="{alt}">
@@ -85,7 +78,7 @@ def text_of(table, rows, n_twins, strongest):
 Test accuracy in per cent on {n_tasks} tasks, {twins}, mean ± standard deviation over {n_seeds}
 seeds; parameters trained beside the head; operations of a prediction. A small backbone, a few epochs, one protocol for
 all methods: these are not the papers' numbers. The other methods, intervals and what does not hold are in the book.
-{rival or ""}"""
+{textwrap.fill(strongest, 120, break_on_hyphens=False)}"""
 
 
 def apart(places, gap):
