@@ -1,6 +1,9 @@
 """Benches: what is compared is what it says, and ratios and verdicts follow from the times. No test is timed."""
 
 import json
+import platform
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -173,6 +176,29 @@ def test_rounds_are_interleaved_and_the_first_is_not_counted():
     rows = interleaved({name: lambda name=name: order.append(name) or len(order) for name in "xy"}, 2)
     assert order == ["x", "y"] * 3
     assert rows == {"x": {"s": [3, 5]}, "y": {"s": [4, 6]}}
+
+
+KEEPS = """
+import torch
+from trpts.lab import clock
+def held():
+    return 4096 * int(open("/proc/self/statm").read().split()[1])
+if {keep}:
+    clock.keep_freed_memory()
+block = torch.ones(2**26)
+del block
+print(held())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept():
+    """256 MiB, taken and freed: still the process' own, where they were the system's again."""
+    kept, handed_back = (
+        int(subprocess.run([sys.executable, "-c", KEEPS.format(keep=keep)], capture_output=True, check=True).stdout)
+        for keep in (True, False)
+    )
+    assert kept - handed_back > 200 * 2**20
 
 
 def test_verdicts():

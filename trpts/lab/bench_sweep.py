@@ -44,7 +44,7 @@ def bench_sweep(batch_size=8, rounds=2, device="cpu"):
             THREADS: timed(lambda: inside[THREADS].append(_swept(cells, threads)), device),
             PROCESSES: timed(lambda: inside[PROCESSES].append(_swept(cells, processes)), device),
         }
-        rows = interleaved(works, rounds)
+        rows = interleaved(works, rounds, keep_memory=False)
     for way, row in rows.items():
         row |= {"runs_s": inside[way][-rounds:], "n_workers": n if way in (THREADS, PROCESSES) else 1, "n": len(cells)}
     return rows

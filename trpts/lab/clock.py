@@ -43,9 +43,13 @@ def keep_freed_memory():
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
-def interleaved(works, rounds):
-    """{name: {"s": [seconds of each round]}}: all works once, round after round; the first WARM_UP are not counted."""
-    keep_freed_memory()
+def interleaved(works, rounds, keep_memory=True):
+    """{name: {"s": [seconds of each round]}}: all works once, round after round; the first WARM_UP are not counted.
+
+    keep_memory  see `keep_freed_memory`; not for works of which some are done by other processes
+    """
+    if keep_memory:
+        keep_freed_memory()
     rows = {name: {"s": []} for name in works}
     for nth in range(WARM_UP + rounds):
         for name, work in works.items():
