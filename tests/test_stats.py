@@ -5,6 +5,7 @@ import math
 import pytest
 
 from trpts.lab.errors import TrptsError
+from trpts.lab.grid import OF
 from trpts.lab.stats import (
     complete,
     differences,
@@ -16,6 +17,7 @@ from trpts.lab.stats import (
     strongest_alike,
     summary,
 )
+from trpts.press.pages import strongest_alike_sentence
 
 TASKS = ("cifar100_twin", "dtd_twin", "camelyon_twin")  # natural, natural, specialized
 
@@ -113,6 +115,20 @@ def test_the_strongest_that_trains_as_many():
     assert found == pytest.approx((-0.2, -0.2, -0.2))
     alone = [r for r in rows if r["config"]["variant"] in ("ours", "own", "few")]
     assert strongest_alike(alone, "ours", ["own"]) is None
+
+
+def test_one_seed_is_called_no_result():
+    ours, random = (0.5, 0.5, 0.5), (0.6, 0.6, 0.6)
+    for n_seeds in (1, 2):
+        rows = records({(name, seed): row for name, row in ((OF, ours), ("TR-PTS", (0.9,) * 3), ("random", random))
+                        for seed in range(n_seeds)})  # fmt: skip
+        for record in rows:
+            record["metrics"]["n_trainable_without_head"] = 100
+        words = strongest_alike_sentence(rows)
+        assert f"is random{'' if n_seeds == 1 else '**'}. {OF} minus random is -10.0 points (-10.0 to -10.0 " in words
+        assert words.startswith("One seed, so not yet a result: of all 3" if n_seeds == 1 else "**Of all 3 methods")
+        assert ("2 seeds" in words) == (n_seeds == 2)
+    assert strongest_alike_sentence([row for row in rows if row["config"]["variant"] != "random"]) == ""
 
 
 def test_differences_by_hand():
