@@ -65,6 +65,7 @@ def test_a_version_with_the_same_results_ages_nothing(toy, monkeypatch):
     monkeypatch.setattr(code, "same_results", lambda: {"toy_package.b": entry})
     code._module_hash.cache_clear()
     assert hash_of() == before
+    assert code_hash(["toy_package.a"], exact=True)["hash"] != before["hash"]
     write(b="x = 3 - 1\n")
     assert hash_of()["hash"] != before["hash"]
 

@@ -207,7 +207,7 @@ def cmd_bench(arguments):
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
         module = bench_chapters.__module__ if name == "chapters" else "trpts.lab.bench"
         record = {"bench": name, "batch_size": batch_size, "device": device, "rows": rows, "summary": text,
-                  "machine": machine(), "versions": versions(), "code": code_hash([module])}  # fmt: skip
+                  "machine": machine(), "versions": versions(), "code": code_hash([module], exact=True)}  # fmt: skip
         if batch_size == usual:  # what pages and claims read; another size is only shown
             write_bench(project, name, device, record)
     return 0

@@ -46,12 +46,15 @@ def modules_behind(names):
     return sorted(found)
 
 
-def code_hash(names):
-    """{"modules": [...], "hash": "..."} of everything behind `names`; a module that is gone hashes as missing."""
+def code_hash(names, exact=False):
+    """{"modules": [...], "hash": "..."} of everything behind `names`; a module that is gone hashes as missing.
+
+    exact  whether versions with the same results differ: for times they do
+    """
     known = [n for n in names if n in _graph().modules]
     gone = [n for n in names if n not in _graph().modules]
-    modules = modules_behind(known)
-    lines = [f"{name} {_module_hash(name)}" for name in modules] + [f"{name} missing" for name in sorted(gone)]
+    modules, of = modules_behind(known), exact_hash if exact else _module_hash
+    lines = [f"{name} {of(name)}" for name in modules] + [f"{name} missing" for name in sorted(gone)]
     return {"modules": modules, "hash": short_hash("\n".join(lines))}
 
 
