@@ -46,9 +46,10 @@ WIDE = """() => [...document.querySelectorAll('article :is(table, img, svg)')]
 
 def test_on_paper_nothing_is_cut_and_no_box_is_empty(browser, html, project):
     page = browser.new_page(viewport={"width": 700, "height": 1000})
-    page.goto((html / "notebooks" / "06_comparison.html").as_uri())
+    page.goto((html / "notebooks" / "03_sparse_tuning.html").as_uri())
+    page.evaluate(pdf.TYPESET)
     assert page.evaluate(CUT), "on the screen long lines scroll, so this check would see them"
-    assert page.evaluate(WIDE), "and so do wide tables"
+    assert page.evaluate(WIDE), "and so do wide equations"
     page.emulate_media(media="print")
     assert not page.locator("details.above-input").first.is_visible()
     cut = {}
