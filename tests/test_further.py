@@ -76,13 +76,18 @@ def test_drawn_connections_come_in_proportion_to_their_score(monkeypatch):
 def test_cells_of_all_experiments(project):
     profile, folder = load_profile(project, "full"), project.committed("full")
     cells = further_cells(profile, folder, seeds=[0, 1], device="cpu")
-    assert {e.__name__.rpartition(".")[2] for e, _ in cells} == set(FURTHER)
+    assert {e for e, _ in cells} == {experiment for experiment, _, _ in FURTHER.values()}
     names = [grid.record_name({"kind": grid.kind_of(e), **config}) for e, config in cells]
     assert len(set(names)) == len(names)
     rate = grid.chosen_rates(profile, folder, [grid.OF], "cpu")[grid.OF][0]
     for experiment, config in cells:
         assert experiment is not remedy or config["lr"] == rate
         assert {"task", "method", "variant", "seed", "profile", "device"} <= config.keys()
+    ablations = grid.ablation_cells(profile, folder, ["connections", "biases"], [0, 1], "cpu")
+    same = {config["variant"] for cell in ablations if (config := cell[1]) and cell in cells}
+    assert same == {"C = 8", "no biases"}  # made once
+    longer = {config["epochs"] for _, config in cells if config["variant"].endswith("four times the epochs")}
+    assert longer == {4 * profile["benchmark"]["sweep"]["epochs"]}
     with pytest.raises(TrptsError, match="experiment 'luck' is unknown: expected some of concentration, remedy, "):
         further_cells(profile, folder, ["luck"])
 

@@ -204,6 +204,21 @@ def test_merging_leaves_no_trace(probed, task):
     assert torch.equal(logits(probed, task), wanted)
 
 
+@pytest.mark.parametrize("biases", [True, False])
+@pytest.mark.parametrize("name", ["tome", "evit"])
+def test_tokens_are_all_that_token_reduction_adds(probed, task, name, biases):
+    """What is trained is TR-PTS', with biases and without: the same layers, connections and parameters."""
+    ours, theirs = copy.deepcopy(probed), copy.deepcopy(probed)
+    plan = prepared("trpts", ours, task, keep=1, biases=biases).plan
+    assert prepared(name, theirs, task, biases=biases).plan.connections == plan.connections
+    trained = [{n: p for n, p in m.named_parameters() if p.requires_grad} for m in (ours, theirs)]
+    assert trained[0].keys() == trained[1].keys()
+    assert all(torch.equal(p, trained[1][n]) for n, p in trained[0].items())
+    indices = [{n: layer.index for n, layer in sparse_layers(m).items()} for m in (ours, theirs)]
+    assert len(indices[0]) > 0
+    assert all(torch.equal(index, indices[1][n]) for n, index in indices[0].items())
+
+
 def test_evits_blocks():
     assert evit_blocks(12) == [3, 6, 9]
     assert evit_blocks(8) == [2, 4, 6]

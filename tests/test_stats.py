@@ -132,20 +132,23 @@ def test_one_seed_is_called_no_result():
 
 
 def test_differences_by_hand():
-    """b − a is .1, .2, .3 with seed 0 and .3, .2 with seed 1, which lacks the last task: it counts for neither seed."""
-    some = records({("a", 0): (0.5, 0.5, 0.5), ("a", 1): (0.1, 0.1), ("b", 0): (0.6, 0.7, 0.8), ("b", 1): (0.4, 0.3),
-                    ("c", 0): (0.4,)})  # fmt: skip
+    """b − a is .1, .2 with seed 0 and .3, .2 with seed 1; seed 2 lacks a task, and counts for nothing."""
+    made = {("a", 0): (0.5, 0.5), ("a", 1): (0.1, 0.1), ("a", 2): (0.9,)}
+    made |= {("b", 0): (0.6, 0.7), ("b", 1): (0.4, 0.3), ("b", 2): (0.3,)}
+    some = records(made)
     found = differences(some, "a")
-    b = found[found["variant"] == "b"].set_index(["task", "seed"])["difference"]
-    assert b.round(9).to_dict() == {(TASKS[0], 0): 0.1, (TASKS[0], 1): 0.3, (TASKS[1], 0): 0.2, (TASKS[1], 1): 0.2,
-                                    (TASKS[2], 0): 0.3}  # fmt: skip
-    assert found["variant"].tolist().count("c") == 1  # what it has not run is no difference
+    assert found.set_index(["task", "seed"])["difference"].round(9).to_dict() == {
+        (TASKS[0], 0): 0.1, (TASKS[0], 1): 0.3, (TASKS[1], 0): 0.2, (TASKS[1], 1): 0.2,
+    }  # fmt: skip
     table = over_tasks_and_seeds(found)
     assert table.loc["b", ["n_tasks", "n_seeds"]].tolist() == [2, 2]
     assert table.loc["b", "mean"] == pytest.approx((0.15 + 0.25) / 2)
     assert table.loc["b", "sd"] == pytest.approx(0.1 / math.sqrt(2))
-    assert table.loc["c", "mean"] == pytest.approx(-0.1)
-    assert math.isnan(table.loc["c", "sd"])
+    some += records({("c", 0): (0.4, 0.4)})  # has one seed: b is then shown by that seed alone, too
+    table = over_tasks_and_seeds(differences(some, "a"))
+    assert table["mean"].to_dict() == pytest.approx({"b": 0.15, "c": -0.1})
+    assert table["sd"].isna().all()
+    assert table["n_seeds"].tolist() == [1, 1]
     with pytest.raises(TrptsError, match="no record of 'z' to compare with: found a, b, c"):
         differences(some, "z")
 

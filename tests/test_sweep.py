@@ -22,6 +22,7 @@ from trpts.lab.records import measure, read_records, record_name, write_record
 
 COMMON = dict(profile="quick", device="cpu", backbone="vit_lab", weights="data/weights/vit_lab.safetensors")
 COMMON |= dict(epochs=1, batch_size=32, lr=1e-3)
+KILLED = 6  # runs of a sweep that is killed
 
 
 def cells(n, method="linear"):
@@ -45,26 +46,54 @@ def metrics_of(folder):
     return {r["config"]["seed"]: r["metrics"] | {"phase_s": None} for r in read_records(folder)}
 
 
-def test_a_killed_worker_costs_nothing(checkout, two_workers, tmp_path):
+@pytest.fixture(scope="module")
+def undisturbed(project, two_workers, tmp_path_factory):
+    """The records' metrics of a sweep of KILLED runs that nobody interrupts."""
+    place = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.root)
+        assert sweep.sweep(Project(place), cells(KILLED), place / "records", two_workers.scheduler_address) == ({}, 0)
+    return metrics_of(place / "records")
+
+
+def wait_for_records(folder, n):
+    while len(list(folder.glob("*.json"))) < n:
+        time.sleep(0.02)
+
+
+def test_a_killed_worker_costs_nothing(checkout, two_workers, undisturbed, tmp_path):
     """Of two workers one is killed in mid-run: every record is there, none twice, and all as they would have been."""
-    folder, wanted = tmp_path / "records", 4
+    folder, killed = tmp_path / "records", []
 
     def kill_one():
-        while len(list(folder.glob("*.json"))) < 1:
-            time.sleep(0.05)
+        wait_for_records(folder, 2)
         with cluster.cluster(two_workers.scheduler_address) as client:
-            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+            running = {worker: keys for worker, keys in client.processing().items() if keys}
+            worker = next(iter(running))
+            os.kill(client.run(os.getpid, workers=[worker])[worker], signal.SIGKILL)
+            killed.append(worker)
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    assert sweep.sweep(checkout, cells(wanted), folder, two_workers.scheduler_address) == ({}, 0)
+    assert sweep.sweep(checkout, cells(KILLED), folder, two_workers.scheduler_address) == ({}, 0)
     killer.join(timeout=30)
-    assert not killer.is_alive()
-    found = metrics_of(folder)
-    assert sorted(found) == list(range(wanted))
-    assert len(list(folder.iterdir())) == wanted  # nothing half-written beside them
-    alone = measure(*cells(wanted)[wanted - 1])["metrics"] | {"phase_s": None}
-    assert found[wanted - 1] == alone
+    assert killed
+    assert metrics_of(folder) == undisturbed
+    assert len(list(folder.iterdir())) == KILLED  # nothing half-written beside them
+
+
+def test_a_killed_command_goes_on_from_there(checkout, project, two_workers, undisturbed, tmp_path):
+    """SIGKILL leaves it no time to tidy up: the next one finds whole records, no lock, and ends with the same."""
+    folder = tmp_path / "records"
+    command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address, str(KILLED)]
+    process = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_records(folder, 2)
+    process.kill()
+    process.wait(timeout=30)
+    made = len(read_records(folder))
+    assert 2 <= made < KILLED
+    assert sweep.sweep(checkout, cells(KILLED), folder, two_workers.scheduler_address) == ({}, 0)
+    assert metrics_of(folder) == undisturbed
 
 
 def test_what_is_there_is_not_done_again(checkout, two_workers, tmp_path, capsys):
@@ -89,14 +118,15 @@ from trpts.lab import sweep
 from trpts.lab.project import Project
 written, write = [], sweep.write_record
 sweep.write_record = lambda record, folder: (written.append(record), write(record, folder))
-outcome = sweep.sweep(Project(Path(sys.argv[1])), cells(4), Path(sys.argv[1]) / "records", sys.argv[2])
+outcome = sweep.sweep(Project(Path(sys.argv[1])), cells(int(sys.argv[3])), Path(sys.argv[1]) / "records",
+                      sys.argv[2])
 print((*outcome, len(written)))
 """
 
 
 def test_two_sweeps_at_once_share_the_work(project, two_workers, tmp_path):
     """Each run is done by one of them, and the last to end finds nothing missing."""
-    command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address]
+    command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address, "4"]
     both = [subprocess.Popen(command, cwd=project.root, stdout=-1, stderr=-1, text=True) for _ in range(2)]
     made, open_ = 0, []
     for process in both:
@@ -152,8 +182,7 @@ def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):
     local = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
 
     def stop():
-        while not list(folder.glob("*.json")):
-            time.sleep(0.05)
+        wait_for_records(folder, 1)
         local.close(timeout=10)
 
     threading.Thread(target=stop, daemon=True).start()
@@ -197,13 +226,69 @@ def test_our_own_workers_are_as_many_as_asked_for_and_keep_their_memory(monkeypa
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # Dask leaves it behind where it has started a worker
     with cluster.cluster(workers=1) as client:
         assert len(client.scheduler_info()["workers"]) == 1
-        assert cluster.check_workers(client, {"tuned"}) == []
+        assert cluster.check_workers(client, {"tuned"}, cluster.workers_of(client)) == []
 
 
 def test_workers_with_other_code_are_refused(checkout, two_workers, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "code_hash", lambda names: {"hash": "f" * 16})
     with pytest.raises(TrptsError, match=r"worker tcp://.* has other code \([0-9a-f]{16}, not f{16}\)"):
         sweep.sweep(checkout, cells(1), tmp_path / "records", two_workers.scheduler_address)
+
+
+def test_a_worker_that_runs_several_at_once_is_refused(checkout, tmp_path):
+    """Runs in one process would draw from one generator."""
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as threads:
+        with pytest.raises(TrptsError, match=r"has 2 threads, .*start it with --nthreads 1"):
+            sweep.sweep(checkout, cells(1), tmp_path / "records", threads.scheduler_address)
+        assert sweep.sweep(checkout, cells(2), tmp_path / "records", threads.scheduler_address, shared=True) == ({}, 0)
+
+
+def test_a_worker_that_comes_late_is_checked_and_gets_its_share(checkout, tmp_path, monkeypatch):
+    folder, seen, most = tmp_path / "records", [], []
+    check, futures = sweep.check_workers, sweep._Sweep.futures
+    monkeypatch.setattr(sweep, "check_workers", lambda c, k, new, s: (seen.append(list(new)), check(c, k, new, s))[1])
+
+    def counted(self, waiting):
+        for future in futures(self, waiting):
+            most.append(len(self.held))
+            yield future
+
+    monkeypatch.setattr(sweep._Sweep, "futures", counted)
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
+
+        def second():
+            wait_for_records(folder, 1)
+            local.scale(2)
+
+        threading.Thread(target=second, daemon=True).start()
+        assert sweep.sweep(checkout, cells(9), folder, local.scheduler_address) == ({}, 0)
+    assert [len(new) for new in seen] == [1, 1]
+    assert max(most[: sweep.AHEAD]) == sweep.AHEAD
+    assert max(most) == 2 * sweep.AHEAD
+
+
+def test_a_record_of_other_code_is_not_written(checkout, two_workers, tmp_path, monkeypatch):
+    """A worker may come and go between two looks."""
+    monkeypatch.setattr(sweep, "code_hash", lambda names: {"hash": "f" * 16})
+    with pytest.raises(TrptsError, match="was made by other code: bring the checkouts of all workers"):
+        sweep.sweep(checkout, cells(1), tmp_path / "records", two_workers.scheduler_address)
+    assert not list((tmp_path / "records").glob("*"))
+
+
+def test_a_full_disk_ends_the_sweep(checkout, two_workers, tmp_path, monkeypatch):
+    """What cannot be kept need not be computed."""
+    folder, tried = tmp_path / "records", []
+
+    def write(record, folder):
+        tried.append(record)
+        if len(tried) == 2:
+            raise TrptsError("cannot write: no space left on device")
+        write_record(record, folder)
+
+    monkeypatch.setattr(sweep, "write_record", write)
+    with pytest.raises(TrptsError, match="no space left"):
+        sweep.sweep(checkout, cells(6), folder, two_workers.scheduler_address)
+    assert len(read_records(folder)) == 1
 
 
 SBATCH = """#!/bin/sh
@@ -286,8 +371,29 @@ def record(config, val, test):
 ])  # fmt: skip
 def test_the_command_says_what_it_would_do(project, monkeypatch, capsys, arguments, of):
     monkeypatch.chdir(project.root)
+    monkeypatch.setattr(grid, "pick_device", lambda: "cpu")
     assert main(["sweep", "--dry-run", *arguments]) == 0
     assert f" of {of} records are missing" in capsys.readouterr().out
+
+
+def test_runs_on_gpus_are_other_runs(project, monkeypatch, capsys):
+    """Whatever the machine that gives the command has: those of the CPU are there."""
+    monkeypatch.chdir(project.root)
+    command = ["sweep", "--dry-run", "--tuning", "--methods", "linear", "--scheduler", "tcp://127.0.0.1:1"]
+    monkeypatch.setattr(grid, "pick_device", lambda: "cpu")
+    assert main(command) == 0
+    assert "0 of 16 records are missing" in capsys.readouterr().out
+    assert main([*command, "--gpu"]) == 0
+    assert "16 of 16 records are missing" in capsys.readouterr().out
+
+
+def test_the_command_names_what_failed(project, monkeypatch, capsys):
+    monkeypatch.chdir(project.root)
+    monkeypatch.setattr(sweep, "sweep", lambda *_: ({"tuned-0.json": "ValueError: no"}, 2))
+    assert main(["sweep", "--tuning"]) == 1
+    said = capsys.readouterr().err
+    assert "sweep: tuned-0.json: ValueError: no" in said
+    assert "2 runs are another sweep's: run the command again when it is done" in said
 
 
 def test_a_forecast_goes_by_like_runs(tmp_path):
@@ -309,6 +415,11 @@ def test_a_forecast_goes_by_like_runs(tmp_path):
 def test_an_option_is_not_passed_over_in_silence(capsys, arguments, option):
     assert main(["sweep", "--dry-run", *arguments]) == 2
     assert f"{option} says nothing to {arguments[0]}" in capsys.readouterr().err
+
+
+def test_workers_are_of_this_machine(capsys):
+    assert main(["sweep", "--dry-run", "--workers", "3", "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    assert "--workers is of this machine's processes" in capsys.readouterr().err
 
 
 def test_one_grid_at_a_time(capsys):

@@ -34,20 +34,23 @@ def cmd_sweep(arguments):
 
     if arguments.workers is not None and arguments.workers < 1:
         raise TrptsError(f"--workers {arguments.workers}: expected at least 1")
+    if arguments.workers is not None and arguments.scheduler:
+        raise TrptsError("--workers is of this machine's processes: a scheduler's workers are those that were started")
     if arguments.gpu and not arguments.scheduler:
         raise TrptsError("--gpu needs --scheduler ADDRESS: workers with a GPU say so when they are started")
     _refuse_unused(arguments)
     seeds = grid.SEEDS if arguments.seeds is None else arguments.seeds
     project = Project.find()
     profile, folder = load_profile(project, arguments.profile), project.results(arguments.profile)
+    device = "cuda" if arguments.gpu else None  # None: as this machine has it
     if arguments.tuning:
-        cells = grid.tuning_cells(profile, arguments.methods)
+        cells = grid.tuning_cells(profile, arguments.methods, device)
     elif arguments.ablations is not None:
-        cells = grid.ablation_cells(profile, folder, arguments.ablations, seeds)
+        cells = grid.ablation_cells(profile, folder, arguments.ablations, seeds, device)
     elif arguments.further is not None:
-        cells = further.further_cells(profile, folder, arguments.further, seeds)
+        cells = further.further_cells(profile, folder, arguments.further, seeds, device)
     else:
-        cells = grid.comparison_cells(profile, folder, arguments.tasks, arguments.methods, seeds)
+        cells = grid.comparison_cells(profile, folder, arguments.tasks, arguments.methods, seeds, device)
     if arguments.dry_run:
         print(forecast(missing(cells, folder), len(cells), folder))
         return 0

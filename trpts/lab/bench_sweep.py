@@ -41,7 +41,7 @@ def bench_sweep(batch_size=8, rounds=2, device="cpu"):
         works = {
             ONE: timed(lambda: inside[ONE].append(_in_turn(cells, 1)), device),
             ALL: timed(lambda: inside[ALL].append(_in_turn(cells, n)), device),
-            THREADS: timed(lambda: inside[THREADS].append(_swept(cells, threads)), device),
+            THREADS: timed(lambda: inside[THREADS].append(_swept(cells, threads, shared=True)), device),
             PROCESSES: timed(lambda: inside[PROCESSES].append(_swept(cells, processes)), device),
         }
         rows = interleaved(works, rounds, keep_memory=False)
@@ -59,9 +59,10 @@ def _in_turn(cells, n_threads):
         torch.set_num_threads(before)
 
 
-def _swept(cells, cluster):
+def _swept(cells, cluster, shared=False):
     with tempfile.TemporaryDirectory() as place:
-        failed, left = sweep(Project(Path(place)), cells, Path(place) / "records", cluster.scheduler_address)
+        failed, left = sweep(Project(Path(place)), cells, Path(place) / "records", cluster.scheduler_address,
+                             shared=shared)  # fmt: skip
         if failed or left:
             raise RuntimeError(f"{len(failed) + left} runs of the bench were not made: {failed}")
         return sum(record["time_s"] for record in read_records(Path(place) / "records"))

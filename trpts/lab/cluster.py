@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import dask
 import torch
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 from trpts.lab import records
 from trpts.lab.code import code_hash
@@ -53,33 +54,46 @@ def cluster(scheduler=None, workers=None):
         raise TrptsError(f"no scheduler answers at {scheduler} ({type(error).__name__}): expected the address that "
                          "`dask scheduler` prints, such as tcp://10.0.0.1:8786") from error  # fmt: skip
     with client:
-        if not client.scheduler_info()["workers"]:
+        if not workers_of(client):
             raise TrptsError(f"the scheduler at {scheduler} has no workers: start some with `dask worker {scheduler} "
                              "--nthreads 1` in a checkout of this version")  # fmt: skip
         yield client
 
 
-def check_workers(client, kinds):
-    """Raise TrptsError unless every worker can import the experiments, and has the code that is here.
+def workers_of(client):
+    """{address: what the scheduler knows of the worker} of all workers that are there now."""
+    return client.scheduler_info(n_workers=-1)["workers"]
 
-    returns  the workers whose memory setting makes their runs slow: see INSTEAD
+
+def check_workers(client, kinds, workers, shared=False):
+    """Raise TrptsError unless each of `workers` has one thread, imports the experiments, and has our code.
+
+    workers  as `workers_of` has them
+    shared   let a worker have more threads: runs then draw from one generator, and their results are nobody's
+    returns  those whose memory setting makes their runs slow: see INSTEAD
     """
-    names = sorted(f"trpts.lab.experiments.{kind}" for kind in kinds)
+    names, there = sorted(f"trpts.lab.experiments.{kind}" for kind in kinds), list(workers)
     here = code_hash(names)["hash"]
-    for worker, found in client.run(_code_there, names, on_error="return").items():
+    for worker, info in workers.items():
+        if info["nthreads"] > 1 and not shared:
+            raise TrptsError(f"worker {worker} has {info['nthreads']} threads, and runs in one process would draw from "
+                             "one generator: start it with --nthreads 1, and with --nworkers N for more")  # fmt: skip
+    for worker, found in client.run(_code_there, names, workers=there, on_error="return").items():
+        if isinstance(found, CommClosedError | ConnectionError):  # it has just gone
+            continue
         if isinstance(found, BaseException):
             raise TrptsError(f"worker {worker} cannot run trpts ({type(found).__name__}: {found}): install this "
                              "version there, and start it in a checkout")  # fmt: skip
         if found != here:
             raise TrptsError(f"worker {worker} has other code ({found}, not {here}): bring its checkout to this commit")
-    return [worker for worker, slow in client.run(_hands_memory_back).items() if slow]
+    slow = client.run(_hands_memory_back, workers=there, on_error="return")
+    return [worker for worker, found in slow.items() if found is True]
 
 
 def check_resources(client, needed):
     """Raise TrptsError unless some worker has what a run needs, {"GPU": 1}: Dask would wait for one without a word."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
     for name, amount in needed.items():
-        if not any(worker["resources"].get(name, 0) >= amount for worker in workers):
+        if not any(worker["resources"].get(name, 0) >= amount for worker in workers_of(client).values()):
             raise TrptsError(f"no worker has the resource {name}={amount:g} that runs ask for: start some with "
                              f'`dask worker ADDRESS --nthreads 1 --resources "{name}={amount:g}"`')  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 concentration  each score × tuning tasks × seeds: how many different inputs it selects (no training)
 remedy         TR-PTS with two scores made after the others' results were known: post hoc
+causes         TR-PTS with Fisher's score and with a drawn one, under other conditions: is the loss to chance theirs?
 many_tasks     the tuning tasks on one backbone, a delta each
 continual      two tasks in the same weights, one after another, in four ways
 drift          a task whose images change after it was tuned
@@ -14,10 +15,17 @@ All are at the rates chosen for the comparison; text's best is found by its own 
 from trpts.lab import grid
 from trpts.lab.ablations import PLAIN
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import concentration, continual, drift, many_tasks, remedy, subtle, text
+from trpts.lab.experiments import concentration, continual, drift, many_tasks, remedy, subtle, text, tuned
 
 SELECTION = {"method": "trpts", "per_neuron": PLAIN["per_neuron"]}
 OF_WAY = {"free": grid.OF, "protected": grid.OF, "full": "full", "head": "linear"}  # whose learning rate
+CONDITIONS = {  # name: (what changes of TR-PTS' options, how many times the epochs)
+    "C = 8": ({"per_neuron": 8.0}, 1),
+    "no biases": ({"biases": False}, 1),
+    "a drawn head": ({"head": "keep"}, 1),
+    "four times the epochs": ({}, 4),
+}
+DRAWN = "score: random"
 DRIFT = 1.0  # as far as it goes
 UPSTREAM = {"n_upstream": 12000, "upstream_epochs": 8}  # texts on which the transformer learns to read
 LVLM = "data/weights/lvlm_tiny.safetensors"
@@ -33,6 +41,14 @@ def _remedy(tasks, rates, grids):
     shared = {"method": "trpts", "options": PLAIN, "lr": rates[grid.OF]}
     return [shared | {"variant": score, "score": score, "task": task}
             for score in concentration.REMEDIES for task in tasks]  # fmt: skip
+
+
+def _causes(tasks, rates, grids):
+    return [{"method": "trpts", "options": PLAIN | changed | score, "variant": variant, "task": task,
+             "lr": rates[grid.OF], "times": times}
+            for name, (changed, times) in CONDITIONS.items()
+            for variant, score in ((name, {}), (f"{DRAWN}, {name}", {"score": "random"}))
+            for task in tasks]  # fmt: skip
 
 
 def _many_tasks(tasks, rates, grids):
@@ -67,6 +83,7 @@ def _subtle(tasks, rates, grids):
 FURTHER = {  # name: (experiment, its configurations, what of the profile it uses)
     "concentration": (concentration, _concentration, RUN + MODEL),
     "remedy": (remedy, _remedy, RUN + MODEL + TRAINING),
+    "causes": (tuned, _causes, RUN + MODEL + TRAINING),
     "many_tasks": (many_tasks, _many_tasks, RUN + MODEL + TRAINING),
     "continual": (continual, _continual, RUN + MODEL + TRAINING),
     "drift": (drift, _drift, RUN + MODEL + TRAINING),
@@ -86,5 +103,7 @@ def further_cells(profile, folder, names=None, seeds=grid.SEEDS, device=None):
     for seed in seeds:
         for experiment, configs, uses in (FURTHER[name] for name in names or FURTHER):
             used = {name: shared[name] for name in uses} | {"seed": seed}
-            cells += [(experiment, used | own) for own in configs(swept["tuning_tasks"], rates, swept["rates"])]
+            for own in configs(swept["tuning_tasks"], rates, swept["rates"]):
+                longer = {"epochs": own.pop("times") * used["epochs"]} if "times" in own else {}
+                cells.append((experiment, used | own | longer))
     return cells

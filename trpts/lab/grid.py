@@ -15,7 +15,7 @@ from trpts.lab.ablations import ABLATIONS
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import tuned
 from trpts.lab.provenance import pick_device
-from trpts.lab.records import kind_of, read_record, record_name
+from trpts.lab.records import NotThere, kind_of, read_record, record_name
 
 # name -> (method, options). Selection: two connections per neuron (C). Tokens: about a third of the FLOPs saved.
 METHODS = {
@@ -70,15 +70,15 @@ def tuning_cells(profile, methods=None, device=None):
 def chosen_rates(profile, folder, methods=None, device=None):
     """{method: (learning rate, {rate: mean validation accuracy})} from the records of the tuning in `folder`.
 
-    raises  TrptsError: a method of which records are missing
+    raises  NotThere: a method of which records are missing
     """
     chosen = {}
     for method in known_methods(methods):
         cells = tuning_cells(profile, [method], device)
         found = found_records(cells, folder)
         if len(found) < len(cells):
-            raise TrptsError(f"{method}: {len(found)} of {len(cells)} tuning records are in {folder}: run `trpts "
-                             "sweep --tuning` first")  # fmt: skip
+            raise NotThere(f"{method}: {len(found)} of {len(cells)} tuning records are in {folder}: run `trpts sweep "
+                           "--tuning` first")  # fmt: skip
         accuracy = {}
         for record in found:
             accuracy.setdefault(record["config"]["lr"], []).append(record["metrics"]["val_accuracy"])

@@ -22,6 +22,10 @@ from trpts.meter import peak_memory_bytes
 SCHEMA_VERSION = 1
 
 
+class NotThere(TrptsError):
+    """Records that have not been made yet. A page may go on without them; not without those that cannot be read."""
+
+
 @cache
 def _validator():
     schema = json.loads(resources.files("trpts.lab").joinpath("record.schema.json").read_text(encoding="utf-8"))

@@ -119,22 +119,22 @@ def strongest_alike(records, ours, besides=()):
 def differences(records, base, metric="test_accuracy"):
     """What each variant has more than `base` on the same task and seed: a frame of variant, task, seed, difference.
 
+    Over what `complete` leaves, so that two variants' differences are of the same tasks and seeds.
     raises  TrptsError: no record of `base`
     """
-    wide = scores(records, metric).pivot(index=["task", "seed"], columns="variant", values=metric)
-    if base not in wide:
-        raise TrptsError(f"no record of {base!r} to compare with: found {', '.join(wide)}")
-    long = wide.drop(columns=base).sub(wide[base], axis=0).stack().dropna().rename("difference").reset_index()
+    frame = scores(records, metric)
+    if base not in (names := frame["variant"].unique()):
+        raise TrptsError(f"no record of {base!r} to compare with: found {', '.join(names)}")
+    wide = complete(frame).pivot(index=["task", "seed"], columns="variant", values=metric)
+    long = wide.drop(columns=base).sub(wide[base], axis=0).stack().rename("difference").reset_index()
     return long[["variant", "task", "seed", "difference"]]
 
 
 def over_tasks_and_seeds(found):
     """Of `differences`: mean over tasks by seed, then its mean and standard deviation (NaN of one seed) over seeds.
 
-    Columns mean, sd, n_tasks, n_seeds, a row for each variant; over tasks of which a variant has all of its seeds.
+    Columns mean, sd, n_tasks, n_seeds, a row for each variant.
     """
-    whole = found.groupby("variant")["seed"].transform("nunique")
-    found = found[found.groupby(["variant", "task"])["seed"].transform("nunique") == whole]
     by_seed = found.groupby(["variant", "seed"])["difference"].mean().groupby("variant")
     counts = found.groupby("variant").agg(n_tasks=("task", "nunique"), n_seeds=("seed", "nunique"))
     return pd.DataFrame({"mean": by_seed.mean(), "sd": by_seed.std()}).join(counts)

@@ -14,13 +14,15 @@ from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 from filelock import FileLock, Timeout
 
-from trpts.lab.cluster import INSTEAD, check_resources, check_workers, cluster, measured
+from trpts.lab.cluster import INSTEAD, check_resources, check_workers, cluster, measured, workers_of
+from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
 from trpts.lab.records import current_record, kind_of, record_name, write_record
 
 AHEAD = 2  # runs handed out for each thread of the cluster, so that no worker waits for the client
 SPEAK_EVERY_S = 20.0
+LOOK_EVERY_S = 0.02
 
 
 def missing(cells, folder):
@@ -28,52 +30,77 @@ def missing(cells, folder):
     return [cell for cell in cells if current_record(*cell, folder) is None]
 
 
-def sweep(project, cells, folder, scheduler=None, workers=None, resources=None):
+def sweep(project, cells, folder, scheduler=None, workers=None, resources=None, shared=False):
     """Run what is missing of the cells [(experiment, config)]; ({name: error} of failed runs, number left to others).
 
     scheduler  address of a Dask scheduler; None: processes of this machine, `workers` of them (default: its cores)
     resources  what a run needs of a worker, as Dask counts it: {"GPU": 1}
-    raises     TrptsError: no scheduler or unfit workers; the scheduler went away. Records made until then are there
+    shared     take workers of several threads too, whose runs disturb each other: to measure what that would gain
+    raises     TrptsError: no scheduler or unfit workers; the scheduler went away; a record could not be written.
+               Records made until then are there
     """
     todo = missing(cells, folder)
     say(f"{len(cells) - len(todo)} of {len(cells)} records are there; {len(todo)} to make")
     if not todo:
         return {}, 0
     with cluster(scheduler, workers) as client:
-        if slow := check_workers(client, {kind_of(experiment) for experiment, _ in todo}):
-            say(f"{len(slow)} workers hand memory back after every use, which makes runs slow: set {INSTEAD} where "
-                "they are started")  # fmt: skip
         check_resources(client, resources or {})
-        return _Sweep(client, make_folder(project.build / "claims"), folder, resources).run(todo)
+        return _Sweep(client, make_folder(project.build / "claims"), folder, resources, shared).run(todo)
 
 
 class _Sweep:
     """Runs in progress: their claims, what failed, what others do."""
 
-    def __init__(self, client, claims, folder, resources):
+    def __init__(self, client, claims, folder, resources, shared):
         self.client, self.claims, self.folder, self.resources = client, claims, folder, resources
+        self.shared, self.known, self.kinds = shared, set(), set()
         self.held, self.failed, self.given_up, self.n_done = {}, {}, [], 0
 
     def run(self, todo):
-        waiting, start = deque(todo), time.monotonic()
-        n_threads = sum(worker["nthreads"] for worker in self.client.scheduler_info()["workers"].values())
-        spoken, of = start, len(todo)
+        waiting, start, of = deque(todo), time.monotonic(), len(todo)
+        self.kinds = {kind_of(experiment) for experiment, _ in todo}
+        running, spoken = as_completed([], loop=self.client.loop), start  # not of whatever client is the default
         try:
-            first = islice(self.futures(waiting), AHEAD * n_threads)
-            running = as_completed(first, loop=self.client.loop)  # not of whatever client is the default
-            for future in running:
-                self.finish(future)
-                for another in islice(self.futures(waiting), 1):
-                    running.add(another)
+            self.hand_out(waiting, running)
+            while self.held:
+                if not running.has_ready():
+                    time.sleep(LOOK_EVERY_S)
+                for future in running.next_batch(block=False):
+                    self.finish(future)
+                    self.hand_out(waiting, running)
                 if time.monotonic() - spoken > SPEAK_EVERY_S:
                     spoken = time.monotonic()
-                    n, ours = self.n_done + len(self.failed), of - len(self.given_up)
-                    say(f"{n} of {ours}, {(spoken - start) / max(1, n) * (ours - n) / 60:.0f} min to go")
+                    self.say_how_far(of, spoken - start)
         finally:
-            self.client.cancel([future for future, _ in self.held.values()])
-            for _, lock in self.held.values():
+            self.client.cancel([future for future, *_ in self.held.values()])
+            for *_, lock in self.held.values():
                 lock.release()
         return self.failed, len(missing(self.given_up, self.folder))
+
+    def hand_out(self, waiting, running):
+        """Give the workers that are there now, some of whom may have come late, their share of what is waiting."""
+        n_threads = sum(worker["nthreads"] for worker in self.workers().values())
+        for future in islice(self.futures(waiting), max(0, AHEAD * max(1, n_threads) - len(self.held))):
+            running.add(future)
+
+    def workers(self):
+        """The workers that are there now; those not seen before are checked."""
+        try:
+            workers = workers_of(self.client)
+            new = {address: info for address, info in workers.items() if address not in self.known}
+            slow = check_workers(self.client, self.kinds, new, self.shared) if new else []
+        except OSError as error:
+            raise self.gone() from error
+        if slow:
+            say(f"{len(slow)} workers hand memory back after every use, which makes runs slow: set {INSTEAD} where "
+                "they are started")  # fmt: skip
+        self.known |= set(new)
+        return workers
+
+    def say_how_far(self, of, seconds):
+        n, ours = self.n_done + len(self.failed), of - len(self.given_up)
+        words = f"{n} of {ours}" + (f", {seconds / n * (ours - n) / 60:.0f} min to go" if n else "")
+        say(words if self.workers() else f"{words}; no worker is there: waiting for one")
 
     def futures(self, waiting):
         """Hand out, one by one, what nobody else has."""
@@ -92,24 +119,31 @@ class _Sweep:
                 continue
             future = self.client.submit(measured, kind_of(experiment), config, key=f"{name}-{time.time_ns()}",
                                         resources=self.resources, pure=False)  # fmt: skip
-            self.held[future.key] = future, lock
+            self.held[future.key] = future, experiment, lock
             yield future
 
     def finish(self, future):
         """Write the record that a run gave, or note why it gave none."""
-        _, lock = self.held.pop(future.key)
+        experiment, lock = self.held.pop(future.key)[1:]
         name = future.key.rpartition("-")[0]
         try:
-            write_record(future.result(), self.folder)
-            self.n_done += 1
+            record = future.result()
         except (FutureCancelledError, CommClosedError) as error:
-            raise TrptsError(f"the scheduler went away after {self.n_done} runs, whose records are kept: the same "
-                             "command goes on from there") from error  # fmt: skip
+            raise self.gone() from error
         except Exception as error:
             self.failed[name] = f"{type(error).__name__}: {error}"
             say(f"{name} failed: {self.failed[name]}")
+        else:
+            if record["code"]["hash"] != code_hash([experiment.__name__])["hash"]:  # of a worker that came and went
+                raise TrptsError(f"{name} was made by other code: bring the checkouts of all workers to this commit")
+            write_record(record, self.folder)
+            self.n_done += 1
         finally:
             lock.release()
+
+    def gone(self):
+        return TrptsError(f"the scheduler went away after {self.n_done} runs, whose records are kept: the same command "
+                          "goes on from there")  # fmt: skip
 
 
 def say(text):

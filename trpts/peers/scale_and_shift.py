@@ -22,7 +22,7 @@ def check_ssf(model):
 
 @method("ssf", check_ssf)
 def prepare_ssf(model, task, seed):
-    """y = γ ⊙ x + β behind each layer (SSF, Lian et al., 2022): 2 · out for each, 36 D a block with an MLP of 4 D.
+    """y = γ ⊙ x + β behind each layer (SSF, Lian et al., 2022): 2 · out for each, 22 D a block with an MLP of 4 D.
 
     γ = 1 and β = 0 at first, so that nothing changes; the authors' code draws them close to that.
     """

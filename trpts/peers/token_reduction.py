@@ -27,7 +27,7 @@ def check_tome(model, r=4, **options):
 @method("tome", check_tome)
 def prepare_tome(model, task, seed, r=4, score="fisher", n_scored=500, biases=True, **allocation):
     """TR-PTS's connections; r pairs of tokens merged in each block."""
-    prepared = prepare_trpts(model, task, seed, score, n_scored, biases, keep=1, **allocation)
+    prepared = prepare_trpts(model, task, seed, score, n_scored, biases=biases, keep=1, **allocation)
     return Prepared(prepared.plan, around=partial(token_merging, model, r))
 
 
@@ -46,7 +46,7 @@ def check_evit(model, keep=0.7, **options):
 @method("evit", check_evit)
 def prepare_evit(model, task, seed, keep=0.7, score="fisher", n_scored=500, biases=True, **allocation):
     """TR-PTS's connections; EViT's blocks, rounding and merge."""
-    prepared = prepare_trpts(model, task, seed, score, n_scored, biases, keep=1, **allocation)
+    prepared = prepare_trpts(model, task, seed, score, n_scored, biases=biases, keep=1, **allocation)
     tokens = {"blocks": evit_blocks(len(model.blocks)), "keep": keep, "rounding": "ceil", "merge": "sum"}
     return Prepared(prepared.plan, tokens, partial(token_selection, model, **tokens))
 

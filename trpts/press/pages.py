@@ -12,7 +12,7 @@ from trpts.lab.errors import TrptsError
 from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
-from trpts.lab.records import flat_metrics, kind_of, read_records
+from trpts.lab.records import NotThere, flat_metrics, kind_of, read_records
 
 PUBLISHED = "cpu"  # the device of the records that the book shows; those of others stand beside them
 
@@ -20,12 +20,12 @@ PUBLISHED = "cpu"  # the device of the records that the book shows; those of oth
 def full_records(experiment, by=("seed",)):
     """The committed full-profile records of an experiment, sorted by the settings named in `by`.
 
-    raises  TrptsError: there are none, or they differ in more than those settings
+    raises  NotThere: there are none; TrptsError: they differ in more than those settings
     """
     project = Project.find()
     records = [r for r in read_records(project.committed("full"), kind_of(experiment)) if _is_published(r)]
     if not records:
-        raise TrptsError(f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile full`")
+        raise NotThere(f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile full`")
     _check_one_setting(records, by, kind_of(experiment))
     return sorted(records, key=lambda record: [record["config"][name] for name in by])
 
@@ -36,7 +36,7 @@ def full_runs(variant, experiment):
     records = [r for r in read_records(Project.find().committed("full"), kind)
                if r["config"]["variant"] == variant and _is_published(r)]  # fmt: skip
     if not records:
-        raise TrptsError(f"no committed record of {kind}, {variant}: make them with `trpts run --profile full`")
+        raise NotThere(f"no committed record of {kind}, {variant}: make them with `trpts run --profile full`")
     _check_one_setting(records, ("task", "seed"), f"{kind}, {variant}")
     return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
 
@@ -45,14 +45,14 @@ def compared_runs(method, tasks=None):
     """The committed records of a method of the comparison, at the learning rate chosen for it, by task and seed.
 
     tasks   None: those of the choice of learning rates
-    raises  TrptsError: there are none, or the choice is not complete
+    raises  NotThere: there are none, or the choice is not complete
     """
     profile, folder = _published()
     tasks = tasks or profile["benchmark"]["sweep"]["tuning_tasks"]
     cells = grid.comparison_cells(profile, folder, tasks, [method], device=PUBLISHED)
     records = grid.found_records(cells, folder)
     if not records:
-        raise TrptsError(f"no committed record of {method}: make them with `trpts sweep`")
+        raise NotThere(f"no committed record of {method}: make them with `trpts sweep`")
     return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
 
 
@@ -60,7 +60,7 @@ def records_there(methods, tasks):
     """The committed records of several methods of the comparison, of each what is there."""
     found = []
     for method in methods:
-        with suppress(TrptsError):
+        with suppress(NotThere):
             found += compared_runs(method, tasks)
     return found
 
@@ -111,17 +111,17 @@ def strongest_alike_sentence(records):
 def ablation_runs(figure):
     """The committed records of an ablation's variants, whatever tasks and seeds are there; [] where none is."""
     profile, folder = _published()
-    with suppress(TrptsError):
+    with suppress(NotThere):
         cells = grid.ablation_cells(profile, folder, [figure], device=PUBLISHED)
         return grid.found_records(cells, folder)
     return []
 
 
-def further_runs(experiment):
-    """The committed records of an experiment beside the comparison (`trpts.lab.further`), as many as are there."""
+def further_runs(name):
+    """The committed records of what `trpts.lab.further` calls by a name, as many as are there."""
     profile, folder = _published()
-    with suppress(TrptsError):
-        return grid.found_records(further_cells(profile, folder, [kind_of(experiment)], device=PUBLISHED), folder)
+    with suppress(NotThere):
+        return grid.found_records(further_cells(profile, folder, [name], device=PUBLISHED), folder)
     return []
 
 
@@ -130,7 +130,7 @@ def published_rates():
     profile, folder = _published()
     found = {}
     for method in grid.METHODS:
-        with suppress(TrptsError):
+        with suppress(NotThere):
             found |= grid.chosen_rates(profile, folder, [method], PUBLISHED)
     return found
 
@@ -187,7 +187,7 @@ def expected(find, metric, words):
     """
     try:
         records = find()
-    except TrptsError as error:  # the full profile's own first run makes them further down the page
+    except NotThere as error:  # the full profile's own first run makes them further down the page
         return Markdown(f"**Expect**: {error}.")
     values, machine = frame(records)[metric], records[0]["machine"]
     runs = "seeds" if values.index.is_unique else "runs"

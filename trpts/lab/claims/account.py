@@ -8,9 +8,10 @@ from trpts.allocation import allocate
 from trpts.backbones import create_backbone
 from trpts.lab import grid, stats
 from trpts.lab.ablations import PLAIN, TOKENS
-from trpts.lab.claims.evidence import NotMeasured, points
+from trpts.lab.claims.evidence import NotMeasured, gap_of, points
 from trpts.lab.clock import ratio
 from trpts.lab.experiments.pruning import N_LAYERS, schedule_of
+from trpts.lab.further import DRAWN
 from trpts.methods import prepare_trpts
 
 
@@ -51,8 +52,8 @@ def settings(evidence):
 
 
 def effect(evidence, query):
-    """What a query says: {"ablation", "variant"[, "base"]}, {"pruned", "base"}, {"remedy"}, {"bench", "of", "against"}
-    or {"unmeasured"}."""
+    """What a query says: {"ablation", "variant"[, "base"]}, {"pruned", "base"}, {"remedy"}, {"condition"},
+    {"bench", "of", "against"} or {"unmeasured"}."""
     try:
         return EFFECTS[next(iter(query))](evidence, **query)
     except NotMeasured as missing:
@@ -73,6 +74,12 @@ def _remedy(evidence, remedy):
     return f"against Fisher's score: {points(stats.paired_interval(found, remedy, grid.OF))}"
 
 
+def _condition(evidence, condition):
+    found, command = evidence.further("causes") + evidence.ablation_records("score"), "`trpts sweep --further causes`"
+    changed, score = (points(gap_of(found, condition, base, command)) for base in (grid.OF, f"{DRAWN}, {condition}"))
+    return f"{condition}: {changed}; Fisher's score against chance there: {score}"
+
+
 def _bench(evidence, bench, of, against):
     middle, low, high = ratio(evidence.bench(bench), of, against)
     return f"{middle:.2f} ({low:.2f} to {high:.2f}) of the time"
@@ -82,4 +89,5 @@ def _unmeasured(evidence, unmeasured):
     return f"not measured: {unmeasured}"
 
 
-EFFECTS = {"ablation": _ablation, "pruned": _pruned, "remedy": _remedy, "bench": _bench, "unmeasured": _unmeasured}
+EFFECTS = {"ablation": _ablation, "pruned": _pruned, "remedy": _remedy, "condition": _condition, "bench": _bench,
+           "unmeasured": _unmeasured}  # fmt: skip

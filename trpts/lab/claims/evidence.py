@@ -12,7 +12,7 @@ from trpts.lab.bench_files import read_whole
 from trpts.lab.errors import TrptsError
 from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
-from trpts.lab.records import read_records
+from trpts.lab.records import NotThere, read_records
 
 REPRODUCED, HOLDS, FAILS = "reproduced", "holds in the lab", "does not hold in the lab"
 CONTRADICTED, INCONSISTENT = "contradicted by the source", "inconsistent in itself"
@@ -74,7 +74,7 @@ class Evidence:
         for method in methods:
             try:
                 cells = grid.comparison_cells(self.profile, self.folder, tasks, [method], device=DEVICE)
-            except TrptsError:
+            except NotThere:
                 raise NotMeasured(f"the learning rate of {method}: `trpts sweep --tuning`") from None
             some = grid.found_records(cells, self.folder)
             if not some:
@@ -94,7 +94,7 @@ class Evidence:
         """The records of an ablation's variants that are there."""
         try:
             cells = grid.ablation_cells(self.profile, self.folder, [figure], device=DEVICE)
-        except TrptsError:
+        except NotThere:
             raise NotMeasured("the learning rate of TR-PTS: `trpts sweep --tuning`") from None
         return grid.found_records(cells, self.folder)
 
@@ -102,7 +102,7 @@ class Evidence:
         """The records of an experiment beside the comparison; all seeds of it must be there."""
         try:
             cells = further_cells(self.profile, self.folder, [name], device=DEVICE)
-        except TrptsError:
+        except NotThere:
             raise NotMeasured("learning rates: `trpts sweep --tuning`") from None
         found = grid.found_records(cells, self.folder)
         if len(found) < len(cells):

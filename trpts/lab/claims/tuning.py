@@ -106,7 +106,7 @@ def vtab_mean(evidence):
     words = (f"the paper's LoRA has {means['LoRA']}, and GPS, left out in the brief, {means['GPS']}: the lead over the "
              f"strongest peer is {means['TR-PTS'] - means['GPS']:.2f}")  # fmt: skip
     try:
-        gaps = {rival: evidence.gap(OURS, rival) for rival in ("full", LORA)}
+        gaps = {rival: evidence.gap(OURS, rival) for rival in ("full", LORA, "GPS", "random")}
         words += ". In the lab: " + ", ".join(f"against {rival} {points(gap)}" for rival, gap in gaps.items())
     except NotMeasured as missing:
         words += f". In the lab: needs {missing}"
