@@ -81,8 +81,10 @@ def _condition(evidence, condition):
 
 
 def _bench(evidence, bench, of, against):
-    middle, low, high = ratio(evidence.bench(bench), of, against)
-    return f"{middle:.2f} ({low:.2f} to {high:.2f}) of the time"
+    rows = evidence.bench(bench)
+    middle, low, high = ratio(rows, of, against)
+    spread = f"{low:.2f} to {high:.2f}" if len(rows[of]["s"]) > 1 else "one round"
+    return f"{middle:.2f} ({spread}) of the time"
 
 
 def _unmeasured(evidence, unmeasured):
