@@ -75,7 +75,8 @@ def _remedy(evidence, remedy):
 
 
 def _condition(evidence, condition):
-    found, command = evidence.further("causes") + evidence.ablation_records("score"), "`trpts sweep --further causes`"
+    found, command = evidence.further("causes", whole=False), "`trpts sweep --further causes`"
+    found += evidence.ablation_records("score")
     changed, score = (points(gap_of(found, condition, base, command)) for base in (grid.OF, f"{DRAWN}, {condition}"))
     return f"{condition}: {changed}; Fisher's score against chance there: {score}"
 

@@ -98,14 +98,14 @@ class Evidence:
             raise NotMeasured("the learning rate of TR-PTS: `trpts sweep --tuning`") from None
         return grid.found_records(cells, self.folder)
 
-    def further(self, name):
-        """The records of an experiment beside the comparison; all seeds of it must be there."""
+    def further(self, name, whole=True):
+        """The records of what `trpts.lab.further` calls by a name; `whole`: all of its runs must be there."""
         try:
             cells = further_cells(self.profile, self.folder, [name], device=DEVICE)
         except NotThere:
             raise NotMeasured("learning rates: `trpts sweep --tuning`") from None
         found = grid.found_records(cells, self.folder)
-        if len(found) < len(cells):
+        if whole and len(found) < len(cells):
             raise NotMeasured(f"{len(cells) - len(found)} of {len(cells)} runs: `trpts sweep --further {name}`")
         return found
 
