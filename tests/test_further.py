@@ -15,6 +15,7 @@ from trpts.lab.experiments import concentration, pruning, remedy, subtle, text, 
 from trpts.lab.experiments.concentration import effective_inputs
 from trpts.lab.further import FURTHER, LVLM, further_cells
 from trpts.lab.profiles import load_profile
+from trpts.press import pages
 
 
 class Two(nn.Module):
@@ -205,3 +206,16 @@ def test_a_text_run_that_diverges_is_the_last_to_choose(monkeypatch):
 def test_continual_takes_tasks_two_by_two():
     with pytest.raises(TrptsError, match="expected an even number, found 3"):
         further._continual(["a", "b", "c"], {}, {})
+
+
+def test_a_page_goes_on_without_records_but_not_with_broken_ones(project, tmp_path, monkeypatch):
+    profile = load_profile(project, "full")
+    monkeypatch.setattr(pages, "_published", lambda: (profile, tmp_path))
+    assert pages.records_there(["linear"], ["digits"]) == pages.ablation_runs("biases") == []
+    cells = [grid.tuning_cells(profile, [method], "cpu")[0] for method in ("linear", grid.OF)]
+    for experiment, config in cells:
+        (tmp_path / grid.record_name({"kind": grid.kind_of(experiment), **config})).write_text("{")
+    for ask in (lambda: pages.records_there(["linear"], ["digits"]), pages.published_rates,
+                lambda: pages.ablation_runs("biases"), lambda: pages.further_runs("causes")):  # fmt: skip
+        with pytest.raises(TrptsError, match="not a readable record"):
+            ask()
