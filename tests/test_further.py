@@ -216,6 +216,7 @@ def test_a_page_goes_on_without_records_but_not_with_broken_ones(project, tmp_pa
     for experiment, config in cells:
         (tmp_path / grid.record_name({"kind": grid.kind_of(experiment), **config})).write_text("{")
     for ask in (lambda: pages.records_there(["linear"], ["digits"]), pages.published_rates,
-                lambda: pages.ablation_runs("biases"), lambda: pages.further_runs("causes")):  # fmt: skip
+                lambda: pages.ablation_runs("biases"), lambda: pages.further_runs("causes"),
+                lambda: grid.chosen_rates(profile, tmp_path, ["full", "linear"], "cpu")):  # fmt: skip
         with pytest.raises(TrptsError, match="not a readable record"):
             ask()

@@ -98,7 +98,7 @@ def further_cells(profile, folder, names=None, seeds=grid.SEEDS, device=None):
     if unknown:
         raise TrptsError(f"experiment {unknown[0]!r} is unknown: expected some of {', '.join(FURTHER)}")
     shared, swept = grid.common(profile, device), profile["benchmark"]["sweep"]
-    found = grid.chosen_rates(profile, folder, {grid.OF, "full", "linear"}, device)
+    found = grid.chosen_rates(profile, folder, [grid.OF, "full", "linear"], device)
     rates, cells = {method: rate for method, (rate, _) in found.items()}, []
     for seed in seeds:
         for experiment, configs, uses in (FURTHER[name] for name in names or FURTHER):

@@ -70,12 +70,13 @@ def tuning_cells(profile, methods=None, device=None):
 def chosen_rates(profile, folder, methods=None, device=None):
     """{method: (learning rate, {rate: mean validation accuracy})} from the records of the tuning in `folder`.
 
-    raises  NotThere: a method of which records are missing
+    raises  NotThere: a method of which records are missing; TrptsError: a record that cannot be read, of any of them
     """
     chosen = {}
-    for method in known_methods(methods):
-        cells = tuning_cells(profile, [method], device)
-        found = found_records(cells, folder)
+    cells_of = {method: tuning_cells(profile, [method], device) for method in known_methods(methods)}
+    found_of = {method: found_records(cells, folder) for method, cells in cells_of.items()}  # all, before any verdict
+    for method, cells in cells_of.items():
+        found = found_of[method]
         if len(found) < len(cells):
             raise NotThere(f"{method}: {len(found)} of {len(cells)} tuning records are in {folder}: run `trpts sweep "
                            "--tuning` first")  # fmt: skip
@@ -113,7 +114,7 @@ def ablation_cells(profile, folder, figures=None, seeds=SEEDS, device=None):
         raise TrptsError(f"ablation {unknown[0]!r} is unknown: expected some of {', '.join(ABLATIONS)}")
     variants = {variant: how for name in figures or ABLATIONS for variant, how in ABLATIONS[name].items()}
     own = [variant for variant in variants if variant in METHODS]  # at the comparison's rates, as the same runs
-    rates, shared = chosen_rates(profile, folder, {*own, OF}, device), common(profile, device)
+    rates, shared = chosen_rates(profile, folder, [*own, OF], device), common(profile, device)
     return [(tuned, tuned.cell(variant, *how, task, seed, rates.get(variant, rates[OF])[0], **shared))
             for seed in seeds for task in profile["benchmark"]["sweep"]["tuning_tasks"]
             for variant, how in variants.items()]  # fmt: skip
