@@ -114,17 +114,19 @@ def test_checkpoints_that_do_not_belong_are_refused(place):
         pretrain(place, SHORT)
 
 
-def test_shipped_weights_are_those_of_their_card(project):
+@pytest.mark.parametrize(("name", "recipe"), [("vit_lab", Recipe()), ("vit_lab_short", Recipe(images_per_class=60))])
+def test_shipped_weights_are_those_of_their_card(project, name, recipe):
     """The card's hash is the file's, its recipe today's, and the weights load into the backbone it names."""
-    path = project.root / "data" / "weights" / "vit_lab.safetensors"
+    path = project.root / "data" / "weights" / f"{name}.safetensors"
     card = json.loads(path.with_suffix(".json").read_text())
+    assert card["file"] == path.name
     assert card["sha256_16"] == file_hash(path)
-    assert card["recipe"] == asdict(Recipe())
+    assert card["recipe"] == asdict(recipe)
     assert card["classes"] == formula.FAMILIES
     assert abs(card["held_out_accuracy"] - card["held_out_accuracy_half_precision"]) < 0.005, (
         "half precision is harmless"
     )
     assert card["held_out_accuracy"] > 100 * card["chance"]
-    assert [point["epoch"] for point in card["curve"]] == list(range(1, Recipe().epochs + 1))
+    assert [point["epoch"] for point in card["curve"]] == list(range(1, recipe.epochs + 1))
     model = create_backbone(card["recipe"]["backbone"], 3, path)
     assert torch.isfinite(model(torch.zeros(1, 3, 32, 32))).all()

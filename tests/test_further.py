@@ -74,7 +74,7 @@ def test_drawn_connections_come_in_proportion_to_their_score(monkeypatch):
     assert torch.equal(drawn, again)
 
 
-def test_cells_of_all_experiments(project):
+def test_cells_of_all_experiments(project, monkeypatch):
     profile, folder = load_profile(project, "full"), project.committed("full")
     cells = further_cells(profile, folder, seeds=[0, 1], device="cpu")
     assert {e for e, _ in cells} == {experiment for experiment, _, _ in FURTHER.values()}
@@ -87,8 +87,21 @@ def test_cells_of_all_experiments(project):
     ablations = grid.ablation_cells(profile, folder, ["connections", "biases"], [0, 1], "cpu")
     same = {config["variant"] for cell in ablations if (config := cell[1]) and cell in cells}
     assert same == {"C = 8", "no biases"}  # made once
+    alone = {c["lr"] for _, c in grid.ablation_cells(profile, folder, ["parts"], [0], "cpu") if "alone" in c["variant"]}
+    assert alone == {grid.chosen_rates(profile, folder, ["linear"], "cpu")["linear"][0]}  # it trains the head, as that
+    assert rate not in alone
     longer = {config["epochs"] for _, config in cells if config["variant"].endswith("four times the epochs")}
     assert longer == {4 * profile["benchmark"]["sweep"]["epochs"]}
+    slower = {config["lr"] for _, config in cells if config["variant"].endswith("a third of the rate")}
+    assert slower == {rate / 3}
+    weaker = {config["weights"] for _, config in cells if config["variant"].endswith("a weaker backbone")}
+    assert weaker == {"data/weights/vit_lab_short.safetensors"}
+    other = profile | {"benchmark": profile["benchmark"] | {"backbone": "another"}}  # whose weights are none of these
+    monkeypatch.setattr(grid, "chosen_rates", lambda *_: {m: (rate, {}) for m in (grid.OF, "full", "linear")})
+    variants = {config["variant"] for _, config in further_cells(other, folder, ["causes"], device="cpu")}
+    assert "C = 8" in variants
+    assert not any("backbone" in variant for variant in variants)
+    monkeypatch.undo()
     with pytest.raises(TrptsError, match="experiment 'luck' is unknown: expected some of concentration, remedy, "):
         further_cells(profile, folder, ["luck"])
 

@@ -6,9 +6,11 @@ import pytest
 
 from trpts.lab.errors import TrptsError
 from trpts.lab.grid import OF
+from trpts.lab.profiles import load_profile
 from trpts.lab.stats import (
     complete,
     differences,
+    group_of,
     over_tasks_and_seeds,
     paired_interval,
     pareto,
@@ -17,9 +19,28 @@ from trpts.lab.stats import (
     strongest_alike,
     summary,
 )
-from trpts.press.pages import strongest_alike_sentence
+from trpts.press.pages import expected, strongest_alike_sentence
 
 TASKS = ("cifar100_twin", "dtd_twin", "camelyon_twin")  # natural, natural, specialized
+
+
+def test_every_task_has_its_group(project):
+    """Twins and real data sets alike, or the mean over groups would be that over tasks."""
+    groups = {name: [group_of(task) for task in load_profile(project, name)["benchmark"]["tasks"]]
+              for name in ("full", "paper")}  # fmt: skip
+    counts = {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
+    assert {group: groups["paper"].count(group) for group in set(groups["paper"])} == counts
+    assert groups["full"] == ["digits", *groups["paper"]]
+
+
+def test_a_machine_is_named_where_it_is_the_only_one():
+    one, other = ({"machine": {"cores": 2, "processor": p}, "time_s": 60.0} for p in ("A", "B"))
+    runs = records({("v", 0): (0.1, 0.2), ("v", 1): (0.3,)})
+    alike, mixed = ([r | m for r, m in zip(runs, machines, strict=True)] for machines in ([one] * 3, [one, other, one]))
+    assert "3 runs took 3.0 minutes, added up, on 2 cores (A);" in expected(lambda: alike, "test_accuracy", "").data
+    assert (
+        "3 runs took 3.0 minutes, added up, on several machines;" in expected(lambda: mixed, "test_accuracy", "").data
+    )
 
 
 def records(table):

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -16,61 +17,78 @@ from trpts.cli import main
 from trpts.cli_sweep import forecast
 from trpts.lab import cluster, grid, sweep
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import tuned
+from trpts.lab.experiments import fisher_digits, tuned
 from trpts.lab.project import Project
 from trpts.lab.records import measure, read_records, record_name, write_record
 
-COMMON = dict(profile="quick", device="cpu", backbone="vit_lab", weights="data/weights/vit_lab.safetensors")
-COMMON |= dict(epochs=1, batch_size=32, lr=1e-3)
-KILLED = 6  # runs of a sweep that is killed
+RUN = dict(profile="quick", device="cpu", task="digits", method="fisher", variant="fisher", backbone="vit_small_digits")
+RUN |= dict(weights=None, epochs=1, n_fisher=64)
+KILLED = 12  # runs of a sweep that is killed
+WAIT_S = 120
 
 
-def cells(n, method="linear"):
-    return [(tuned, tuned.cell(method, method, {}, "digits", seed, **COMMON)) for seed in range(n)]
+def cells(n):
+    """Real runs, the shortest that there are."""
+    return [(fisher_digits, RUN | {"seed": seed}) for seed in range(n)]
 
 
 @pytest.fixture
 def checkout(tmp_path, project, monkeypatch):
     """An empty project whose workers start in the real one."""
     monkeypatch.chdir(project.root)
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)  # as workers have it that nobody has told better
     return Project(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def two_workers():
+def both_workers():
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
         yield local
 
 
+@pytest.fixture
+def two_workers(both_workers):
+    """Both there: one that a test before has killed starts again."""
+    wait_until(lambda: len(both_workers.scheduler.workers) == 2)
+    return both_workers
+
+
 def metrics_of(folder):
-    return {r["config"]["seed"]: r["metrics"] | {"phase_s": None} for r in read_records(folder)}
+    return {r["config"]["seed"]: r["metrics"] for r in read_records(folder)}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(project, two_workers, tmp_path_factory):
+def undisturbed(project, both_workers, tmp_path_factory):
     """The records' metrics of a sweep of KILLED runs that nobody interrupts."""
     place = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.root)
-        assert sweep.sweep(Project(place), cells(KILLED), place / "records", two_workers.scheduler_address) == ({}, 0)
+        assert sweep.sweep(Project(place), cells(KILLED), place / "records", both_workers.scheduler_address) == ({}, 0)
     return metrics_of(place / "records")
 
 
+def wait_until(there):
+    start = time.monotonic()
+    while not there():
+        assert time.monotonic() - start < WAIT_S, "waited in vain"
+        time.sleep(0.01)
+
+
 def wait_for_records(folder, n):
-    while len(list(folder.glob("*.json"))) < n:
-        time.sleep(0.02)
+    wait_until(lambda: len(list(folder.glob("*.json"))) >= n)
 
 
-def test_a_killed_worker_costs_nothing(checkout, two_workers, undisturbed, tmp_path):
+def test_a_killed_worker_costs_nothing(checkout, two_workers, undisturbed, tmp_path, monkeypatch):
     """Of two workers one is killed in mid-run: every record is there, none twice, and all as they would have been."""
-    folder, killed = tmp_path / "records", []
+    folder, killed, written = tmp_path / "records", [], []
+    monkeypatch.setattr(sweep, "write_record", lambda made, place: written.append(write_record(made, place)))
 
     def kill_one():
-        wait_for_records(folder, 2)
         with cluster.cluster(two_workers.scheduler_address) as client:
-            running = {worker: keys for worker, keys in client.processing().items() if keys}
-            worker = next(iter(running))
-            os.kill(client.run(os.getpid, workers=[worker])[worker], signal.SIGKILL)
+            pids = client.run(os.getpid)
+            wait_for_records(folder, 2)
+            worker = next(worker for worker, keys in client.processing().items() if keys)
+            os.kill(pids[worker], signal.SIGKILL)
             killed.append(worker)
 
     killer = threading.Thread(target=kill_one, daemon=True)
@@ -79,6 +97,7 @@ def test_a_killed_worker_costs_nothing(checkout, two_workers, undisturbed, tmp_p
     killer.join(timeout=30)
     assert killed
     assert metrics_of(folder) == undisturbed
+    assert len(written) == len(set(written)) == KILLED
     assert len(list(folder.iterdir())) == KILLED  # nothing half-written beside them
 
 
@@ -86,7 +105,8 @@ def test_a_killed_command_goes_on_from_there(checkout, project, two_workers, und
     """SIGKILL leaves it no time to tidy up: the next one finds whole records, no lock, and ends with the same."""
     folder = tmp_path / "records"
     command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address, str(KILLED)]
-    process = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=project.root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
     wait_for_records(folder, 2)
     process.kill()
     process.wait(timeout=30)
@@ -117,6 +137,8 @@ from test_sweep import cells
 from trpts.lab import sweep
 from trpts.lab.project import Project
 written, write = [], sweep.write_record
+print(flush=True)  # all is imported
+sys.stdin.readline()
 sweep.write_record = lambda record, folder: (written.append(record), write(record, folder))
 outcome = sweep.sweep(Project(Path(sys.argv[1])), cells(int(sys.argv[3])), Path(sys.argv[1]) / "records",
                       sys.argv[2])
@@ -126,25 +148,31 @@ print((*outcome, len(written)))
 
 def test_two_sweeps_at_once_share_the_work(project, two_workers, tmp_path):
     """Each run is done by one of them, and the last to end finds nothing missing."""
-    command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address, "4"]
-    both = [subprocess.Popen(command, cwd=project.root, stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address, "12"]
+    both = [subprocess.Popen(command, cwd=project.root, stdin=-1, stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    for process in both:
+        process.stdout.readline()
+    for process in both:  # when both are ready
+        process.stdin.write("\n")
+        process.stdin.flush()
     made, open_ = 0, []
     for process in both:
         out, errors = process.communicate(timeout=120)
         failed, left, written = ast.literal_eval(out)
         assert failed == {}, errors
+        assert 0 < written < 12
         made, open_ = made + written, [*open_, left]
-    assert made == len(read_records(tmp_path / "records")) == 4
+    assert made == len(read_records(tmp_path / "records")) == 12
     assert 0 in open_
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, two_workers, tmp_path, capsys):
     folder, some = tmp_path / "records", cells(3)
-    some[1][1]["task"] = "no_such_task"
+    some[1][1]["backbone"] = "no_such_model"
     failed, left = sweep.sweep(checkout, some, folder, two_workers.scheduler_address)
     assert left == 0
     assert len(failed) == 1
-    assert "no_such_task" in next(iter(failed.values()))
+    assert "no_such_model" in next(iter(failed.values()))
     assert sorted(metrics_of(folder)) == [0, 2]
 
 
@@ -191,17 +219,22 @@ def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):
     assert 1 <= len(read_records(folder)) < 30
 
 
-def test_a_worker_outside_of_a_checkout_is_refused(checkout, tmp_path):
-    """As one without the package: it says what it lacks, and nothing is computed."""
+@pytest.mark.parametrize(("folder", "preload", "said"), [
+    (None, "", r"TrptsError: .*not inside a checkout"),
+    ("a checkout", "import sys; sys.modules['trpts'] = None", r".*ModuleNotFoundError.*trpts"),
+])  # fmt: skip
+def test_a_worker_without_checkout_or_package_is_refused(checkout, project, tmp_path, folder, preload, said):
+    """It says what it lacks, and nothing is computed."""
+    (tmp_path / "preload.py").write_text(preload)
     with LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as empty:
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", empty.scheduler_address, "--nthreads", "1"]
-        worker = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", empty.scheduler_address, "--nthreads", "1",
+                   "--preload", str(tmp_path / "preload.py")]  # fmt: skip
+        worker = subprocess.Popen(command, cwd=project.root if folder else tmp_path, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)  # fmt: skip
         try:
             with Client(empty) as client:
                 client.wait_for_workers(1, timeout=60)
-            with pytest.raises(
-                TrptsError, match=r"worker tcp://.* cannot run trpts \(TrptsError: .*not inside a checkout"
-            ):
+            with pytest.raises(TrptsError, match=rf"worker tcp://.* cannot run trpts \({said}"):
                 sweep.sweep(checkout, cells(1), tmp_path / "records", empty.scheduler_address)
         finally:
             worker.terminate()
@@ -212,9 +245,10 @@ def test_a_worker_outside_of_a_checkout_is_refused(checkout, tmp_path):
 def test_a_record_of_another_schema_is_nobodys_to_overwrite(checkout, tmp_path):
     experiment, config = cells(1)[0]
     config = config | {"profile": "full"}
-    path = tmp_path / "records" / record_name({"kind": "tuned", **config})
+    path = tmp_path / "records" / record_name({"kind": "fisher_digits", **config})
     path.parent.mkdir()
-    path.write_text(text := json.dumps(record(config, 0.5, 0.5) | {"schema": 2}))
+    other = record(config | {"kind": "fisher_digits"}, 0.5, 0.5) | {"schema": 2}
+    path.write_text(text := json.dumps(other))
     with pytest.raises(
         TrptsError, match=r"schema version 2, this version of trpts reads 1; remove the file to measure"
     ):
@@ -226,7 +260,7 @@ def test_our_own_workers_are_as_many_as_asked_for_and_keep_their_memory(monkeypa
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # Dask leaves it behind where it has started a worker
     with cluster.cluster(workers=1) as client:
         assert len(client.scheduler_info()["workers"]) == 1
-        assert cluster.check_workers(client, {"tuned"}, cluster.workers_of(client)) == []
+        assert cluster.check_workers(client, {"fisher_digits"}, cluster.workers_of(client)) == []
 
 
 def test_workers_with_other_code_are_refused(checkout, two_workers, tmp_path, monkeypatch):
@@ -244,27 +278,68 @@ def test_a_worker_that_runs_several_at_once_is_refused(checkout, tmp_path):
 
 
 def test_a_worker_that_comes_late_is_checked_and_gets_its_share(checkout, tmp_path, monkeypatch):
-    folder, seen, most = tmp_path / "records", [], []
+    seen, most = [], []
     check, futures = sweep.check_workers, sweep._Sweep.futures
     monkeypatch.setattr(sweep, "check_workers", lambda c, k, new, s: (seen.append(list(new)), check(c, k, new, s))[1])
 
     def counted(self, waiting):
         for future in futures(self, waiting):
             most.append(len(self.held))
+            if len(most) == sweep.AHEAD + 1:  # the first run is done
+                local.scale(2)
+                wait_until(lambda: len(cluster.workers_of(self.client)) == 2)
             yield future
 
     monkeypatch.setattr(sweep._Sweep, "futures", counted)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
-
-        def second():
-            wait_for_records(folder, 1)
-            local.scale(2)
-
-        threading.Thread(target=second, daemon=True).start()
-        assert sweep.sweep(checkout, cells(9), folder, local.scheduler_address) == ({}, 0)
+        assert sweep.sweep(checkout, cells(6), tmp_path / "records", local.scheduler_address) == ({}, 0)
     assert [len(new) for new in seen] == [1, 1]
-    assert max(most[: sweep.AHEAD]) == sweep.AHEAD
+    assert most[: sweep.AHEAD + 1] == [1, 2, 2]
     assert max(most) == 2 * sweep.AHEAD
+
+
+def test_it_says_that_it_waits_for_a_worker(checkout, tmp_path, monkeypatch):
+    """All workers may go, as when a job's time is up; those that come next go on."""
+    folder, said = tmp_path / "records", []
+    monkeypatch.setattr(sweep, "say", said.append)
+    monkeypatch.setattr(sweep, "SPEAK_EVERY_S", 0.1)
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
+
+        def go_and_come():
+            try:
+                wait_for_records(folder, 1)
+                local.scale(0)
+                wait_until(lambda: "no worker is there: waiting for one" in said[-1])
+            finally:  # or the sweep would wait for ever
+                local.scale(1)
+
+        threading.Thread(target=go_and_come, daemon=True).start()
+        assert sweep.sweep(checkout, cells(3), folder, local.scheduler_address) == ({}, 0)
+    assert sorted(metrics_of(folder)) == [0, 1, 2]
+    assert any("no worker is there: waiting for one" in words for words in said)
+
+
+def test_a_worker_that_goes_while_it_is_asked_is_passed_over():
+    """It was there a moment ago: the scheduler that asks it finds a closed port."""
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as local,
+        Client(local) as client,
+    ):
+        assert cluster.check_workers(client, {"fisher_digits"}, {"tcp://127.0.0.1:1": {"nthreads": 1}}) == []
+
+
+def test_a_metric_that_is_no_number_is_its_runs_own_fault(checkout, tmp_path, monkeypatch):
+    def spoiled(experiment, config):
+        record = measure(experiment, config)
+        return record | {"metrics": {"x": float("nan")}} if config["seed"] == 0 else record
+
+    monkeypatch.setattr(cluster.records, "measure", spoiled)
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as local:
+        failed, left = sweep.sweep(checkout, cells(2), tmp_path / "records", local.scheduler_address)
+    assert left == 0
+    assert ["metric x is nan, expected a finite number" in words for words in failed.values()] == [True]
+    assert list(metrics_of(tmp_path / "records")) == [1]
 
 
 def test_a_record_of_other_code_is_not_written(checkout, two_workers, tmp_path, monkeypatch):

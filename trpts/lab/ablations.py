@@ -6,6 +6,7 @@ differs from it in one switch. A variant of the same name in two figures is the 
 
 PLAIN = {"per_neuron": 2.0, "keep": 1}
 TOKENS = {"per_neuron": 2.0, "keep": 0.5}
+RATE_OF = {"tokens alone": "linear"}  # the method whose learning rate a variant uses, where it is not TR-PTS: head only
 BASE = {"TR-PTS without tokens": ("trpts", PLAIN)}
 FULL = {"TR-PTS": ("trpts", TOKENS)}
 

@@ -79,7 +79,9 @@ def check_workers(client, kinds, workers, shared=False):
             raise TrptsError(f"worker {worker} has {info['nthreads']} threads, and runs in one process would draw from "
                              "one generator: start it with --nthreads 1, and with --nworkers N for more")  # fmt: skip
     for worker, found in client.run(_code_there, names, workers=there, on_error="return").items():
-        if isinstance(found, CommClosedError | ConnectionError):  # it has just gone
+        if isinstance(found, CommClosedError | ConnectionError) or (
+            isinstance(found, OSError) and worker not in workers_of(client)
+        ):  # it has just gone
             continue
         if isinstance(found, BaseException):
             raise TrptsError(f"worker {worker} cannot run trpts ({type(found).__name__}: {found}): install this "

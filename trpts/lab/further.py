@@ -9,7 +9,8 @@ drift          a task whose images change after it was tuned
 text           a transformer that reads letters; four methods, at each learning rate
 subtle         TransPrune, where the answer stays: how far the distribution behind it moves
 
-All are at the rates chosen for the comparison; text's best is found by its own validation accuracy.
+All are at the rates chosen for the comparison, but where one of the causes is a lower rate; text's best is found by its
+own validation accuracy.
 """
 
 from trpts.lab import grid
@@ -19,11 +20,17 @@ from trpts.lab.experiments import concentration, continual, drift, many_tasks, r
 
 SELECTION = {"method": "trpts", "per_neuron": PLAIN["per_neuron"]}
 OF_WAY = {"free": grid.OF, "protected": grid.OF, "full": "full", "head": "linear"}  # whose learning rate
-CONDITIONS = {  # name: (what changes of TR-PTS' options, how many times the epochs)
-    "C = 8": ({"per_neuron": 8.0}, 1),
-    "no biases": ({"biases": False}, 1),
-    "a drawn head": ({"head": "keep"}, 1),
-    "four times the epochs": ({}, 4),
+SLOWER = {"lr_divided_by": 3}
+WEAKER = {"backbone": "vit_lab", "weights": "data/weights/vit_lab_short.safetensors"}
+CONDITIONS = {  # name: what a run changes: TR-PTS' options, learning rate, epochs, weights (of that backbone only)
+    "a third of the rate": SLOWER,
+    "C = 8": {"options": {"per_neuron": 8.0}},
+    "C = 8, a third of the rate": SLOWER | {"options": {"per_neuron": 8.0}},
+    "no biases": {"options": {"biases": False}},
+    "a drawn head": {"options": {"head": "keep"}},
+    "a drawn head, a third of the rate": SLOWER | {"options": {"head": "keep"}},
+    "four times the epochs": {"epochs_times": 4},
+    "a weaker backbone": WEAKER,
 }
 DRAWN = "score: random"
 DRIFT = 1.0  # as far as it goes
@@ -44,9 +51,10 @@ def _remedy(tasks, rates, grids):
 
 
 def _causes(tasks, rates, grids):
-    return [{"method": "trpts", "options": PLAIN | changed | score, "variant": variant, "task": task,
-             "lr": rates[grid.OF], "times": times}
-            for name, (changed, times) in CONDITIONS.items()
+    return [{"method": "trpts", "options": PLAIN | changed.get("options", {}) | score, "variant": variant, "task": task,
+             "lr": rates[grid.OF] / changed.get("lr_divided_by", 1)}
+            | {key: value for key, value in changed.items() if key in ("epochs_times", "backbone", "weights")}
+            for name, changed in CONDITIONS.items()
             for variant, score in ((name, {}), (f"{DRAWN}, {name}", {"score": "random"}))
             for task in tasks]  # fmt: skip
 
@@ -104,6 +112,7 @@ def further_cells(profile, folder, names=None, seeds=grid.SEEDS, device=None):
         for experiment, configs, uses in (FURTHER[name] for name in names or FURTHER):
             used = {name: shared[name] for name in uses} | {"seed": seed}
             for own in configs(swept["tuning_tasks"], rates, swept["rates"]):
-                longer = {"epochs": own.pop("times") * used["epochs"]} if "times" in own else {}
-                cells.append((experiment, used | own | longer))
+                longer = {"epochs": own.pop("epochs_times") * used["epochs"]} if "epochs_times" in own else {}
+                if own.get("backbone", shared["backbone"]) == shared["backbone"]:  # other weights fit only their own
+                    cells.append((experiment, used | own | longer))
     return cells

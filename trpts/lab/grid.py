@@ -4,14 +4,15 @@ tuning      each family of methods × the profile's learning rates × tuning tas
             accuracy on their validation images, and the choice is computed from these records whenever it is needed
 comparison  each method × the profile's compared tasks × seeds, at the rate chosen for its family; and CORE, the
             methods that matter most, on every task, first seed
-ablations   each switch of TR-PTS (`trpts.lab.ablations`) × tuning tasks × seeds, at the rate chosen for TR-PTS
+ablations   each switch of TR-PTS (`trpts.lab.ablations`) × tuning tasks × seeds, at the rate chosen for TR-PTS; what
+            is a method of the comparison, or trains the head alone, at the rate chosen for that
 
 A run that two of these ask for has one record. Tasks, rates, epochs and batch size are the profile's.
 """
 
 from statistics import fmean
 
-from trpts.lab.ablations import ABLATIONS
+from trpts.lab.ablations import ABLATIONS, RATE_OF
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import tuned
 from trpts.lab.provenance import pick_device
@@ -113,11 +114,16 @@ def ablation_cells(profile, folder, figures=None, seeds=SEEDS, device=None):
     if unknown:
         raise TrptsError(f"ablation {unknown[0]!r} is unknown: expected some of {', '.join(ABLATIONS)}")
     variants = {variant: how for name in figures or ABLATIONS for variant, how in ABLATIONS[name].items()}
-    own = [variant for variant in variants if variant in METHODS]  # at the comparison's rates, as the same runs
-    rates, shared = chosen_rates(profile, folder, [*own, OF], device), common(profile, device)
-    return [(tuned, tuned.cell(variant, *how, task, seed, rates.get(variant, rates[OF])[0], **shared))
+    rates = chosen_rates(profile, folder, [rate_of(variant) for variant in variants], device)
+    shared = common(profile, device)
+    return [(tuned, tuned.cell(variant, *how, task, seed, rates[rate_of(variant)][0], **shared))
             for seed in seeds for task in profile["benchmark"]["sweep"]["tuning_tasks"]
             for variant, how in variants.items()]  # fmt: skip
+
+
+def rate_of(variant):
+    """The method at whose chosen rate an ablation's variant runs: its own where it is compared, else TR-PTS'."""
+    return variant if variant in METHODS else RATE_OF.get(variant, OF)
 
 
 def found_records(cells, folder):

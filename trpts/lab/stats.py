@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap, rankdata, ttest_1samp
 
+from trpts.data import vtab
+from trpts.data.load import REAL
 from trpts.data.twins import TWINS
 from trpts.lab.errors import TrptsError
 
@@ -16,8 +18,11 @@ FEW_TASKS = 6  # below, all differences have one sign by chance too often (2 in 
 
 
 def group_of(task):
-    """natural, specialized, structured or fgvc (fine-grained), as the twin says; "digits" stands for itself."""
-    return TWINS[task].group if task in TWINS else task
+    """natural, specialized, structured or fgvc (fine-grained), of a twin or a real data set; others are their own."""
+    if task in TWINS:
+        return TWINS[task].group
+    kind, name = REAL.get(task, (None, None))
+    return vtab.TASKS[name].group if kind == "vtab" else kind or task
 
 
 def scores(records, metric="test_accuracy"):

@@ -18,7 +18,7 @@ from trpts.lab.cluster import INSTEAD, check_resources, check_workers, cluster, 
 from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
-from trpts.lab.records import current_record, kind_of, record_name, write_record
+from trpts.lab.records import current_record, kind_of, record_name, validate, write_record
 
 AHEAD = 2  # runs handed out for each thread of the cluster, so that no worker waits for the client
 SPEAK_EVERY_S = 20.0
@@ -128,6 +128,7 @@ class _Sweep:
         name = future.key.rpartition("-")[0]
         try:
             record = future.result()
+            validate(record, name)  # one with a metric that is no number is that run's fault
         except (FutureCancelledError, CommClosedError) as error:
             raise self.gone() from error
         except Exception as error:

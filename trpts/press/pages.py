@@ -189,14 +189,15 @@ def expected(find, metric, words):
         records = find()
     except NotThere as error:  # the full profile's own first run makes them further down the page
         return Markdown(f"**Expect**: {error}.")
-    values, machine = frame(records)[metric], records[0]["machine"]
+    values, machines = frame(records)[metric], {(r["machine"]["cores"], r["machine"]["processor"]) for r in records}
+    cores, processor = machines.pop()
+    where = f"on {cores} cores ({processor})" if not machines else "on several machines"
     runs = "seeds" if values.index.is_unique else "runs"
     minutes = sum(r["time_s"] for r in records) / 60
     return Markdown(
         f"**Expect**: {words} {spread(values)} (mean ± standard deviation over {len(values)} {runs}, range "
         f"{values.min():.2f} to {values.max():.2f}). **Time**: the full profile's {len(records)} runs took "
-        f"{minutes:.1f} minutes, added up, on {machine['cores']} cores ({machine['processor']}); the time of this "
-        f"page's own run is on the status page."
+        f"{minutes:.1f} minutes, added up, {where}; the time of this page's own run is on the status page."
     )
 
 
