@@ -51,9 +51,10 @@ def _remedy(tasks, rates, grids):
 
 
 def _causes(tasks, rates, grids):
-    return [{"method": "trpts", "options": PLAIN | changed.get("options", {}) | score, "variant": variant, "task": task,
-             "lr": rates[grid.OF] / changed.get("lr_divided_by", 1)}
-            | {key: value for key, value in changed.items() if key in ("epochs_times", "backbone", "weights")}
+    def run(options=None, lr_divided_by=1, **others):
+        return {"method": "trpts", "options": PLAIN | (options or {}), "lr": rates[grid.OF] / lr_divided_by, **others}
+
+    return [(own := run(**changed)) | {"options": own["options"] | score, "variant": variant, "task": task}
             for name, changed in CONDITIONS.items()
             for variant, score in ((name, {}), (f"{DRAWN}, {name}", {"score": "random"}))
             for task in tasks]  # fmt: skip
