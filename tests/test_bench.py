@@ -231,7 +231,7 @@ def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
 def test_chapters_are_timed_from_nothing(tiny):
     """Twice, each time without earlier records; a chapter that fails has no time."""
     project = tiny({"00_a": ["import time; time.sleep(0.5)"]})
-    old = project.results("quick") / "old.json"
+    old = project.store("quick").loose / "old.json"
     old.parent.mkdir(parents=True)
     old.write_text("{}")
     rows = bench_chapters(rounds=2)

@@ -15,6 +15,7 @@ from trpts.lab.experiments import concentration, pruning, remedy, subtle, text, 
 from trpts.lab.experiments.concentration import effective_inputs
 from trpts.lab.further import FURTHER, LVLM, further_cells
 from trpts.lab.profiles import load_profile
+from trpts.lab.store import Store, kind_of, record_name
 from trpts.press import pages
 
 
@@ -75,20 +76,20 @@ def test_drawn_connections_come_in_proportion_to_their_score(monkeypatch):
 
 
 def test_cells_of_all_experiments(project, monkeypatch):
-    profile, folder = load_profile(project, "full"), project.committed("full")
-    cells = further_cells(profile, folder, seeds=[0, 1], device="cpu")
+    profile, store = load_profile(project, "full"), project.store("full")
+    cells = further_cells(profile, store, seeds=[0, 1], device="cpu")
     assert {e for e, _ in cells} == {experiment for experiment, _, _ in FURTHER.values()}
-    names = [grid.record_name({"kind": grid.kind_of(e), **config}) for e, config in cells]
+    names = [record_name({"kind": kind_of(e), **config}) for e, config in cells]
     assert len(set(names)) == len(names)
-    rate = grid.chosen_rates(profile, folder, [grid.OF], "cpu")[grid.OF][0]
+    rate = grid.chosen_rates(profile, store, [grid.OF], "cpu")[grid.OF][0]
     for experiment, config in cells:
         assert experiment is not remedy or config["lr"] == rate
         assert {"task", "method", "variant", "seed", "profile", "device"} <= config.keys()
-    ablations = grid.ablation_cells(profile, folder, ["connections", "biases"], [0, 1], "cpu")
+    ablations = grid.ablation_cells(profile, store, ["connections", "biases"], [0, 1], "cpu")
     same = {config["variant"] for cell in ablations if (config := cell[1]) and cell in cells}
     assert same == {"C = 8", "no biases"}  # made once
-    alone = {c["lr"] for _, c in grid.ablation_cells(profile, folder, ["parts"], [0], "cpu") if "alone" in c["variant"]}
-    assert alone == {grid.chosen_rates(profile, folder, ["linear"], "cpu")["linear"][0]}  # it trains the head, as that
+    alone = {c["lr"] for _, c in grid.ablation_cells(profile, store, ["parts"], [0], "cpu") if "alone" in c["variant"]}
+    assert alone == {grid.chosen_rates(profile, store, ["linear"], "cpu")["linear"][0]}  # it trains the head, as that
     assert rate not in alone
     longer = {config["epochs"] for _, config in cells if config["variant"].endswith("four times the epochs")}
     assert longer == {4 * profile["benchmark"]["sweep"]["epochs"]}
@@ -98,12 +99,12 @@ def test_cells_of_all_experiments(project, monkeypatch):
     assert weaker == {"data/weights/vit_lab_short.safetensors"}
     other = profile | {"benchmark": profile["benchmark"] | {"backbone": "another"}}  # whose weights are none of these
     monkeypatch.setattr(grid, "chosen_rates", lambda *_: {m: (rate, {}) for m in (grid.OF, "full", "linear")})
-    variants = {config["variant"] for _, config in further_cells(other, folder, ["causes"], device="cpu")}
+    variants = {config["variant"] for _, config in further_cells(other, store, ["causes"], device="cpu")}
     assert "C = 8" in variants
     assert not any("backbone" in variant for variant in variants)
     monkeypatch.undo()
     with pytest.raises(TrptsError, match="experiment 'luck' is unknown: expected some of concentration, remedy, "):
-        further_cells(profile, folder, ["luck"])
+        further_cells(profile, store, ["luck"])
 
 
 def test_a_remedy_is_tuned_with_its_score_and_nothing_else(monkeypatch):
@@ -223,13 +224,13 @@ def test_continual_takes_tasks_two_by_two():
 
 def test_a_page_goes_on_without_records_but_not_with_broken_ones(project, tmp_path, monkeypatch):
     profile = load_profile(project, "full")
-    monkeypatch.setattr(pages, "_published", lambda: (profile, tmp_path))
+    monkeypatch.setattr(pages, "_published", lambda: (profile, Store(tmp_path)))
     assert pages.records_there(["linear"], ["digits"]) == pages.ablation_runs("biases") == []
     cells = [grid.tuning_cells(profile, [method], "cpu")[0] for method in ("linear", grid.OF)]
     for experiment, config in cells:
-        (tmp_path / grid.record_name({"kind": grid.kind_of(experiment), **config})).write_text("{")
+        (tmp_path / record_name({"kind": kind_of(experiment), **config})).write_text("{")
     for ask in (lambda: pages.records_there(["linear"], ["digits"]), pages.published_rates,
                 lambda: pages.ablation_runs("biases"), lambda: pages.further_runs("causes"),
-                lambda: grid.chosen_rates(profile, tmp_path, ["full", "linear"], "cpu")):  # fmt: skip
+                lambda: grid.chosen_rates(profile, Store(tmp_path), ["full", "linear"], "cpu")):  # fmt: skip
         with pytest.raises(TrptsError, match="not a readable record"):
             ask()

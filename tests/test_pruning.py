@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from trpts.lab.code import modules_behind
 from trpts.lab.experiments import pruning
 from trpts.lvlm.model import create_lvlm
 from trpts.lvlm.questions import KINDS
@@ -89,11 +88,6 @@ def test_the_same_words_are_drawn_for_anew(untrained):
     assert values[0][1:] == values[3][:2]  # of the question, wherever its batch begins
     assert len({tuple(row) for row in values[0]}) == 3
     assert pruning.own_draws(pruning.schedule_of("ttv"), 3, 0, "count", 0).score == "ttv"
-
-
-def test_the_records_know_the_code_they_rest_on():
-    behind = modules_behind([pruning.__name__])
-    assert {f"trpts.transprune.{room}" for room in ("plugin", "criteria", "scores", "prompt", "costs")} <= set(behind)
 
 
 def test_the_oracle_is_told(untrained):

@@ -3,24 +3,22 @@
 import json
 import statistics
 import xml.etree.ElementTree as ET
-from types import SimpleNamespace
 
 import pytest
 
+from trpts.lab import regress
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import fisher_digits
-from trpts.lab.records import read_records, record_name
 from trpts.lab.regress import (
     baseline_of,
-    compare,
+    by_name,
     is_checked,
     read_baselines,
-    spot_check,
     tolerance,
     write_baselines,
     write_reports,
 )
-from trpts.press import regression
+from trpts.lab.store import Store, record_name
 
 VALUES = [0.70, 0.72, 0.74, 0.71, 0.73]
 
@@ -31,6 +29,10 @@ def record(seed, accuracy, n_things=4):
 
 def seeds(**kwargs):
     return [record(seed, value, **kwargs) for seed, value in enumerate(VALUES)]
+
+
+def compare(baselines, records):
+    return regress.compare(baselines, by_name(records))
 
 
 def failed(rows):
@@ -109,15 +111,6 @@ def test_reports(tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["failures"] == {"01_x": "cell 3: boom"}
 
 
-def test_spot_check_sees_a_changed_experiment():
-    same = SimpleNamespace(run=lambda config: {"accuracy": 0.70, "n_things": 4})
-    drifted = SimpleNamespace(run=lambda config: {"accuracy": 0.95, "n_things": 4})
-    timed = [r | {"time_s": 1.0 + r["config"]["seed"]} for r in seeds()]
-    assert not failed(spot_check(timed, same))
-    assert failed(spot_check(timed, drifted)) == {"accuracy"}
-    assert spot_check(timed[:2], drifted) == []  # two seeds have no spread to be held against
-
-
 def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
     """Absolute gradients instead of squares: a fault that runs, looks fine, and must turn the chapter's check red."""
     baselines = read_baselines(project.root / "data" / "baselines" / "01_fim.json")["baselines"]
@@ -132,29 +125,14 @@ def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
     assert {"top_share[0.01]", "top_share[0.1]"} <= failed(compare(baselines, [faulty]))
 
 
-def test_stale_committed_records_still_come_out(project):
-    """A record made by earlier code may stay as long as one seed, run again, lies within the seeds' spread."""
-    assert read_records(project.committed("full"), "fisher_digits"), "chapter 01 has no committed records"
-    assert not failed(regression.stale_rows(project))
-
-
-def test_stale_record_that_no_longer_comes_out_is_seen(project, monkeypatch):
-    records = read_records(project.committed("full"), "fisher_digits")
-    far = records[0]["metrics"] | {"probe_test_accuracy": 0.0}
-    monkeypatch.setattr(regression, "read_records", lambda folder: records)
-    monkeypatch.setattr(regression, "record_state", lambda r: "made by earlier code")
-    monkeypatch.setattr(regression, "experiment_of", lambda r: SimpleNamespace(run=lambda config: far))
-    assert failed(regression.stale_rows(project)) == {"probe_test_accuracy"}
-
-
 def test_page_refuses_a_mean_over_different_settings(project, monkeypatch):
     from trpts.press import pages
 
-    records = read_records(project.committed("full"), "fisher_digits")
-    monkeypatch.setattr(pages, "read_records", lambda folder, kind: records)
+    records = project.store("full").records("fisher_digits")
+    monkeypatch.setattr(Store, "records", lambda store, kind: records)
     assert len(pages.full_records(fisher_digits)) == len(records)
     other = records[0] | {"config": records[0]["config"] | {"epochs": 1}}
-    monkeypatch.setattr(pages, "read_records", lambda folder, kind: [*records, other])
+    monkeypatch.setattr(Store, "records", lambda store, kind: [*records, other])
     with pytest.raises(TrptsError, match="of 2 different settings"):
         pages.full_records(fisher_digits)
     assert pages.spread(pages.frame(records[:1])["probe_test_accuracy"]).endswith("(one seed)")

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from trpts.lab.project import Project
-from trpts.lab.records import run_once
+from trpts.lab.store import run_once
 extra = float(Path("noise.txt").read_text()) if Path("noise.txt").exists() else 0
 if Path("counter.txt").exists():
     Path("noise.txt").write_text(str(extra + 0.001))

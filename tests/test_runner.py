@@ -12,8 +12,8 @@ import pytest
 
 from trpts.cli import main
 from trpts.press import runner
-from trpts.press.chapters import find_chapters
-from trpts.press.runner import copy_state, where
+from trpts.press.chapters import copy_state, find_chapters
+from trpts.press.runner import where
 
 GOOD = "print('fine')"
 BAD = "raise RuntimeError('asked to fail')"
@@ -202,7 +202,7 @@ def test_copy_states(tiny):
     nb.cells[-1].source += "  # a change"
     nbformat.write(nb, chapter.path)
     (changed,) = find_chapters(project)
-    assert copy_state(changed, settings, folder) == "made by earlier code"
+    assert copy_state(changed, settings, folder) == "other code"
     (folder / "failed").mkdir()
     (folder / "failed" / "00_a.ipynb").touch()
     assert copy_state(changed, settings, folder) == "failed"

@@ -13,7 +13,7 @@ from trpts.lab import grid
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import drift, selection, starting_points, tuned
 from trpts.lab.project import Project
-from trpts.lab.records import run_once
+from trpts.lab.store import Store, run_once
 from trpts.lab.tasks import data_hash, lab_task
 from trpts.press import pages
 
@@ -103,19 +103,19 @@ def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
     """One short run of each kind through the record and back to the page's table."""
     project = Project.find()
     config = tuned.cell("TR-PTS", *grid.METHODS["TR-PTS"], "digits", 0, 3e-3, **LAB, epochs=1, batch_size=64)
-    record = run_once(tuned, config, tmp_path)
+    record = run_once(tuned, config, Store(tmp_path))
     metrics = record["metrics"]
     assert metrics["connections_per_neuron"] == pytest.approx(2.0, abs=0.01)
     assert metrics["flops_ratio"] < 0.8
     assert sum(metrics["token_blocks"].values()) == 3
     assert record["inputs"]["data"] == data_hash("digits")
-    monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"committed": lambda self, _: tmp_path})())
+    monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})())
     assert len(pages.full_runs("TR-PTS", tuned)) == 1
     with pytest.raises(TrptsError, match="no committed record of tuned, C = 9"):
         pages.full_runs("C = 9", tuned)
     other = config | {"lr": 1e-3, "seed": 1}
     monkeypatch.setattr(pages.Project, "find", lambda: project)
-    run_once(tuned, other, tmp_path)
-    monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"committed": lambda self, _: tmp_path})())
+    run_once(tuned, other, Store(tmp_path))
+    monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})())
     with pytest.raises(TrptsError, match="2 different settings"):
         pages.full_runs("TR-PTS", tuned)

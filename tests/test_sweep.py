@@ -1,7 +1,6 @@
 """A sweep records each run once, whatever happens to its workers, and goes on where it was stopped."""
 
 import ast
-import json
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ import time
 import dask
 import pytest
 from distributed import Client, LocalCluster
+from made import changed
 
 from trpts.cli import main
 from trpts.cli_sweep import forecast
@@ -19,7 +19,7 @@ from trpts.lab import cluster, grid, sweep
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import fisher_digits, tuned
 from trpts.lab.project import Project
-from trpts.lab.records import measure, read_records, record_name, write_record
+from trpts.lab.store import Store, measure
 
 RUN = dict(profile="quick", device="cpu", task="digits", method="fisher", variant="fisher", backbone="vit_small_digits")
 RUN |= dict(weights=None, epochs=1, n_fisher=64)
@@ -54,7 +54,7 @@ def two_workers(both_workers):
 
 
 def metrics_of(folder):
-    return {r["config"]["seed"]: r["metrics"] for r in read_records(folder)}
+    return {r["config"]["seed"]: r["metrics"] for r in Store(folder).records()}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,10 @@ def undisturbed(project, both_workers, tmp_path_factory):
     place = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.root)
-        assert sweep.sweep(Project(place), cells(KILLED), place / "records", both_workers.scheduler_address) == ({}, 0)
+        assert sweep.sweep(Project(place), cells(KILLED), Store(place / "records"), both_workers.scheduler_address) == (
+            {},
+            0,
+        )
     return metrics_of(place / "records")
 
 
@@ -81,7 +84,8 @@ def wait_for_records(folder, n):
 def test_a_killed_worker_costs_nothing(checkout, two_workers, undisturbed, tmp_path, monkeypatch):
     """Of two workers one is killed in mid-run: every record is there, none twice, and all as they would have been."""
     folder, killed, written = tmp_path / "records", [], []
-    monkeypatch.setattr(sweep, "write_record", lambda made, place: written.append(write_record(made, place)))
+    add = Store.add
+    monkeypatch.setattr(Store, "add", lambda store, made: written.append(add(store, made)))
 
     def kill_one():
         with cluster.cluster(two_workers.scheduler_address) as client:
@@ -93,7 +97,7 @@ def test_a_killed_worker_costs_nothing(checkout, two_workers, undisturbed, tmp_p
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    assert sweep.sweep(checkout, cells(KILLED), folder, two_workers.scheduler_address) == ({}, 0)
+    assert sweep.sweep(checkout, cells(KILLED), Store(folder), two_workers.scheduler_address) == ({}, 0)
     killer.join(timeout=30)
     assert killed
     assert metrics_of(folder) == undisturbed
@@ -110,23 +114,26 @@ def test_a_killed_command_goes_on_from_there(checkout, project, two_workers, und
     wait_for_records(folder, 2)
     process.kill()
     process.wait(timeout=30)
-    made = len(read_records(folder))
+    made = len(Store(folder).records())
     assert 2 <= made < KILLED
-    assert sweep.sweep(checkout, cells(KILLED), folder, two_workers.scheduler_address) == ({}, 0)
+    assert sweep.sweep(checkout, cells(KILLED), Store(folder), two_workers.scheduler_address) == ({}, 0)
     assert metrics_of(folder) == undisturbed
 
 
 def test_what_is_there_is_not_done_again(checkout, two_workers, tmp_path, capsys):
     folder = tmp_path / "records"
     first = measure(*cells(1)[0])
-    write_record(first, folder)
-    assert sweep.sweep(checkout, cells(3), folder, two_workers.scheduler_address) == ({}, 0)
+    Store(folder).add(first)
+    assert sweep.sweep(checkout, cells(3), Store(folder), two_workers.scheduler_address) == ({}, 0)
     said = capsys.readouterr().err
     assert "1 of 3 records are there; 2 to make" in said
     assert "2 workers hand memory back after every use, which makes runs slow: set MALLOC_TRIM_THRESHOLD_=" in said
-    times = {r["config"]["seed"]: r["time_s"] for r in read_records(folder)}
+    times = {r["config"]["seed"]: r["time_s"] for r in Store(folder).records()}
     assert times[0] == first["time_s"]
-    assert sweep.sweep(checkout, cells(3), folder, "tcp://127.0.0.1:1") == ({}, 0)  # nothing to do: nobody is asked
+    assert sweep.sweep(checkout, cells(3), Store(folder), "tcp://127.0.0.1:1") == (
+        {},
+        0,
+    )  # nobody is asked
 
 
 SWEEP = """
@@ -136,14 +143,62 @@ sys.path.insert(0, "tests")
 from test_sweep import cells
 from trpts.lab import sweep
 from trpts.lab.project import Project
-written, write = [], sweep.write_record
+from trpts.lab.store import Store
+written, add = [], Store.add
 print(flush=True)  # all is imported
 sys.stdin.readline()
-sweep.write_record = lambda record, folder: (written.append(record), write(record, folder))
-outcome = sweep.sweep(Project(Path(sys.argv[1])), cells(int(sys.argv[3])), Path(sys.argv[1]) / "records",
+Store.add = lambda store, record: (written.append(record), add(store, record))
+outcome = sweep.sweep(Project(Path(sys.argv[1])), cells(int(sys.argv[3])), Store(Path(sys.argv[1]) / "records"),
                       sys.argv[2])
 print((*outcome, len(written)))
 """
+
+
+PACKING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from test_sweep import cells
+from trpts import cli, cli_sweep
+from trpts.lab import grid, sweep
+from trpts.lab.project import Project
+from trpts.lab.store import Store
+place = Path(sys.argv[1])
+made = [(e, c | {"profile": "full"}) for e, c in cells(int(sys.argv[3]))]
+grid.comparison_cells = lambda *_: made
+Project.results = lambda self, profile: Store(place / "loose", place / "packed", "full")
+sys.exit(cli.main(["sweep", "--scheduler", sys.argv[2]]))
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_sweep_packs_what_it_has(project, two_workers, tmp_path, sign):
+    """And the one that goes on packs the rest."""
+    store = Store(tmp_path / "loose", tmp_path / "packed", "full")
+    command = [sys.executable, "-c", PACKING, tmp_path, two_workers.scheduler_address]
+    process = subprocess.Popen([*command, "60"], cwd=project.root, stderr=-1, text=True)
+    wait_for_records(store.loose, 2)
+    process.send_signal(sign)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command goes on from there" in said
+    packed = len((store.packed / "fisher_digits.jsonl").read_text().splitlines())
+    assert 2 <= packed < 60
+    assert store.single_files() == []
+    done = subprocess.run([*command, str(packed + 1)], cwd=project.root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{packed} of {packed + 1} records are there; 1 to make" in done.stderr
+    assert len(store.records()) == packed + 1
+    assert store.single_files() == []
+
+
+def test_a_long_sweep_packs_in_between(checkout, two_workers, tmp_path, monkeypatch):
+    store, packed = Store(tmp_path / "records"), []
+    monkeypatch.setattr(sweep, "PACK_EVERY_S", 0.0)
+    monkeypatch.setattr(Store, "pack", lambda self: packed.append(len(self.records())))
+    assert sweep.sweep(checkout, cells(3), store, two_workers.scheduler_address) == ({}, 0)
+    assert 0 < next(n for n in packed if n) <= packed[-1] == 3
+    assert len(packed) > 2
 
 
 def test_two_sweeps_at_once_share_the_work(project, two_workers, tmp_path):
@@ -162,14 +217,14 @@ def test_two_sweeps_at_once_share_the_work(project, two_workers, tmp_path):
         assert failed == {}, errors
         assert 0 < written < 12
         made, open_ = made + written, [*open_, left]
-    assert made == len(read_records(tmp_path / "records")) == 12
+    assert made == len(Store(tmp_path / "records").records()) == 12
     assert 0 in open_
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, two_workers, tmp_path, capsys):
     folder, some = tmp_path / "records", cells(3)
     some[1][1]["backbone"] = "no_such_model"
-    failed, left = sweep.sweep(checkout, some, folder, two_workers.scheduler_address)
+    failed, left = sweep.sweep(checkout, some, Store(folder), two_workers.scheduler_address)
     assert left == 0
     assert len(failed) == 1
     assert "no_such_model" in next(iter(failed.values()))
@@ -180,7 +235,7 @@ def test_a_file_that_a_run_lacks_is_its_own_fault(checkout, two_workers, tmp_pat
     """An OSError of an experiment is no lost scheduler."""
     folder, some = tmp_path / "records", cells(2)
     some[0][1]["weights"] = "data/weights/none.safetensors"
-    failed, left = sweep.sweep(checkout, some, folder, two_workers.scheduler_address)
+    failed, left = sweep.sweep(checkout, some, Store(folder), two_workers.scheduler_address)
     assert left == 0
     assert [text.partition(":")[0] for text in failed.values()] == ["FileNotFoundError"]
     assert list(metrics_of(folder)) == [1]
@@ -189,7 +244,9 @@ def test_a_file_that_a_run_lacks_is_its_own_fault(checkout, two_workers, tmp_pat
 def test_runs_that_no_worker_can_take_are_refused(checkout, two_workers, tmp_path, capsys):
     """Dask would wait for a worker with a GPU, for ever and without a word."""
     with pytest.raises(TrptsError, match="no worker has the resource GPU=1 that runs ask for: start some"):
-        sweep.sweep(checkout, cells(1), tmp_path / "records", two_workers.scheduler_address, resources={"GPU": 1})
+        sweep.sweep(
+            checkout, cells(1), Store(tmp_path / "records"), two_workers.scheduler_address, resources={"GPU": 1}
+        )
     assert main(["sweep", "--gpu"]) == 2
     assert "--gpu needs --scheduler ADDRESS" in capsys.readouterr().err
 
@@ -197,12 +254,12 @@ def test_runs_that_no_worker_can_take_are_refused(checkout, two_workers, tmp_pat
 def test_schedulers_that_are_none_are_named(checkout, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_S", 1)
     with pytest.raises(TrptsError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1 .*expected the address"):
-        sweep.sweep(checkout, cells(1), tmp_path / "records", "tcp://127.0.0.1:1")
+        sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), "tcp://127.0.0.1:1")
     with (
         LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as empty,
         pytest.raises(TrptsError, match="has no workers: start some with `dask worker tcp://"),
     ):
-        sweep.sweep(checkout, cells(1), tmp_path / "records", empty.scheduler_address)
+        sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), empty.scheduler_address)
 
 
 def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):
@@ -215,8 +272,8 @@ def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):
 
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(TrptsError, match=r"the scheduler went away after \d+ runs, whose records are kept"):
-        sweep.sweep(checkout, cells(30), folder, local.scheduler_address)
-    assert 1 <= len(read_records(folder)) < 30
+        sweep.sweep(checkout, cells(30), Store(folder), local.scheduler_address)
+    assert 1 <= len(Store(folder).records()) < 30
 
 
 @pytest.mark.parametrize(("folder", "preload", "said"), [
@@ -235,24 +292,20 @@ def test_a_worker_without_checkout_or_package_is_refused(checkout, project, tmp_
             with Client(empty) as client:
                 client.wait_for_workers(1, timeout=60)
             with pytest.raises(TrptsError, match=rf"worker tcp://.* cannot run trpts \({said}"):
-                sweep.sweep(checkout, cells(1), tmp_path / "records", empty.scheduler_address)
+                sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), empty.scheduler_address)
         finally:
             worker.terminate()
             worker.wait(timeout=30)
     assert not list((tmp_path / "records").glob("*.json"))
 
 
-def test_a_record_of_another_schema_is_nobodys_to_overwrite(checkout, tmp_path):
+def test_a_record_of_a_later_version_is_nobodys_to_overwrite(checkout, tmp_path):
     experiment, config = cells(1)[0]
-    config = config | {"profile": "full"}
-    path = tmp_path / "records" / record_name({"kind": "fisher_digits", **config})
-    path.parent.mkdir()
-    other = record(config | {"kind": "fisher_digits"}, 0.5, 0.5) | {"schema": 2}
-    path.write_text(text := json.dumps(other))
-    with pytest.raises(
-        TrptsError, match=r"schema version 2, this version of trpts reads 1; remove the file to measure"
-    ):
-        sweep.sweep(checkout, [(experiment, config)], path.parent, "tcp://127.0.0.1:1")
+    later = record(config | {"kind": "fisher_digits"}, 0.5, 0.5) | {"version": {"fisher_digits": 9, "fisher": 1}}
+    path = Store(tmp_path / "records").add(later)
+    text = path.read_text()
+    with pytest.raises(TrptsError, match="made with version 9 of fisher_digits, here it has version 1"):
+        sweep.sweep(checkout, [(experiment, config)], Store(path.parent), "tcp://127.0.0.1:1")
     assert path.read_text() == text
 
 
@@ -264,17 +317,20 @@ def test_our_own_workers_are_as_many_as_asked_for_and_keep_their_memory(monkeypa
 
 
 def test_workers_with_other_code_are_refused(checkout, two_workers, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "code_hash", lambda names: {"hash": "f" * 16})
+    monkeypatch.setattr(cluster, "code_hash", lambda: "f" * 16)
     with pytest.raises(TrptsError, match=r"worker tcp://.* has other code \([0-9a-f]{16}, not f{16}\)"):
-        sweep.sweep(checkout, cells(1), tmp_path / "records", two_workers.scheduler_address)
+        sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), two_workers.scheduler_address)
 
 
 def test_a_worker_that_runs_several_at_once_is_refused(checkout, tmp_path):
     """Runs in one process would draw from one generator."""
     with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as threads:
         with pytest.raises(TrptsError, match=r"has 2 threads, .*start it with --nthreads 1"):
-            sweep.sweep(checkout, cells(1), tmp_path / "records", threads.scheduler_address)
-        assert sweep.sweep(checkout, cells(2), tmp_path / "records", threads.scheduler_address, shared=True) == ({}, 0)
+            sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), threads.scheduler_address)
+        assert sweep.sweep(checkout, cells(2), Store(tmp_path / "records"), threads.scheduler_address, shared=True) == (
+            {},
+            0,
+        )
 
 
 def test_a_worker_that_comes_late_is_checked_and_gets_its_share(checkout, tmp_path, monkeypatch):
@@ -292,7 +348,7 @@ def test_a_worker_that_comes_late_is_checked_and_gets_its_share(checkout, tmp_pa
 
     monkeypatch.setattr(sweep._Sweep, "futures", counted)
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
-        assert sweep.sweep(checkout, cells(6), tmp_path / "records", local.scheduler_address) == ({}, 0)
+        assert sweep.sweep(checkout, cells(6), Store(tmp_path / "records"), local.scheduler_address) == ({}, 0)
     assert [len(new) for new in seen] == [1, 1]
     assert most[: sweep.AHEAD + 1] == [1, 2, 2]
     assert max(most) == 2 * sweep.AHEAD
@@ -314,7 +370,7 @@ def test_it_says_that_it_waits_for_a_worker(checkout, tmp_path, monkeypatch):
                 local.scale(1)
 
         threading.Thread(target=go_and_come, daemon=True).start()
-        assert sweep.sweep(checkout, cells(3), folder, local.scheduler_address) == ({}, 0)
+        assert sweep.sweep(checkout, cells(3), Store(folder), local.scheduler_address) == ({}, 0)
     assert sorted(metrics_of(folder)) == [0, 1, 2]
     assert any("no worker is there: waiting for one" in words for words in said)
 
@@ -334,9 +390,9 @@ def test_a_metric_that_is_no_number_is_its_runs_own_fault(checkout, tmp_path, mo
         record = measure(experiment, config)
         return record | {"metrics": {"x": float("nan")}} if config["seed"] == 0 else record
 
-    monkeypatch.setattr(cluster.records, "measure", spoiled)
+    monkeypatch.setattr(cluster, "measure", spoiled)
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as local:
-        failed, left = sweep.sweep(checkout, cells(2), tmp_path / "records", local.scheduler_address)
+        failed, left = sweep.sweep(checkout, cells(2), Store(tmp_path / "records"), local.scheduler_address)
     assert left == 0
     assert ["metric x is nan, expected a finite number" in words for words in failed.values()] == [True]
     assert list(metrics_of(tmp_path / "records")) == [1]
@@ -344,9 +400,9 @@ def test_a_metric_that_is_no_number_is_its_runs_own_fault(checkout, tmp_path, mo
 
 def test_a_record_of_other_code_is_not_written(checkout, two_workers, tmp_path, monkeypatch):
     """A worker may come and go between two looks."""
-    monkeypatch.setattr(sweep, "code_hash", lambda names: {"hash": "f" * 16})
+    monkeypatch.setattr(sweep, "code_hash", lambda: "f" * 16)
     with pytest.raises(TrptsError, match="was made by other code: bring the checkouts of all workers"):
-        sweep.sweep(checkout, cells(1), tmp_path / "records", two_workers.scheduler_address)
+        sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), two_workers.scheduler_address)
     assert not list((tmp_path / "records").glob("*"))
 
 
@@ -354,16 +410,17 @@ def test_a_full_disk_ends_the_sweep(checkout, two_workers, tmp_path, monkeypatch
     """What cannot be kept need not be computed."""
     folder, tried = tmp_path / "records", []
 
-    def write(record, folder):
+    def write(store, record):
         tried.append(record)
         if len(tried) == 2:
             raise TrptsError("cannot write: no space left on device")
-        write_record(record, folder)
+        add(store, record)
 
-    monkeypatch.setattr(sweep, "write_record", write)
+    add = Store.add
+    monkeypatch.setattr(Store, "add", write)
     with pytest.raises(TrptsError, match="no space left"):
-        sweep.sweep(checkout, cells(6), folder, two_workers.scheduler_address)
-    assert len(read_records(folder)) == 1
+        sweep.sweep(checkout, cells(6), Store(folder), two_workers.scheduler_address)
+    assert len(Store(folder).records()) == 1
 
 
 SBATCH = """#!/bin/sh
@@ -389,7 +446,7 @@ def test_workers_come_by_slurm(checkout, project, tmp_path):
         address = keeper.stdout.readline().strip()
         with Client(address) as client:
             client.wait_for_workers(2, timeout=60)
-        assert sweep.sweep(checkout, cells(2), tmp_path / "records", address) == ({}, 0)
+        assert sweep.sweep(checkout, cells(2), Store(tmp_path / "records"), address) == ({}, 0)
     finally:
         keeper.send_signal(signal.SIGTERM)
         _, errors = keeper.communicate(timeout=60)
@@ -413,32 +470,22 @@ def test_learning_rates_are_chosen_by_validation_images(tmp_path, monkeypatch):
     made = grid.tuning_cells(profile, ["linear"])
     assert [(c["task"], c["lr"]) for _, c in made] == [("a", 0.1), ("a", 0.2), ("b", 0.1), ("b", 0.2)]
     with pytest.raises(TrptsError, match=r"linear: 0 of 4 tuning records .*`trpts sweep --tuning` first"):
-        grid.comparison_cells(profile, tmp_path, methods=["linear"])
+        grid.comparison_cells(profile, Store(tmp_path), methods=["linear"])
     for (_, config), val, test in zip(made, (0.5, 0.9, 0.5, 0.2), (1.0, 0.0, 1.0, 0.0), strict=True):
-        write_record(record(config, val, test), tmp_path)
-    rate, means = grid.chosen_rates(profile, tmp_path, ["linear"])["linear"]
+        Store(tmp_path).add(record(config, val, test))
+    rate, means = grid.chosen_rates(profile, Store(tmp_path), ["linear"])["linear"]
     assert means == {0.1: 0.5, 0.2: pytest.approx(0.55)}
     assert rate == 0.2
-    cells = grid.comparison_cells(profile, tmp_path, ["c"], ["linear"], [0, 1])
+    cells = grid.comparison_cells(profile, Store(tmp_path), ["c"], ["linear"], [0, 1])
     assert [(c["task"], c["seed"], c["lr"]) for _, c in cells] == [("c", 0, 0.2), ("c", 1, 0.2)]
     with pytest.raises(TrptsError, match="task 'd' is not in the profile: expected some of a, b, c"):
-        grid.comparison_cells(profile, tmp_path, ["d"], ["linear"])
+        grid.comparison_cells(profile, Store(tmp_path), ["d"], ["linear"])
     with pytest.raises(TrptsError, match="method 'luck' is unknown: expected some of linear; full"):
         grid.tuning_cells(profile, ["luck"])
 
 
 def record(config, val, test):
-    return {
-        "schema": 1,
-        "config": {"kind": "tuned", **config},
-        "metrics": {"val_accuracy": val, "test_accuracy": test},
-        "time_s": 1.0,
-        "peak_memory_bytes": 1,
-        "versions": {"python": "3", "torch": "2", "timm": "1"},
-        "machine": {"system": "s", "processor": "p", "cores": 2, "device": "cpu"},
-        "code": {"modules": ["trpts"], "hash": "0" * 16},
-        "inputs": {"data": "1" * 16, "weights": None},
-    }
+    return changed(config={"kind": "tuned", **config}, metrics={"val_accuracy": val, "test_accuracy": test})
 
 
 @pytest.mark.parametrize(("arguments", "of"), [
@@ -477,10 +524,10 @@ def test_a_forecast_goes_by_like_runs(tmp_path):
     for kind, variant, seconds in (("tuned", "linear", 1800.0), ("tuned", "linear", 3600.0), ("pruning", "x", 1.0),
                                    ("pruning", "y", 1.0), ("pruning", "z", 1.0)):  # fmt: skip
         config = made | {"variant": variant, "seed": int(seconds)}
-        write_record(record(config, 0.5, 0.5) | {"config": {"kind": kind, **config}, "time_s": seconds}, tmp_path)
+        Store(tmp_path).add(record(config, 0.5, 0.5) | {"config": {"kind": kind, **config}, "time_s": seconds})
     todo = [(tuned, {"variant": "linear"}), (tuned, {"variant": "new"})]
-    assert "2 of 9 records are missing: about 1.5 hours" in forecast(todo, 9, tmp_path)
-    assert forecast(todo, 9, tmp_path / "empty") == "2 of 9 records are missing"
+    assert "2 of 9 records are missing: about 1.5 hours" in forecast(todo, 9, Store(tmp_path))
+    assert forecast(todo, 9, Store(tmp_path / "empty")) == "2 of 9 records are missing"
 
 
 @pytest.mark.parametrize(("arguments", "option"), [

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from made import loaded_by
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from trpts.data import formula, vtab
 from trpts.data.twins import GROUPS, TWINS
 from trpts.data.twins.natural import digit_sources
-from trpts.lab.code import modules_behind
 
 each = pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
 
@@ -89,8 +89,7 @@ def test_digit_scenes_take_only_their_part(monkeypatch):
 
 def test_pretraining_shares_no_generator_with_the_twins():
     """Neither imports the other; in common they have the canvas alone."""
-    twins = set(modules_behind(["trpts.data.twins"]))
-    upstream = set(modules_behind([formula.__name__]))
+    twins, upstream = loaded_by("trpts.data.twins"), loaded_by(formula.__name__)
     assert formula.__name__ not in twins
     assert not {name for name in upstream if name.startswith("trpts.data.twins")}
     common = {name for name in twins & upstream if name.count(".") == 2}

@@ -88,8 +88,8 @@ def parser():
     bench.add_argument("--batch-size", type=int, default=None, help="default: 16; transprune: 1")
     bench.add_argument("--rounds", type=int, default=5)
 
-    regress = command("regress", cmd_regress, "hold the quick chapters' metrics against the committed baselines")
-    regress.add_argument("--only", metavar="NN", help="one chapter, by number or name")
+    regress = command("regress", cmd_regress, "hold canaries and quick chapters against the committed baselines")
+    regress.add_argument("--only", metavar="NN", help="one chapter, by number or name, or canaries")
     regress.add_argument("--bless", action="store_true", help="make the baselines anew (clean tree only, runs twice)")
     return top
 
@@ -103,7 +103,10 @@ def cmd_run(arguments):
         raise TrptsError("--parameter needs --only: parameters belong to one chapter")
     project = Project.find()
     with project.lock():
-        failures = run_chapters(project, arguments.profile, arguments.only, overrides, arguments.force)
+        try:
+            failures = run_chapters(project, arguments.profile, arguments.only, overrides, arguments.force)
+        finally:
+            project.store(arguments.profile).pack()
     return 1 if failures else 0
 
 
@@ -148,10 +151,10 @@ def cmd_refresh(arguments):
     """Run the quick profile and write its outputs, cleaned of what differs from run to run, into notebooks/; and the
     results of the committed records into the README."""
     from trpts.lab.profiles import load_profile
-    from trpts.press.chapters import find_chapters, read_notebook
+    from trpts.press.chapters import copy_state, find_chapters, read_notebook
     from trpts.press.launch import repository, with_set_up
     from trpts.press.readme import refresh_readme
-    from trpts.press.runner import copy_state, run_chapters, say
+    from trpts.press.runner import run_chapters, say
     from trpts.press.staging import for_git, put
 
     project = Project.find()
@@ -171,7 +174,7 @@ def cmd_refresh(arguments):
 
 
 def cmd_regress(arguments):
-    """Run the quick chapters afresh and compare their metrics with the baselines; 1 on drift."""
+    """Run canaries and quick chapters afresh and compare their metrics with the baselines; 1 on drift."""
     from trpts.press.regression import bless, regress
 
     project = Project.find()
@@ -189,9 +192,8 @@ def cmd_bench(arguments):
     except ImportError as error:
         raise TrptsError(f"benches need {error.name}: `pip install trpts[peers,sweep]`") from error
     from trpts.lab.bench_files import write_bench
-    from trpts.lab.code import code_hash
     from trpts.lab.project import make_folder
-    from trpts.lab.provenance import machine, pick_device, versions
+    from trpts.lab.provenance import pick_device, provenance
     from trpts.press.bench_chapters import bench_chapters
 
     for name, value in (("rounds", arguments.rounds), ("batch-size", arguments.batch_size)):
@@ -205,9 +207,8 @@ def cmd_bench(arguments):
         rows = benches[name](batch_size=batch_size, rounds=arguments.rounds, device=device)
         text = list(lines(name, rows, bars=device == "cpu" and batch_size == usual))
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
-        module = bench_chapters.__module__ if name == "chapters" else "trpts.lab.bench"
-        record = {"bench": name, "batch_size": batch_size, "device": device, "rows": rows, "summary": text,
-                  "machine": machine(), "versions": versions(), "code": code_hash([module], exact=True)}  # fmt: skip
+        record = {"bench": name, "batch_size": batch_size, "device": device, "rows": rows, "summary": text}
+        record |= provenance()
         if batch_size == usual:  # what pages and claims read; another size is only shown
             write_bench(project, name, device, record)
     return 0

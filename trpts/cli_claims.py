@@ -46,8 +46,8 @@ def cmd_compare(arguments):
     from trpts.lab.errors import TrptsError
 
     project = Project.find()
-    with records_at(project, arguments.first) as a, records_at(project, arguments.second) as b:
-        table, facts = side_by_side(a, b, arguments.metric)
+    both = (records_at(project, place) for place in (arguments.first, arguments.second))
+    table, facts = side_by_side(*both, arguments.metric)
     if table.empty:
         raise TrptsError(f"no run is in both with a metric {arguments.metric!r}: expected two sets of the same runs")
     print(table.to_string(index=False, float_format="{:.4f}".format))

@@ -21,6 +21,8 @@ def add_commands(command):
     sub.add_argument("--workers", type=int, metavar="N", help="how many processes here; default: as many as cores")
     sub.add_argument("--gpu", action="store_true", help="each run takes a worker's resource GPU=1; with --scheduler")
     sub.add_argument("--dry-run", action="store_true", help="say what is missing and how long it would take")
+    sub = command("pack", cmd_pack, "move single records from build/ into the committed files of data/results/")
+    sub.add_argument("--profile", default="full", help="full (default) or paper")
 
 
 def cmd_sweep(arguments):
@@ -41,26 +43,38 @@ def cmd_sweep(arguments):
     _refuse_unused(arguments)
     seeds = grid.SEEDS if arguments.seeds is None else arguments.seeds
     project = Project.find()
-    profile, folder = load_profile(project, arguments.profile), project.results(arguments.profile)
+    profile, store = load_profile(project, arguments.profile), project.results(arguments.profile)
     device = "cuda" if arguments.gpu else None  # None: as this machine has it
     if arguments.tuning:
         cells = grid.tuning_cells(profile, arguments.methods, device)
     elif arguments.ablations is not None:
-        cells = grid.ablation_cells(profile, folder, arguments.ablations, seeds, device)
+        cells = grid.ablation_cells(profile, store, arguments.ablations, seeds, device)
     elif arguments.further is not None:
-        cells = further.further_cells(profile, folder, arguments.further, seeds, device)
+        cells = further.further_cells(profile, store, arguments.further, seeds, device)
     else:
-        cells = grid.comparison_cells(profile, folder, arguments.tasks, arguments.methods, seeds, device)
+        cells = grid.comparison_cells(profile, store, arguments.tasks, arguments.methods, seeds, device)
     if arguments.dry_run:
-        print(forecast(missing(cells, folder), len(cells), folder))
+        print(forecast(missing(cells, store), len(cells), store))
         return 0
-    failed, left = sweep(project, cells, folder, arguments.scheduler, arguments.workers,
+    failed, left = sweep(project, cells, store, arguments.scheduler, arguments.workers,
                          {"GPU": 1} if arguments.gpu else None)  # fmt: skip
     for name, error in failed.items():
         say(f"{name}: {error}")
     if left:
         say(f"{left} runs are another sweep's: run the command again when it is done")
     return 1 if failed or left else 0
+
+
+def cmd_pack(arguments):
+    """Move the records of runs since the last packing into data/results/; sweeps do it by themselves."""
+    from trpts.lab.profiles import load_profile
+
+    if arguments.profile == "quick":
+        raise TrptsError("--profile quick: its records are never committed: expected full or paper")
+    project = Project.find()
+    load_profile(project, arguments.profile)
+    print(f"{project.store(arguments.profile).pack()} records packed into {project.committed}")
+    return 0
 
 
 def _refuse_unused(arguments):
@@ -72,12 +86,12 @@ def _refuse_unused(arguments):
             raise TrptsError(f"--{option} says nothing to --{chosen[0]}, whose {option} are set by the profile")
 
 
-def forecast(todo, of, folder):
+def forecast(todo, of, store):
     """How many of the cells are missing and, going by the median time of like runs, how long they would take."""
-    from trpts.lab.records import kind_of, read_records
+    from trpts.lab.store import kind_of
 
     times = {}  # by variant, by kind and over all: a variant without a record takes what its kind takes
-    for record in read_records(folder):
+    for record in store.records():
         kind = record["config"]["kind"]
         for runs in ((kind, record["config"]["variant"]), kind, None):
             times.setdefault(runs, []).append(record["time_s"])

@@ -1,6 +1,7 @@
 """Short names for content: of a text, a file, tensors. 16 hex digits of SHA-256, enough to tell versions apart."""
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -10,8 +11,14 @@ def short_hash(text):
 
 
 def file_hash(path):
-    """First 16 hex digits of a file's SHA-256."""
-    with Path(path).open("rb") as file:
+    """First 16 hex digits of a file's SHA-256; a file that stays the same is read once."""
+    found = Path(path).stat()
+    return _file_hash(Path(path), found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _file_hash(path, *stamp):
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

@@ -16,7 +16,7 @@ from trpts.lab.cluster import AS_USUAL, n_cores
 from trpts.lab.experiments import tuned
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
-from trpts.lab.records import measure, read_records
+from trpts.lab.store import Store, measure
 from trpts.lab.sweep import sweep
 
 METHOD, TASK = "TR-PTS without tokens", "digits"
@@ -61,11 +61,11 @@ def _in_turn(cells, n_threads):
 
 def _swept(cells, cluster, shared=False):
     with tempfile.TemporaryDirectory() as place:
-        failed, left = sweep(Project(Path(place)), cells, Path(place) / "records", cluster.scheduler_address,
-                             shared=shared)  # fmt: skip
+        store = Store(Path(place) / "records")
+        failed, left = sweep(Project(Path(place)), cells, store, cluster.scheduler_address, shared=shared)
         if failed or left:
             raise RuntimeError(f"{len(failed) + left} runs of the bench were not made: {failed}")
-        return sum(record["time_s"] for record in read_records(Path(place) / "records"))
+        return sum(record["time_s"] for record in store.records())
 
 
 def overhead(row):

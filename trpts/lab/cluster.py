@@ -14,9 +14,9 @@ import torch
 from distributed import Client, LocalCluster
 from distributed.comm import CommClosedError
 
-from trpts.lab import records
-from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
+from trpts.lab.provenance import code_hash
+from trpts.lab.store import measure
 
 CONNECT_S = 10
 # Dask sets MALLOC_TRIM_THRESHOLD_ in its workers, for tables that come and go. A training step asks for the same
@@ -72,13 +72,12 @@ def check_workers(client, kinds, workers, shared=False):
     shared   let a worker have more threads: runs then draw from one generator, and their results are nobody's
     returns  those whose memory setting makes their runs slow: see INSTEAD
     """
-    names, there = sorted(f"trpts.lab.experiments.{kind}" for kind in kinds), list(workers)
-    here = code_hash(names)["hash"]
+    there, here = list(workers), code_hash()
     for worker, info in workers.items():
         if info["nthreads"] > 1 and not shared:
             raise TrptsError(f"worker {worker} has {info['nthreads']} threads, and runs in one process would draw from "
                              "one generator: start it with --nthreads 1, and with --nworkers N for more")  # fmt: skip
-    for worker, found in client.run(_code_there, names, workers=there, on_error="return").items():
+    for worker, found in client.run(_code_there, sorted(kinds), workers=there, on_error="return").items():
         if isinstance(found, CommClosedError | ConnectionError) or (
             isinstance(found, OSError) and worker not in workers_of(client)
         ):  # it has just gone
@@ -104,14 +103,19 @@ def _hands_memory_back():
     return "MALLOC_TRIM_THRESHOLD_" in os.environ and "MALLOC_MMAP_THRESHOLD_" not in os.environ
 
 
-def _code_there(names):
+def _code_there(kinds):
     from trpts.lab.project import Project
 
     Project.find()
-    return code_hash(names)["hash"]
+    for kind in kinds:
+        importlib.import_module(f"trpts.lab.experiments.{kind}")
+    return code_hash()
 
 
 def measured(kind, config):
-    """Run one experiment in a worker; its record. One thread each: how many decides the last digits of a result."""
+    """Run one experiment in a worker: its record, and the hash of the code there.
+
+    One thread each: how many decides the last digits of a result.
+    """
     torch.set_num_threads(1)
-    return records.measure(importlib.import_module(f"trpts.lab.experiments.{kind}"), config)
+    return measure(importlib.import_module(f"trpts.lab.experiments.{kind}"), config), code_hash()

@@ -1,7 +1,7 @@
 """Two sets of records side by side: two commits, two machines, two readers.
 
-Runs are matched by their whole configuration, less the device; what differs beside the numbers (code, data, versions,
-machine) is said, so that nobody takes a change of one for a change of the other.
+Runs are matched by their whole configuration, less the device; what differs beside the numbers (versions of methods,
+data, packages, machine) is said, so that nobody takes a change of one for a change of the other.
 """
 
 import io
@@ -9,46 +9,71 @@ import json
 import subprocess
 import tarfile
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from trpts.lab.errors import TrptsError
-from trpts.lab.records import flat_metrics, read_records, untimed
+from trpts.lab.store import Store, flat_metrics, key_of, untimed, validate
 
-RECORDS = "data/results/full"
+RESULTS = "data/results"
 
 
-@contextmanager
-def records_at(project, place):
-    """The records of a folder, or of a git revision of this checkout's data/results/full.
+def records_at(project, place: str) -> dict[str, dict]:
+    """{run: record} of a folder, or of a git revision of this checkout's data/results.
+
+    A folder holds single records or committed files. Revisions from before the committed files, with a record a file
+    in data/results/full/, are read too.
 
     raises  TrptsError: neither, or no record in it, or a run twice, made on two devices
     """
     if Path(place).is_dir():
-        found = read_records(Path(place))
+        found = _records_in(Path(place))
     else:
-        done = subprocess.run(["git", "archive", "--format=tar", place, RECORDS], cwd=project.root, capture_output=True)
+        command = ["git", "archive", "--format=tar", "--end-of-options", str(place), RESULTS]
+        done = subprocess.run(command, cwd=project.root, capture_output=True)
         if done.returncode:
-            raise TrptsError(f"{place!r} is neither a folder nor a git revision with {RECORDS}: "
-                             f"{done.stderr.decode(errors='replace').strip()}")  # fmt: skip
+            said = (done.stderr.decode(errors="replace").strip().splitlines() or ["git said nothing"])[0]
+            raise TrptsError(f"{str(place)!r} is neither a folder nor a git revision with {RESULTS}: {said}")
         with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             archive.extractall(folder, filter="data")
-            found = read_records(Path(folder) / RECORDS)
+            found = _records_in(Path(folder) / RESULTS)
     if not found:
-        raise TrptsError(f"{place}: no record there, expected files such as tuned-0123456789abcdef.json")
-    runs = {_key(record): record for record in found}
+        raise TrptsError(f"{place}: no record there, expected files such as tuned.jsonl or tuned-0123456789abcdef.json")
+    runs = {_run(record): record for record in found}
     if len(runs) < len(found):
         raise TrptsError(f"{place}: {len(found) - len(runs)} runs are there from two devices: expected one of each run")
-    yield runs
+    return runs
 
 
-def _key(record):
-    return json.dumps({k: v for k, v in record["config"].items() if k != "device"}, sort_keys=True)
+def _records_in(folder):
+    """All records in a folder, whatever their profile and form."""
+    profiles = ("full", "paper")
+    if any(folder.glob("*.jsonl")):
+        return [record for profile in profiles for record in Store(folder, folder, profile).records()]
+    if older := sorted(folder.glob("full/*.json")):
+        return [read_older(path) for path in older]
+    return Store(folder).records()
 
 
-def side_by_side(a, b, metric="test_accuracy"):
+def read_older(path: Path) -> dict:
+    """A record of schema 1, which named the hash of its code and no commit."""
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        made = {"commit": None, "dirty": None, "versions": old["versions"], "machine": old["machine"]}
+        kept = {name: old[name] for name in ("config", "metrics", "inputs", "time_s", "peak_memory_bytes")}
+        record = kept | {"version": {old["config"]["kind"]: 1}, "provenance": made}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrptsError(f"{path.name}: not a readable record of an earlier revision: {error}") from error
+    validate(record, path.name)
+    return record
+
+
+def _run(record):
+    return key_of({k: v for k, v in record["config"].items() if k != "device"})
+
+
+def side_by_side(a: dict, b: dict, metric: str = "test_accuracy"):
     """(table, facts): a row for each kind and variant that both have; sentences on what else differs.
 
     Columns: kind, variant, runs (in both), a, b (means of the metric), difference, sd (of the runs' differences),
@@ -72,8 +97,14 @@ def _facts(a, b, both):
     same = sum(untimed(a[key]) == untimed(b[key]) for key in both)
     if both:
         yield f"{same} of {len(both)} have the same metrics to the last digit, times aside"
-    for what, of in (("code", lambda r: r["code"]["hash"]), ("data or weights", lambda r: r["inputs"]),
-                     ("versions", lambda r: r["versions"]), ("machine", lambda r: r["machine"])):  # fmt: skip
-        n = sum(of(a[key]) != of(b[key]) for key in both)
-        if n:
+    for what, of in (("versions of experiment or method", _versions), ("data or weights", lambda r: r["inputs"]),
+                     ("machine", lambda r: r["provenance"]["machine"])):  # fmt: skip
+        if n := sum(of(a[key]) != of(b[key]) for key in both):
             yield f"{n} runs differ in {what}"
+    packages = [(a[key]["provenance"]["versions"], b[key]["provenance"]["versions"]) for key in both]
+    if n := sum(any(x[name] != y[name] for name in x.keys() & y.keys()) for x, y in packages):  # as far as both say
+        yield f"{n} runs differ in package versions"
+
+
+def _versions(record):
+    return {name: version for name, version in record["version"].items() if version > 1}  # 1: as if it were not named

@@ -101,13 +101,13 @@ FURTHER = {  # name: (experiment, its configurations, what of the profile it use
 }
 
 
-def further_cells(profile, folder, names=None, seeds=grid.SEEDS, device=None):
+def further_cells(profile, store, names=None, seeds=grid.SEEDS, device=None):
     """[(experiment, configuration)] of what FURTHER names, all if None; seeds outermost."""
     unknown = [name for name in names or () if name not in FURTHER]
     if unknown:
         raise TrptsError(f"experiment {unknown[0]!r} is unknown: expected some of {', '.join(FURTHER)}")
     shared, swept = grid.common(profile, device), profile["benchmark"]["sweep"]
-    found = grid.chosen_rates(profile, folder, [grid.OF, "full", "linear"], device)
+    found = grid.chosen_rates(profile, store, [grid.OF, "full", "linear"], device)
     rates, cells = {method: rate for method, (rate, _) in found.items()}, []
     for seed in seeds:
         for experiment, configs, uses in (FURTHER[name] for name in names or FURTHER):

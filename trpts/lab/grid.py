@@ -16,7 +16,7 @@ from trpts.lab.ablations import ABLATIONS, RATE_OF
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import tuned
 from trpts.lab.provenance import pick_device
-from trpts.lab.records import NotThere, kind_of, read_record, record_name
+from trpts.lab.store import NotThere
 
 # name -> (method, options). Selection: two connections per neuron (C). Tokens: about a third of the FLOPs saved.
 METHODS = {
@@ -68,18 +68,18 @@ def tuning_cells(profile, methods=None, device=None):
             for lr in swept["rates"]["all" if family in SMALL_STEPS else "few"]]  # fmt: skip
 
 
-def chosen_rates(profile, folder, methods=None, device=None):
-    """{method: (learning rate, {rate: mean validation accuracy})} from the records of the tuning in `folder`.
+def chosen_rates(profile, store, methods=None, device=None):
+    """{method: (learning rate, {rate: mean validation accuracy})} from the records of the tuning in `store`.
 
     raises  NotThere: a method of which records are missing; TrptsError: a record that cannot be read, of any of them
     """
     chosen = {}
     cells_of = {method: tuning_cells(profile, [method], device) for method in known_methods(methods)}
-    found_of = {method: found_records(cells, folder) for method, cells in cells_of.items()}  # all, before any verdict
+    found_of = {method: store.found(cells) for method, cells in cells_of.items()}  # all, before any verdict
     for method, cells in cells_of.items():
         found = found_of[method]
         if len(found) < len(cells):
-            raise NotThere(f"{method}: {len(found)} of {len(cells)} tuning records are in {folder}: run `trpts sweep "
+            raise NotThere(f"{method}: {len(found)} of {len(cells)} tuning records are there: run `trpts sweep "
                            "--tuning` first")  # fmt: skip
         accuracy = {}
         for record in found:
@@ -89,7 +89,7 @@ def chosen_rates(profile, folder, methods=None, device=None):
     return chosen
 
 
-def comparison_cells(profile, folder, tasks=None, methods=None, seeds=SEEDS, device=None):
+def comparison_cells(profile, store, tasks=None, methods=None, seeds=SEEDS, device=None):
     """[(experiment, configuration)] of the comparison; seeds outermost, so that what is there is a whole table.
 
     tasks  None: the compared ones, and CORE's first seed on all others
@@ -103,18 +103,18 @@ def comparison_cells(profile, folder, tasks=None, methods=None, seeds=SEEDS, dev
     if tasks is None:
         others = [task for task in every if task not in compared]
         wanted += [(method, task, seeds[0]) for task in others for method in CORE if method in methods]
-    rates, shared = chosen_rates(profile, folder, methods, device), common(profile, device)
+    rates, shared = chosen_rates(profile, store, methods, device), common(profile, device)
     return [(tuned, tuned.cell(method, *METHODS[method], task, seed, rates[method][0], **shared))
             for method, task, seed in wanted]  # fmt: skip
 
 
-def ablation_cells(profile, folder, figures=None, seeds=SEEDS, device=None):
+def ablation_cells(profile, store, figures=None, seeds=SEEDS, device=None):
     """[(experiment, configuration)] of the ablations' figures, all if None; what two of them share comes once."""
     unknown = [name for name in figures or () if name not in ABLATIONS]
     if unknown:
         raise TrptsError(f"ablation {unknown[0]!r} is unknown: expected some of {', '.join(ABLATIONS)}")
     variants = {variant: how for name in figures or ABLATIONS for variant, how in ABLATIONS[name].items()}
-    rates = chosen_rates(profile, folder, [rate_of(variant) for variant in variants], device)
+    rates = chosen_rates(profile, store, [rate_of(variant) for variant in variants], device)
     shared = common(profile, device)
     return [(tuned, tuned.cell(variant, *how, task, seed, rates[rate_of(variant)][0], **shared))
             for seed in seeds for task in profile["benchmark"]["sweep"]["tuning_tasks"]
@@ -124,12 +124,6 @@ def ablation_cells(profile, folder, figures=None, seeds=SEEDS, device=None):
 def rate_of(variant):
     """The method at whose chosen rate an ablation's variant runs: its own where it is compared, else TR-PTS'."""
     return variant if variant in METHODS else RATE_OF.get(variant, OF)
-
-
-def found_records(cells, folder):
-    """The records of the cells [(experiment, configuration)] that are in `folder`, current or not."""
-    paths = [folder / record_name({"kind": kind_of(experiment), **config}) for experiment, config in cells]
-    return [read_record(path) for path in paths if path.is_file()]
 
 
 def known_methods(methods=None):

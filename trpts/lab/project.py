@@ -54,18 +54,28 @@ class Project:
         """Executed notebooks."""
         return self.build / "runs" / profile
 
+    @property
+    def committed(self):
+        """The folder of the committed records."""
+        return self.root / "data" / "results"
+
     def results(self, profile):
-        """Records: those of the quick profile come and go, the others are committed.
+        """The `Store` of a profile's records: those of the quick profile come and go, the others are committed.
 
         The environment variable TRPTS_RESULTS, set by `trpts regress` for the notebooks it runs, points elsewhere.
         """
-        if os.environ.get("TRPTS_RESULTS"):
-            return Path(os.environ["TRPTS_RESULTS"])
-        return self.build / "results" / profile if profile == "quick" else self.committed(profile)
+        from trpts.lab.store import Store  # the store writes its files by this module
 
-    def committed(self, profile):
-        """Committed records: what tables and figures read."""
-        return self.root / "data" / "results" / profile
+        if os.environ.get("TRPTS_RESULTS"):
+            return Store(os.environ["TRPTS_RESULTS"])
+        return self.store(profile)
+
+    def store(self, profile):
+        """The `Store` of a profile, whatever a run is set to: what tables and figures read."""
+        from trpts.lab.store import Store
+
+        loose = self.build / "results" / profile
+        return Store(loose) if profile == "quick" else Store(loose, self.committed, profile)
 
 
 def make_folder(path):

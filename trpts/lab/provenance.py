@@ -1,31 +1,75 @@
-"""Where a number was born: package versions, machine, device."""
+"""Where a number was made: commit, package versions, machine."""
 
 import importlib.metadata
 import os
 import platform
+import subprocess
 from functools import cache
 from pathlib import Path
 
+from trpts.hashes import file_hash, short_hash
 from trpts.lab.project import Project
 
-PACKAGES = ("torch", "timm", "numpy", "scikit-learn")  # those that can change a number
+# All that a record's numbers rest on; what is not installed has no version
+PACKAGES = (
+    "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "peft", "transformers", "tokenizers",
+)  # fmt: skip
+CODE = ("trpts", "profiles", "constraints.txt")  # whose changes make a checkout dirty: outputs and results do not
 
 
-def pick_device():
-    """The device that runs use: "cuda" where there is one, else "cpu". It is part of a record's name."""
-    import torch  # here, because the command line reads hashes and versions without needing torch's slow import
+def pick_device() -> str:
+    """The device that runs use: "cuda" where there is one, else "cpu". It is part of a record's configuration."""
+    import torch  # here, because the command line reads records without needing torch's slow import
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @cache
-def versions():
-    """{"python": ..., "torch": ..., ...}"""
-    return {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES}
+def provenance() -> dict:
+    """{"commit", "dirty", "versions", "machine"} of this process."""
+    return commit_of(Project.find().root) | {"versions": versions(), "machine": machine()}
+
+
+def commit_of(root: Path) -> dict:
+    """{"commit": what a checkout is at, "dirty": whether its code differs from it}; both are null without git."""
+
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+
+    try:
+        head = git("rev-parse", "HEAD")
+        changes = git("status", "--porcelain", "--", *CODE)
+    except OSError:  # no git on this machine
+        return {"commit": None, "dirty": None}
+    if head.returncode or changes.returncode:
+        return {"commit": None, "dirty": None}
+    return {"commit": head.stdout.strip(), "dirty": bool(changes.stdout.strip())}
 
 
 @cache
-def machine():
+def code_hash() -> str:
+    """The hash of all files of this package: a sweep's workers must have the same ones, and a chapter that ran with
+    others is run again. No record depends on it."""
+    package = Path(__file__).parent.parent
+    files = sorted(p for p in package.rglob("*") if p.suffix in (".py", ".json", ".toml"))
+    return short_hash("\n".join(f"{p.relative_to(package).as_posix()} {file_hash(p)}" for p in files))
+
+
+@cache
+def versions() -> dict:
+    """{"python": ..., "torch": ..., ...}"""
+    return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def machine() -> dict:
     """{"system", "processor", "cores", "memory_bytes", "device"}: what the machine is, never whose or where."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -59,6 +103,6 @@ def _memory_bytes():
     return None
 
 
-def weights_path(config):
+def weights_path(config: dict) -> Path | None:
     """Configurations name weights relative to the checkout, so that a record holds no path of one machine."""
     return Project.find().root / config["weights"] if config["weights"] else None

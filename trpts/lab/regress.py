@@ -19,7 +19,7 @@ from scipy.stats import t as student_t
 
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import write_whole
-from trpts.lab.records import record_name, untimed
+from trpts.lab.store import record_name, untimed
 
 CONFIDENCE = 0.99
 MIN_SEEDS = 3
@@ -68,13 +68,19 @@ def tolerance(values):
     return float(student_t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(values) * (1 + 1 / n) ** 0.5
 
 
-def compare(baselines, records):
-    """Compare records with baselines: one row {"record", "metric", "found", "expected", "tolerance", "ok"} a metric.
+def by_name(records):
+    """{file name: record}, as `baseline_of` names them."""
+    return {record_name(record["config"]): record for record in records}
+
+
+def compare(baselines, found):
+    """Compare records {name: record} with baselines {name: {"metrics"}}: a row {"record", "metric", "found",
+    "expected", "tolerance", "ok"} for each metric.
 
     A metric that is on one side only fails, and so do a whole record without baseline or a baseline without record.
     Times are no metrics here.
     """
-    rows, found = [], {record_name(r["config"]): r for r in records}
+    rows = []
     for name in sorted(baselines.keys() | found.keys()):
         expected = baselines[name]["metrics"] if name in baselines else {}
         measured = untimed(found[name]) if name in found else {}
@@ -97,28 +103,8 @@ def is_checked(row):
     return not row["ok"] or row["tolerance"] is not None
 
 
-def spot_check(records, experiment):
-    """Run one record again, the quickest among the groups' first seeds, and compare: rows as of `compare`.
-
-    Groups of fewer than MIN_SEEDS seeds have no spread to compare with; where there are no others, nothing is run.
-    This is what a record made by earlier code must pass: its number may be old, but it must still be what comes out.
-    """
-    groups = {}
-    for record in records:
-        rest = {k: v for k, v in record["config"].items() if k != "seed"}
-        groups.setdefault(json.dumps(rest, sort_keys=True), []).append(record)
-    records = [record for group in groups.values() if len(group) >= MIN_SEEDS for record in group]
-    if not records:
-        return []
-    baselines, time_s = baseline_of(records), {record_name(r["config"]): r["time_s"] for r in records}
-    quickest = min(baselines, key=time_s.get)
-    baselines = {quickest: baselines[quickest]}
-    fresh = [{"config": b["config"], "metrics": experiment.run(b["config"])} for b in baselines.values()]
-    return compare(baselines, fresh)
-
-
 def read_baselines(path):
-    """What `write_baselines` wrote: {"commit", "code", "versions", "machine", "baselines"}."""
+    """What `write_baselines` wrote: {"commit", "versions", "machine", "baselines"}."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         for entry in content["baselines"].values():
@@ -133,7 +119,7 @@ def read_baselines(path):
 
 
 def write_baselines(baselines, path, **origin):
-    """Write baselines with where they come from: commit, code, versions, machine."""
+    """Write baselines with where they come from: commit, versions, machine."""
     write_whole(path, json.dumps({**origin, "baselines": baselines}, indent=1, sort_keys=True) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 A run whose record is there and current is not done again. Before a run is handed out, its name is locked in
 build/claims/, so that a second sweep in the same checkout takes others; locks go with the process that holds them.
+Records are written one by one, and packed into the committed files every half hour and at the end, however it ends.
 """
 
 import sys
@@ -15,22 +16,23 @@ from distributed.comm import CommClosedError
 from filelock import FileLock, Timeout
 
 from trpts.lab.cluster import INSTEAD, check_resources, check_workers, cluster, measured, workers_of
-from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
-from trpts.lab.records import current_record, kind_of, record_name, validate, write_record
+from trpts.lab.provenance import code_hash
+from trpts.lab.store import current_record, kind_of, record_name, validate
 
 AHEAD = 2  # runs handed out for each thread of the cluster, so that no worker waits for the client
 SPEAK_EVERY_S = 20.0
 LOOK_EVERY_S = 0.02
+PACK_EVERY_S = 1800.0  # what a machine that stops without a word can lose of the committed files; the runs are kept
 
 
-def missing(cells, folder):
-    """Those of the cells [(experiment, config)] of which no current record is in `folder`."""
-    return [cell for cell in cells if current_record(*cell, folder) is None]
+def missing(cells, store):
+    """Those of the cells [(experiment, config)] of which no current record is in `store`."""
+    return [cell for cell in cells if current_record(*cell, store) is None]
 
 
-def sweep(project, cells, folder, scheduler=None, workers=None, resources=None, shared=False):
+def sweep(project, cells, store, scheduler=None, workers=None, resources=None, shared=False):
     """Run what is missing of the cells [(experiment, config)]; ({name: error} of failed runs, number left to others).
 
     scheduler  address of a Dask scheduler; None: processes of this machine, `workers` of them (default: its cores)
@@ -39,27 +41,29 @@ def sweep(project, cells, folder, scheduler=None, workers=None, resources=None, 
     raises     TrptsError: no scheduler or unfit workers; the scheduler went away; a record could not be written.
                Records made until then are there
     """
-    todo = missing(cells, folder)
+    todo = missing(cells, store)
     say(f"{len(cells) - len(todo)} of {len(cells)} records are there; {len(todo)} to make")
     if not todo:
+        store.pack()  # of a sweep that was killed
         return {}, 0
     with cluster(scheduler, workers) as client:
         check_resources(client, resources or {})
-        return _Sweep(client, make_folder(project.build / "claims"), folder, resources, shared).run(todo)
+        return _Sweep(client, make_folder(project.build / "claims"), store, resources, shared).run(todo)
 
 
 class _Sweep:
     """Runs in progress: their claims, what failed, what others do."""
 
-    def __init__(self, client, claims, folder, resources, shared):
-        self.client, self.claims, self.folder, self.resources = client, claims, folder, resources
+    def __init__(self, client, claims, store, resources, shared):
+        self.client, self.claims, self.store, self.resources = client, claims, store, resources
         self.shared, self.known, self.kinds = shared, set(), set()
         self.held, self.failed, self.given_up, self.n_done = {}, {}, [], 0
 
     def run(self, todo):
         waiting, start, of = deque(todo), time.monotonic(), len(todo)
         self.kinds = {kind_of(experiment) for experiment, _ in todo}
-        running, spoken = as_completed([], loop=self.client.loop), start  # not of whatever client is the default
+        running = as_completed([], loop=self.client.loop)  # not of whatever client is the default
+        spoken = packed = start
         try:
             self.hand_out(waiting, running)
             while self.held:
@@ -71,11 +75,24 @@ class _Sweep:
                 if time.monotonic() - spoken > SPEAK_EVERY_S:
                     spoken = time.monotonic()
                     self.say_how_far(of, spoken - start)
+                if time.monotonic() - packed > PACK_EVERY_S:
+                    packed = time.monotonic()
+                    self.pack()
         finally:
-            self.client.cancel([future for future, *_ in self.held.values()])
-            for *_, lock in self.held.values():
-                lock.release()
-        return self.failed, len(missing(self.given_up, self.folder))
+            try:
+                self.store.pack()
+            finally:
+                self.client.cancel([future for future, *_ in self.held.values()])
+                for *_, lock in self.held.values():
+                    lock.release()
+        return self.failed, len(missing(self.given_up, self.store))
+
+    def pack(self):
+        """Pack what is there; what cannot be packed now is said, and is tried again at the end."""
+        try:
+            self.store.pack()
+        except TrptsError as error:
+            say(str(error))
 
     def hand_out(self, waiting, running):
         """Give the workers that are there now, some of whom may have come late, their share of what is waiting."""
@@ -113,21 +130,21 @@ class _Sweep:
             except Timeout:
                 self.given_up.append((experiment, config))
                 continue
-            if current_record(experiment, config, self.folder) is not None:  # another sweep was faster
+            if current_record(experiment, config, self.store) is not None:  # another sweep was faster
                 lock.release()
                 self.given_up.append((experiment, config))
                 continue
             future = self.client.submit(measured, kind_of(experiment), config, key=f"{name}-{time.time_ns()}",
                                         resources=self.resources, pure=False)  # fmt: skip
-            self.held[future.key] = future, experiment, lock
+            self.held[future.key] = future, lock
             yield future
 
     def finish(self, future):
         """Write the record that a run gave, or note why it gave none."""
-        experiment, lock = self.held.pop(future.key)[1:]
+        lock = self.held.pop(future.key)[-1]
         name = future.key.rpartition("-")[0]
         try:
-            record = future.result()
+            record, code = future.result()
             validate(record, name)  # one with a metric that is no number is that run's fault
         except (FutureCancelledError, CommClosedError) as error:
             raise self.gone() from error
@@ -135,9 +152,9 @@ class _Sweep:
             self.failed[name] = f"{type(error).__name__}: {error}"
             say(f"{name} failed: {self.failed[name]}")
         else:
-            if record["code"]["hash"] != code_hash([experiment.__name__])["hash"]:  # of a worker that came and went
+            if code != code_hash():  # of a worker that came and went
                 raise TrptsError(f"{name} was made by other code: bring the checkouts of all workers to this commit")
-            write_record(record, self.folder)
+            self.store.add(record)
             self.n_done += 1
         finally:
             lock.release()

@@ -19,7 +19,7 @@ def bench_chapters(batch_size=None, rounds=1, device="cpu"):
     rows = {chapter.name: {"s": []} for chapter in chapters}
     with project.lock():
         for _ in range(rounds):
-            shutil.rmtree(project.results("quick"), ignore_errors=True)
+            shutil.rmtree(project.store("quick").loose, ignore_errors=True)
             if failures := run_chapters(project, "quick", force=True):
                 raise TrptsError("; ".join(f"{name}: {error}" for name, error in failures.items()))
             for chapter in chapters:

@@ -6,14 +6,10 @@ from functools import cached_property
 from pathlib import Path
 
 import nbformat
-import papermill
-from IPython.core.inputtransformer2 import TransformerManager
 
-from trpts import HOMES, transprune
 from trpts.hashes import file_hash, short_hash
-from trpts.lab.code import code_hash
 from trpts.lab.errors import TrptsError
-from trpts.lab.provenance import versions
+from trpts.lab.provenance import code_hash, versions
 from trpts.press.launch import SET_UP
 
 EXPERIMENTS, BENCHES, CLAIMS = "trpts.lab.experiments", "trpts.lab.bench_files", "trpts.lab.claims"
@@ -33,11 +29,11 @@ class Chapter:
     @property
     def parameters(self):
         """{name: default} of the cell tagged `parameters`."""
-        _ = self.nb  # read first: papermill has no sentence for a notebook that cannot be read
-        found = papermill.inspect_notebook(str(self.path))
+        cell = next((c.source for c in self.nb.cells if "parameters" in c.metadata.get("tags", [])), "")
         try:
-            return {name: ast.literal_eval(entry["default"]) for name, entry in found.items()}
-        except (ValueError, SyntaxError) as error:
+            lines = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
+        except (ValueError, SyntaxError, AttributeError) as error:
             raise TrptsError(f"{self.path}: a parameter's default is no plain value: {error}") from error
 
     def settings(self, profile, overrides=None):
@@ -62,25 +58,24 @@ class Chapter:
 
     @cached_property
     def imports(self):
-        """Names of this package's modules that the code cells import, or may load through the package's own names."""
+        """Names of this package's modules that the code cells import."""
         names = set()
         for number, cell in enumerate(self.nb.cells, 1):
             if cell.cell_type == "code":
+                lines = ("" if line.startswith(("%", "!")) else line for line in cell.source.splitlines())  # magics
                 try:
-                    tree = ast.parse(TransformerManager().transform_cell(cell.source))  # %magics become calls
+                    tree = ast.parse("\n".join(lines))
                 except SyntaxError as error:
                     raise TrptsError(f"{self.path}: cell {number} is not Python: {error}") from error
                 for node in ast.walk(tree):
                     names |= _imported(node)
-        homes = {f"trpts.{name}": home for name, home in HOMES.items()}
-        homes |= {f"trpts.transprune.{name}": f"trpts.transprune.{home}" for name, home in transprune.HOMES.items()}
-        return sorted({homes.get(name, name) for name in names if name.split(".")[0] == "trpts"})
+        return sorted(name for name in names if name.split(".")[0] == "trpts")
 
     def key(self, settings):
         """What the output depends on, part by part: equal keys mean that nothing needs to run again."""
         return {
             "source": self.source_hash(),
-            "code": code_hash(self.imports)["hash"],
+            "code": code_hash(),
             "parameters": short_hash(json.dumps(settings, sort_keys=True)),
             "data": self._data_hash(settings),
             "versions": short_hash(json.dumps(versions())),
@@ -99,8 +94,8 @@ class Chapter:
         """
         claims = any(name.startswith(CLAIMS) for name in self.imports)
         kinds = [name.rsplit(".", 1)[-1] for name in self.imports if name.startswith(EXPERIMENTS + ".")]
-        files = [p for kind in (["*"] if claims else kinds)
-                 for p in sorted(self.project.committed("full").glob(f"{kind}-*.json"))]  # fmt: skip
+        store = self.project.store("full")
+        files = [p for kind in (["*"] if claims else kinds) for p in (*store.files(kind), *store.single_files(kind))]
         if claims or BENCHES in self.imports:
             files += sorted((self.project.root / "data" / "bench").glob("*.json"))
         if claims:  # the sentences that it shows are data too
@@ -115,8 +110,7 @@ class Chapter:
 def _imported(node):
     """Names that an import statement may load: `from a import b` may mean the module a.b."""
     if isinstance(node, ast.Import):
-        names = {alias.name for alias in node.names}
-        return names | set(HOMES.values()) if "trpts" in names else names  # `trpts.x` may load any of them
+        return {alias.name for alias in node.names}
     if isinstance(node, ast.ImportFrom) and node.module:
         return {name for alias in node.names for name in (node.module, f"{node.module}.{alias.name}")}
     return set()
@@ -140,3 +134,26 @@ def find_chapters(project, only=None):
     if not found:
         raise TrptsError(f"chapter {only!r} does not exist: there are {', '.join(c.name for c in every)}")
     return found
+
+
+def copy_state(chapter, settings, folder):
+    """State of an executed copy: "current", "other code", "other profile or data", "other versions", "failed" or
+    "not run"."""
+    path = folder / chapter.path.name
+    if (folder / "failed" / chapter.path.name).is_file():
+        return "failed"
+    if not path.is_file():
+        return "not run"
+    return key_state(read_notebook(path).metadata.get("trpts", {}).get("key", {}), chapter.key(settings))
+
+
+def key_state(found, wanted):
+    """Compare two keys of `Chapter.key`, the telling difference first."""
+    for parts, state in (
+        (("source", "code"), "other code"),
+        (("parameters", "data"), "other profile or data"),
+        (("versions",), "other versions"),
+    ):
+        if any(found.get(part) != wanted[part] for part in parts):
+            return state
+    return "current"

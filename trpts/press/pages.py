@@ -12,7 +12,7 @@ from trpts.lab.errors import TrptsError
 from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
-from trpts.lab.records import NotThere, flat_metrics, kind_of, read_records
+from trpts.lab.store import NotThere, flat_metrics, kind_of
 
 PUBLISHED = "cpu"  # the device of the records that the book shows; those of others stand beside them
 
@@ -22,8 +22,7 @@ def full_records(experiment, by=("seed",)):
 
     raises  NotThere: there are none; TrptsError: they differ in more than those settings
     """
-    project = Project.find()
-    records = [r for r in read_records(project.committed("full"), kind_of(experiment)) if _is_published(r)]
+    records = [r for r in Project.find().store("full").records(kind_of(experiment)) if _is_published(r)]
     if not records:
         raise NotThere(f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile full`")
     _check_one_setting(records, by, kind_of(experiment))
@@ -33,7 +32,7 @@ def full_records(experiment, by=("seed",)):
 def full_runs(variant, experiment):
     """The committed full-profile records of an experiment's runs of one variant, by task and seed."""
     kind = kind_of(experiment)
-    records = [r for r in read_records(Project.find().committed("full"), kind)
+    records = [r for r in Project.find().store("full").records(kind)
                if r["config"]["variant"] == variant and _is_published(r)]  # fmt: skip
     if not records:
         raise NotThere(f"no committed record of {kind}, {variant}: make them with `trpts run --profile full`")
@@ -47,10 +46,10 @@ def compared_runs(method, tasks=None):
     tasks   None: those of the choice of learning rates
     raises  NotThere: there are none, or the choice is not complete
     """
-    profile, folder = _published()
+    profile, store = _published()
     tasks = tasks or profile["benchmark"]["sweep"]["tuning_tasks"]
-    cells = grid.comparison_cells(profile, folder, tasks, [method], device=PUBLISHED)
-    records = grid.found_records(cells, folder)
+    cells = grid.comparison_cells(profile, store, tasks, [method], device=PUBLISHED)
+    records = store.found(cells)
     if not records:
         raise NotThere(f"no committed record of {method}: make them with `trpts sweep`")
     return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
@@ -110,36 +109,35 @@ def strongest_alike_sentence(records):
 
 def ablation_runs(figure):
     """The committed records of an ablation's variants, whatever tasks and seeds are there; [] where none is."""
-    profile, folder = _published()
+    profile, store = _published()
     with suppress(NotThere):
-        cells = grid.ablation_cells(profile, folder, [figure], device=PUBLISHED)
-        return grid.found_records(cells, folder)
+        return store.found(grid.ablation_cells(profile, store, [figure], device=PUBLISHED))
     return []
 
 
 def further_runs(name):
     """The committed records of what `trpts.lab.further` calls by a name, as many as are there."""
-    profile, folder = _published()
+    profile, store = _published()
     with suppress(NotThere):
-        return grid.found_records(further_cells(profile, folder, [name], device=PUBLISHED), folder)
+        return store.found(further_cells(profile, store, [name], device=PUBLISHED))
     return []
 
 
 def published_rates():
     """{method: (learning rate, {rate: mean validation accuracy})} of the methods whose committed choice is complete."""
-    profile, folder = _published()
+    profile, store = _published()
     found = {}
     for method in grid.METHODS:
         with suppress(NotThere):
-            found |= grid.chosen_rates(profile, folder, [method], PUBLISHED)
+            found |= grid.chosen_rates(profile, store, [method], PUBLISHED)
     return found
 
 
 def chosen_rates(project, profile, methods):
     """{method: learning rate} for a chapter that runs cells of the comparison itself."""
     name = profile["profile"]  # committed choices count whatever else a run is set to; the quick profile makes its own
-    folder = project.results(name) if name == "quick" else project.committed(name)
-    found = grid.chosen_rates(profile, folder, methods)
+    store = project.results(name) if name == "quick" else project.store(name)
+    found = grid.chosen_rates(profile, store, methods)
     return {method: rate for method, (rate, _) in found.items()}
 
 
@@ -149,7 +147,7 @@ def _is_published(record):
 
 def _published():
     project = Project.find()
-    return load_profile(project, "full"), project.committed("full")
+    return load_profile(project, "full"), project.store("full")
 
 
 def _check_one_setting(records, by, words):
@@ -189,7 +187,8 @@ def expected(find, metric, words):
         records = find()
     except NotThere as error:  # the full profile's own first run makes them further down the page
         return Markdown(f"**Expect**: {error}.")
-    values, machines = frame(records)[metric], {(r["machine"]["cores"], r["machine"]["processor"]) for r in records}
+    values, made = frame(records)[metric], [r["provenance"]["machine"] for r in records]
+    machines = {(machine["cores"], machine["processor"]) for machine in made}
     cores, processor = machines.pop()
     where = f"on {cores} cores ({processor})" if not machines else "on several machines"
     runs = "seeds" if values.index.is_unique else "runs"

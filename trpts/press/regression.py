@@ -1,49 +1,63 @@
-"""`trpts regress`: run the quick chapters afresh and hold their metrics against the committed baselines."""
+"""`trpts regress`: run canaries and quick chapters afresh and hold their metrics against committed baselines."""
 
+import json
 import shutil
 import subprocess
 
 from trpts.lab.errors import TrptsError
-from trpts.lab.project import make_folder
-from trpts.lab.provenance import pick_device
-from trpts.lab.records import read_records, record_name, untimed
+from trpts.lab.project import make_folder, write_whole
+from trpts.lab.provenance import machine, pick_device, versions
 from trpts.lab.regress import (
     baseline_of,
+    by_name,
     compare,
     is_checked,
     read_baselines,
     sentence,
-    spot_check,
     write_baselines,
     write_reports,
 )
+from trpts.lab.store import Store, untimed
 from trpts.press.chapters import find_chapters
 from trpts.press.runner import run_chapters, say
-from trpts.press.status import experiment_of, record_state
+from trpts.press.status import data_name, inputs_path
 
 SEEDS = [0, 1, 2, 3, 4]  # the first is the quick profile's own
+CANARIES = "canaries"  # named by --only as a chapter is
 
 
-def baseline_path(project, chapter):
-    return project.root / "data" / "baselines" / f"{chapter.name}.json"
+def baseline_path(project, name):
+    return project.root / "data" / "baselines" / f"{name}.json"
+
+
+def chosen(project, only):
+    """(whether the canaries run, the chapters that run)."""
+    has_canaries = baseline_path(project, CANARIES).is_file()
+    if only == CANARIES:
+        return True, []
+    return only is None and has_canaries, find_chapters(project, only)
 
 
 def regress(project, only=None):
-    """Run, compare, write build/regress/report.json and junit.xml; the number of failures."""
-    chapters = find_chapters(project, only)
-    if only is None:
-        without = [chapter for chapter in chapters if not baseline_path(project, chapter).is_file()]
-        chapters = [chapter for chapter in chapters if chapter not in without] or chapters
-        if without and chapters:
-            say(f"regress: no baseline of {', '.join(chapter.name for chapter in without)}")
-    baselines = {chapter.name: device_baselines(project, chapter) for chapter in chapters}
+    """Run, compare, write build/regress/report.json and junit.xml; the number of failures.
+
+    A chapter without a baseline, because it measures nothing that it records, must run without an error.
+    """
+    with_canaries, chapters = chosen(project, only)
+    measured = [chapter for chapter in chapters if baseline_path(project, chapter.name).is_file()]
+    if chapters and not measured:
+        raise TrptsError(f"no baseline of {', '.join(c.name for c in chapters)}: make it with `trpts regress --bless`")
+    baselines = {chapter.name: device_baselines(project, chapter.name) for chapter in measured}
     folder, rows, failures = project.build / "regress", [], {}
+    if with_canaries:
+        rows += canary_rows(project)
     for chapter in chapters:
         failed, records = fresh_run(project, chapter, folder / "run")
         failures |= failed
-        rows += compare(baselines[chapter.name], records)
-    if only is None:
-        rows += stale_rows(project)
+        if chapter in measured:
+            rows += compare(baselines[chapter.name], by_name(records))
+        else:
+            say(f"{chapter.name}: has no baseline; that it runs is all that is checked")
     write_reports(rows, failures, folder)
     bad = [sentence(row) for row in rows if not row["ok"]]
     for text in bad:
@@ -57,9 +71,9 @@ def regress(project, only=None):
     return len(bad) + len(failures)
 
 
-def device_baselines(project, chapter):
+def device_baselines(project, name):
     """A chapter's baselines; TrptsError if they were made on another kind of device than this machine's."""
-    path = baseline_path(project, chapter)
+    path = baseline_path(project, name)
     baselines = read_baselines(path)["baselines"]
     others = {baseline["config"]["device"] for baseline in baselines.values()} - {pick_device()}
     if others:
@@ -67,45 +81,69 @@ def device_baselines(project, chapter):
     return baselines
 
 
-def stale_rows(project):
-    """Spot-check the committed full records of this kind of device that earlier code made: rows as of `compare`."""
-    folder, rows = project.committed("full"), []
-    here = [record for record in read_records(folder) if record["config"]["device"] == pick_device()]
-    stale = [record for record in here if record_state(record) == "made by earlier code"]
-    for kind in sorted({record["config"]["kind"] for record in stale}):
-        say(f"{kind}: committed records were made by earlier code, running one seed again")
-        records = [record for record in here if record["config"]["kind"] == kind]
-        experiment = experiment_of(records[0])
-        if experiment is None:
-            raise TrptsError(f"the committed records of {kind} have no experiment any more: remove or remake them")
-        rows += spot_check(records, experiment)
-    return rows
+def canary_rows(project):
+    """Every canary run and compared, and whether drawn data still come out as data/baselines/inputs.json says."""
+    from trpts.lab.canaries import canaries, compare
+
+    say("canaries: running")
+    baselines = read_baselines(baseline_path(project, CANARIES))["baselines"]
+    known, today = json.loads(inputs_path(project).read_text(encoding="utf-8")), today_inputs(project)
+    rows = [{"record": "inputs", "metric": name, "found": today.get(name), "expected": known.get(name),
+             "tolerance": None, "ok": today.get(name) == known.get(name)}
+            for name in sorted(known.keys() | today.keys())]  # fmt: skip
+    return compare(baselines, sorted(canaries().keys() | baselines.keys())) + rows
+
+
+def today_inputs(project):
+    """{data of the committed records, see `data_name`: their hash as they are drawn today}."""
+    import importlib
+
+    found = {}
+    for record in project.store("full").records():
+        name = data_name(record["config"])
+        if name not in found:
+            experiment = importlib.import_module(f"trpts.lab.experiments.{record['config']['kind']}")
+            found[name] = experiment.inputs(record["config"])["data"]
+    return found
 
 
 def bless(project, only=None):
     """Make the baselines anew: refuses a dirty tree; the first of SEEDS runs twice and must repeat itself."""
     commit = clean_commit(project)
-    for chapter in find_chapters(project, only):
-        if "seeds" not in chapter.parameters:
-            say(f"{chapter.name} has no seeds to take a spread over: it gets no baseline")
-            continue
-        records, again = (_blessing_run(project, chapter, seeds) for seeds in (SEEDS, SEEDS[:1]))
-        if not records:
-            say(f"{chapter.name} leaves no records: it gets no baseline")
-            continue
-        first, second = ({record_name(r["config"]): untimed(r) for r in run} for run in (records, again))
-        differing = sorted(name for name in second if first.get(name) != second[name])
-        if differing:
-            raise TrptsError(f"{chapter.name} gives other metrics when run again ({', '.join(differing)}): its "
-                             "randomness must come from its seed before it can be a baseline")  # fmt: skip
-        baselines = baseline_of(records)
-        origin = {part: records[0][part] for part in ("code", "versions", "machine")}
-        write_baselines(baselines, baseline_path(project, chapter), commit=commit, **origin)
-        metrics = [pair for baseline in baselines.values() for pair in baseline["metrics"].items()]
-        wide = [name for name, metric in metrics if metric["tolerance"] is None]
-        say(f"blessed {chapter.name}: {len(metrics) - len(wide)} metrics over {len(SEEDS)} seeds")
-        if wide:
-            say(f"  too scattered over seeds to be checked: {', '.join(wide)}")
+    with_canaries, chapters = chosen(project, only)
+    if with_canaries:
+        from trpts.lab.canaries import blessed
+
+        found = blessed()
+        write_baselines(found, baseline_path(project, CANARIES), commit=commit, versions=versions(), machine=machine())
+        write_whole(inputs_path(project), json.dumps(today_inputs(project), indent=1, sort_keys=True) + "\n")
+        say(f"blessed {len(found)} canaries and the hashes of drawn data")
+    for chapter in chapters:
+        bless_chapter(project, chapter, commit)
+
+
+def bless_chapter(project, chapter, commit):
+    """Make one chapter's baseline anew, if it leaves records over seeds."""
+    if "seeds" not in chapter.parameters:
+        say(f"{chapter.name} has no seeds to take a spread over: it gets no baseline")
+        return
+    records, again = (_blessing_run(project, chapter, seeds) for seeds in (SEEDS, SEEDS[:1]))
+    if not records:
+        say(f"{chapter.name} leaves no records: it gets no baseline")
+        return
+    first, second = ({name: untimed(r) for name, r in by_name(run).items()} for run in (records, again))
+    differing = sorted(name for name in second if first.get(name) != second[name])
+    if differing:
+        raise TrptsError(f"{chapter.name} gives other metrics when run again ({', '.join(differing)}): its "
+                         "randomness must come from its seed before it can be a baseline")  # fmt: skip
+    baselines, made = baseline_of(records), records[0]["provenance"]
+    origin = {part: made[part] for part in ("versions", "machine")}
+    write_baselines(baselines, baseline_path(project, chapter.name), commit=commit, **origin)
+    metrics = [pair for baseline in baselines.values() for pair in baseline["metrics"].items()]
+    wide = [name for name, metric in metrics if metric["tolerance"] is None]
+    say(f"blessed {chapter.name}: {len(metrics) - len(wide)} metrics over {len(SEEDS)} seeds")
+    if wide:
+        say(f"  too scattered over seeds to be checked: {', '.join(wide)}")
 
 
 def clean_commit(project):
@@ -114,7 +152,7 @@ def clean_commit(project):
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, text=True)
 
-    done = git("status", "--porcelain")
+    done = git("status", "--porcelain", "--", ".", ":!data/baselines")  # which earlier blessings may have written
     if done.returncode:
         raise TrptsError(f"{project.root} is no git checkout: a baseline must belong to a commit")
     if done.stdout.strip():
@@ -137,4 +175,4 @@ def fresh_run(project, chapter, folder, overrides=None):
     make_folder(folder / "results")
     failures = run_chapters(project, "quick", chapter.name, overrides, force=True, runs=folder / "runs",
                             results=folder / "results")  # fmt: skip
-    return failures, read_records(folder / "results")
+    return failures, Store(folder / "results").records()

@@ -13,7 +13,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import check_files, load_profile
 from trpts.lab.project import make_folder, write_whole
-from trpts.press.chapters import find_chapters, read_notebook
+from trpts.press.chapters import copy_state, find_chapters
 
 HEARTBEAT_S = 5.0
 
@@ -131,29 +131,6 @@ def run_chapter(chapter, settings, folder, results=None):
 def write_notebook(nb, path):
     """Write a notebook, whole or not at all."""
     write_whole(path, nbformat.writes(nb) + "\n")
-
-
-def copy_state(chapter, settings, folder):
-    """State of an executed (or stored) copy: "current", "made by earlier code", "other profile or data",
-    "other versions", "failed" or "not run"."""
-    path = folder / chapter.path.name
-    if (folder / "failed" / chapter.path.name).is_file():
-        return "failed"
-    if not path.is_file():
-        return "not run"
-    return key_state(read_notebook(path).metadata.get("trpts", {}).get("key", {}), chapter.key(settings))
-
-
-def key_state(found, wanted):
-    """Compare two keys of `Chapter.key`, the telling difference first."""
-    for parts, state in (
-        (("source", "code"), "made by earlier code"),
-        (("parameters", "data"), "other profile or data"),
-        (("versions",), "other versions"),
-    ):
-        if any(found.get(part) != wanted[part] for part in parts):
-            return state
-    return "current"
 
 
 @contextmanager

@@ -1,16 +1,19 @@
-"""What is current and what is not: for `trpts status`, and as a page of the book."""
+"""What is current and what is not: for `trpts status`, and as a page of the book.
 
-import importlib
-import importlib.util
+Nothing here imports torch, so that `trpts status` answers at once. Whether drawn data still come out as they did is
+therefore read from data/baselines/inputs.json, which `make test` holds against the drawing itself.
+"""
+
+import json
 
 import pandas as pd
 
+from trpts.hashes import file_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES, load_profile
 from trpts.lab.provenance import machine, versions
-from trpts.lab.records import read_record, state
-from trpts.press.chapters import EXPERIMENTS, read_notebook
-from trpts.press.runner import copy_state, key_state
+from trpts.lab.store import stale_because
+from trpts.press.chapters import copy_state, key_state, read_notebook
 
 
 def chapter_rows(project, profile, chapters):
@@ -30,43 +33,58 @@ def chapter_rows(project, profile, chapters):
 
 
 def stored_state(chapter, quick):
-    """State of the outputs that the repository keeps in notebooks/; they are the quick profile's."""
+    """State of the outputs that the repository keeps in notebooks/; they are the quick profile's.
+
+    They are tied to cells, parameters and records. That other code or packages still give them is for nbval to see.
+    """
     found = chapter.nb.metadata.get("trpts", {}).get("key")
     if not found:
         return "no stored outputs"
     wanted = chapter.key(chapter.settings(quick))
-    return key_state({**found, "versions": wanted["versions"]}, wanted)  # stored outputs are not tied to versions
+    return key_state({**found, "code": wanted["code"], "versions": wanted["versions"]}, wanted)
+
+
+def inputs_path(project):
+    return project.root / "data" / "baselines" / "inputs.json"
+
+
+def known_inputs(project):
+    """A function configuration -> {"data", "weights"}, today's hashes; of data, what inputs.json says."""
+    try:
+        known = json.loads(inputs_path(project).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+
+    def inputs_of(config):
+        data = known.get(data_name(config))
+        if data is None:
+            raise ValueError(f"{data_name(config)}: not in {inputs_path(project)}")
+        weights = config.get("weights")
+        return {"data": data, "weights": file_hash(project.root / weights) if weights else None}
+
+    return inputs_of
+
+
+def data_name(config):
+    """What a record was made from, as inputs.json names it."""
+    return f"{config['task']}, seed {config['seed']}"
 
 
 def record_rows(project):
-    """One row per record, committed or quick; the state of an unreadable one is the reason."""
-    rows = []
+    """A row for each experiment, profile and state of its records; the state of an unreadable file is the reason."""
+    counts, inputs_of = {}, known_inputs(project)
     for profile in NAMES:
-        for path in sorted(project.results(profile).glob("*.json")):
-            row = {"record": path.name, "profile": profile, "task": None, "seed": None}
+        store = project.results(profile)
+        for kind in sorted({p.stem for p in store.files()} | {p.name.rpartition("-")[0] for p in store.single_files()}):
             try:
-                record = read_record(path)
-                row |= {key: record["config"][key] for key in ("task", "seed")}
-                row["state"] = record_state(record)
-                if record["config"]["profile"] != profile:
-                    row["state"] = "other profile or data"
+                for record in store.records(kind):
+                    state = stale_because(record, inputs_of)
+                    key = kind, profile, f"stale: {state}" if state else "current"
+                    counts[key] = counts.get(key, 0) + 1
             except TrptsError as error:
-                row["state"] = str(error)
-            rows.append(row)
-    return pd.DataFrame(rows, columns=["record", "profile", "task", "seed", "state"])
-
-
-def experiment_of(record):
-    """The module that made a record, or None if this version of trpts has no such kind."""
-    name = f"{EXPERIMENTS}.{record['config']['kind']}"
-    return importlib.import_module(name) if importlib.util.find_spec(name) else None
-
-
-def record_state(record):
-    """`trpts.lab.records.state`, for a record whose kind is not known beforehand."""
-    experiment = experiment_of(record)
-    found = "made by earlier code" if experiment is None else state(record, experiment)
-    return "other profile or data" if found == "other data" else found
+                counts[kind, profile, str(error)] = None
+    rows = [(kind, profile, n, state) for (kind, profile, state), n in counts.items()]
+    return pd.DataFrame(rows, columns=["experiment", "profile", "records", "state"])
 
 
 def status_page(project, profile, chapters):
@@ -74,8 +92,7 @@ def status_page(project, profile, chapters):
     table = chapter_rows(project, profile, chapters)
     table["chapter"] = [f"[](notebooks/{name})" for name in table["chapter"]]
     records = record_rows(project)
-    committed = records[records["profile"] != "quick"]
-    counts = committed.groupby(["profile", "state"]).size().rename("records").reset_index()
+    committed = records[records["profile"] != "quick"].map(escape)
     facts = machine()
     memory = f"{facts['memory_bytes'] / 2**30:.0f} GiB" if facts["memory_bytes"] else "unknown"
     return f"""# Status of this build
@@ -90,10 +107,10 @@ Seconds of the last execution; measurements whose records were already there are
 
 ## Committed records
 
-What the tables and figures of the chapters read. A record *made by earlier code* is older than the modules that it
-depends on; the tests run one seed of it again and compare.
+What the tables and figures of the chapters read: the rows of `data/results/`. A record is *stale* if its experiment or
+method has a new version, or if its data or weights have changed. Nothing else makes it stale.
 
-{counts.to_markdown(index=False) if len(counts) else "There are none yet."}
+{committed.to_markdown(index=False, missingval="") if len(committed) else "There are none yet."}
 
 ## Machine
 
@@ -101,5 +118,14 @@ depends on; the tests run one seed of it again and compare.
 
 ## Versions
 
-{pd.DataFrame(versions().items(), columns=["package", "version"]).to_markdown(index=False)}
+{pd.DataFrame(versions().items(), columns=["package", "version"]).to_markdown(index=False, missingval="not installed")}
 """
+
+
+def escape(text):
+    """A text of a record for a table in Markdown: it may hold anything, and must not become part of the page."""
+    if not isinstance(text, str):
+        return text
+    for sign in ("&", "<", ">", "|", "`", "\n"):
+        text = text.replace(sign, f"&#{ord(sign)};")
+    return text

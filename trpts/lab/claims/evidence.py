@@ -12,7 +12,7 @@ from trpts.lab.bench_files import read_whole
 from trpts.lab.errors import TrptsError
 from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
-from trpts.lab.records import NotThere, read_records
+from trpts.lab.store import NotThere
 
 REPRODUCED, HOLDS, FAILS = "reproduced", "holds in the lab", "does not hold in the lab"
 CONTRADICTED, INCONSISTENT = "contradicted by the source", "inconsistent in itself"
@@ -43,7 +43,7 @@ class Evidence:
     """Committed records and benches of a project."""
 
     def __init__(self, project):
-        self.project, self.folder = project, project.committed("full")
+        self.project, self.store = project, project.store("full")
 
     @cached_property
     def profile(self):
@@ -52,7 +52,7 @@ class Evidence:
     @cache  # noqa: B019 - one object per command
     def records(self, kind):
         """All committed records of a kind, made on DEVICE."""
-        found = [r for r in read_records(self.folder, kind) if r["config"]["device"] == DEVICE]
+        found = [r for r in self.store.records(kind) if r["config"]["device"] == DEVICE]
         if not found:
             raise NotMeasured(f"records of {kind}: `trpts run --profile full`")
         return found
@@ -73,10 +73,10 @@ class Evidence:
         tasks, found = self.profile["benchmark"]["sweep"]["compared_tasks"], []
         for method in methods:
             try:
-                cells = grid.comparison_cells(self.profile, self.folder, tasks, [method], device=DEVICE)
+                cells = grid.comparison_cells(self.profile, self.store, tasks, [method], device=DEVICE)
             except NotThere:
                 raise NotMeasured(f"the learning rate of {method}: `trpts sweep --tuning`") from None
-            some = grid.found_records(cells, self.folder)
+            some = self.store.found(cells)
             if not some:
                 raise NotMeasured(f"runs of {method}: `trpts sweep`")
             found += some
@@ -93,18 +93,18 @@ class Evidence:
     def ablation_records(self, figure):
         """The records of an ablation's variants that are there."""
         try:
-            cells = grid.ablation_cells(self.profile, self.folder, [figure], device=DEVICE)
+            cells = grid.ablation_cells(self.profile, self.store, [figure], device=DEVICE)
         except NotThere:
             raise NotMeasured("the learning rate of TR-PTS: `trpts sweep --tuning`") from None
-        return grid.found_records(cells, self.folder)
+        return self.store.found(cells)
 
     def further(self, name, whole=True):
         """The records of what `trpts.lab.further` calls by a name; `whole`: all of its runs must be there."""
         try:
-            cells = further_cells(self.profile, self.folder, [name], device=DEVICE)
+            cells = further_cells(self.profile, self.store, [name], device=DEVICE)
         except NotThere:
             raise NotMeasured("learning rates: `trpts sweep --tuning`") from None
-        found = grid.found_records(cells, self.folder)
+        found = self.store.found(cells)
         if whole and len(found) < len(cells):
             raise NotMeasured(f"{len(cells) - len(found)} of {len(cells)} runs: `trpts sweep --further {name}`")
         return found

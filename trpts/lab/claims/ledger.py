@@ -1,7 +1,7 @@
 """The ledger as a whole: all rows recomputed, and held against what was committed.
 
-`data/ledger.json` holds the verdicts as they stand in the book, and the hash of every committed record. A verdict that
-no longer follows, a record that was edited by hand or one that is gone turns the check red.
+`data/ledger.json` holds the verdicts as they stand in the book, and the hash of every file in data/results/. A verdict
+that no longer follows, an edited number, a file that is gone and records that are not packed turn the check red.
 """
 
 import json
@@ -36,15 +36,16 @@ def ledger(project):
     return rows
 
 
-def record_hashes(project):
-    """{file name: hash} of the committed full-profile records."""
-    return {path.name: file_hash(path) for path in sorted(project.committed("full").glob("*.json"))}
+def result_hashes(project):
+    """{file name: hash} of the files in data/results/."""
+    return {path.name: file_hash(path) for path in sorted(project.committed.glob("*.json*"))}
 
 
 def write_ledger(project):
-    """Commit to today's verdicts and records; the rows."""
+    """Commit to today's verdicts and records, packed; the rows."""
+    project.store("full").pack()
     rows = ledger(project)
-    content = {"verdicts": {row["id"]: row["verdict"] for row in rows}, "records": record_hashes(project)}
+    content = {"verdicts": {row["id"]: row["verdict"] for row in rows}, "results": result_hashes(project)}
     write_whole(path_of(project), json.dumps(content, indent=1) + "\n")
     return rows
 
@@ -53,24 +54,23 @@ def check_ledger(project, rows):
     """What no longer holds, a sentence each; [] if all is as committed."""
     try:
         committed = json.loads(path_of(project).read_text(encoding="utf-8"))
-        verdicts, records = committed["verdicts"], committed["records"]
+        verdicts, results = committed["verdicts"], committed["results"]
     except (OSError, ValueError, KeyError) as error:
         raise TrptsError(
             f"{path_of(project)}: not a readable ledger ({error}): `trpts claims --write` makes it"
         ) from error
-    found, now = [], record_hashes(project)
+    found, now = [], result_hashes(project)
     for row in rows:
         if row["verdict"] != verdicts.get(row["id"]):
             found.append(
                 f"{row['id']}: the verdict was {verdicts.get(row['id'])!r} and is {row['verdict']!r}: {row['words']}"
             )
-    for name in sorted(records.keys() | now.keys()):
-        if name not in now:
-            found.append(f"{name}: the record is gone")
-        elif name not in records:
-            found.append(f"{name}: the record is new")
-        elif now[name] != records[name]:
-            found.append(f"{name}: the record was changed")
+    for name in sorted(results.keys() | now.keys()):
+        if results.get(name) != now.get(name):
+            how = "is gone" if name not in now else "is new" if name not in results else "was changed"
+            found.append(f"data/results/{name} {how} since the ledger was written: `git diff` shows what")
+    if n := len(project.store("full").single_files()):
+        found.append(f"{n} records are not packed: `trpts pack`")
     return found
 
 

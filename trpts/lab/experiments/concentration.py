@@ -16,12 +16,12 @@ import torch
 from trpts.allocation import allocate
 from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores, layer_signals
-from trpts.hashes import file_hash
 from trpts.lab.provenance import weights_path
-from trpts.lab.tasks import data_hash, lab_task
+from trpts.lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
 from trpts.probe import probe_head
 from trpts.rivals import SCORES, score_named
 
+VERSION = 1
 TINY = 1e-12  # of a mean square or a score, so that an input that is always zero divides nothing
 
 
@@ -103,9 +103,3 @@ def run(config):
     names = ("effective_share", "used_share", "largest_share")
     means = {name: fmean(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
     return means | {"by_kind": {kind: fmean(values) for kind, values in by_kind.items()}}
-
-
-def inputs(config):
-    """Hashes of the data and of the weights file."""
-    path = weights_path(config)
-    return {"data": data_hash(config["task"], config["seed"]), "weights": file_hash(path) if path else None}

@@ -10,13 +10,13 @@ import torch
 
 from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores
-from trpts.hashes import file_hash, short_hash
 from trpts.lab.provenance import weights_path
-from trpts.lab.tasks import data_hash, lab_task
+from trpts.lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
 from trpts.probe import accuracy
 from trpts.sparse import attached, detach, sparse_layers
 from trpts.tuning import tune
 
+VERSION = 1
 SETTINGS = ("epochs", "lr", "batch_size")
 WAYS = {"free": "trpts", "protected": "trpts", "full": "full", "head": "linear"}
 
@@ -61,10 +61,3 @@ def _plain(model):
     if attached(model):
         detach(model)
     model.requires_grad_(True)
-
-
-def inputs(config):
-    """Hashes of the data of both tasks and of the weights file."""
-    path = weights_path(config)
-    data = short_hash(" ".join(data_hash(name, config["seed"]) for name in config["tasks"]))
-    return {"data": data, "weights": file_hash(path) if path else None}

@@ -11,13 +11,13 @@ import torch
 from trpts.allocation import allocate
 from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores
-from trpts.hashes import file_hash
 from trpts.lab.provenance import weights_path
-from trpts.lab.tasks import data_hash, lab_task
+from trpts.lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
 from trpts.probe import accuracy, probe_head
 from trpts.sparse import attach, detach, sparse_layers
 from trpts.training import train
 
+VERSION = 1
 SETTINGS = ("epochs", "lr", "batch_size")
 N_SCORED = 500
 
@@ -90,9 +90,3 @@ def tuned(model, split, index, config):
     train(model, split, optimizer="adam", weight_decay=0.0, seed=config["seed"], **{n: config[n] for n in SETTINGS})
     assert sparse_layers(model)
     detach(model)
-
-
-def inputs(config):
-    """Hashes of the data and of the weights file."""
-    path = weights_path(config)
-    return {"data": data_hash(config["task"], config["seed"]), "weights": file_hash(path) if path else None}

@@ -16,6 +16,7 @@ from trpts.lab.provenance import weights_path
 from trpts.probe import accuracy, probe_head
 from trpts.training import train
 
+VERSION = 1
 UPSTREAM, TASK = range(5), range(5, 10)
 BATCH_SIZE = 64
 FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)

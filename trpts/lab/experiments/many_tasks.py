@@ -7,12 +7,12 @@ import torch
 
 from trpts.backbones import create_backbone
 from trpts.delta import load_delta, read_delta, save_delta, unload_delta
-from trpts.hashes import file_hash, short_hash
 from trpts.lab.provenance import weights_path
-from trpts.lab.tasks import data_hash, lab_task
+from trpts.lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
 from trpts.probe import accuracy
 from trpts.tuning import tune
 
+VERSION = 1
 SETTINGS = ("epochs", "lr", "batch_size")
 
 
@@ -51,10 +51,3 @@ def run(config):
 def _fresh(config, n_classes):
     model = create_backbone(config["backbone"], n_classes, weights_path(config), config["seed"])
     return model.to(torch.device(config["device"]))
-
-
-def inputs(config):
-    """Hashes of the data of all tasks and of the weights file."""
-    path = weights_path(config)
-    data = short_hash(" ".join(data_hash(name, config["seed"]) for name in config["tasks"]))
-    return {"data": data, "weights": file_hash(path) if path else None}

@@ -21,6 +21,7 @@ from trpts.transprune.costs import macs
 from trpts.transprune.plugin import pruning
 from trpts.transprune.schedule import FASTV, HIGH, LOW_INFERRED, PYRAMIDDROP, RELEASED_CODE, Schedule
 
+VERSION = 1
 BATCH_SIZE = 64
 CRITERIA = ("transprune", "released", "ttv", "iga", "norm", "fastv", "random", "uniform", "oracle")
 N_LAYERS = 8  # of the tiny model: the paper's layers 7, 9 and 12 of 32 become 2, 3 and 4

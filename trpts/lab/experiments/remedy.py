@@ -6,6 +6,7 @@ The runs are those of `tuned` in all but the score: what they show is a cause, n
 from trpts.lab.experiments import tuned
 from trpts.lab.experiments.concentration import score_of
 
+VERSION = 1
 inputs = tuned.inputs
 
 

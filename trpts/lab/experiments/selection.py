@@ -15,11 +15,11 @@ from trpts.allocation import allocate, block_of
 from trpts.backbones import create_backbone
 from trpts.data import Split
 from trpts.fisher import fisher_scores
-from trpts.hashes import file_hash, short_hash
 from trpts.lab.provenance import weights_path
-from trpts.lab.tasks import data_hash, lab_task
+from trpts.lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
 from trpts.probe import probe_head
 
+VERSION = 1
 SIZES = (10, 30, 100, 300, 500)  # images of the sample-size study
 BATCH_SIZE = 100
 N_REDUNDANCY = 100  # images over which the tokens' likeness is averaged
@@ -137,10 +137,3 @@ def redundancy(model, split):
         N = x.shape[1]
         values.append((((x.sum(1) ** 2).sum(1) - N) / (N * (N - 1))).mean().item())  # Σ_{i≠j} x_i·x_j / N(N-1)
     return torch.tensor(values)
-
-
-def inputs(config):
-    """Hashes of the data and of the weights file."""
-    path = weights_path(config)
-    data = short_hash(" ".join(data_hash(name, config["seed"]) for name in config["tasks"]))
-    return {"data": data, "weights": file_hash(path) if path else None}

@@ -6,10 +6,12 @@ choice.
 """
 
 from trpts.backbones import create_backbone
-from trpts.hashes import file_hash
 from trpts.lab.provenance import weights_path
-from trpts.lab.tasks import data_hash, lab_task
+from trpts.lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
 from trpts.probe import accuracy, features, fit_probe, put_head
+
+VERSION = 1
+
 
 L2 = (1e-4, 1e-3, 1e-2, 1e-1)
 
@@ -39,9 +41,3 @@ def probed(model, task, name):
             best, chosen = right, head
     put_head(model, chosen)
     return {f"{name}_val_accuracy": best, f"{name}_test_accuracy": accuracy(model, task.test)}
-
-
-def inputs(config):
-    """Hashes of the data and of the weights file."""
-    path = weights_path(config)
-    return {"data": data_hash(config["task"], config["seed"]), "weights": file_hash(path) if path else None}

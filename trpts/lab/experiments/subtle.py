@@ -13,6 +13,7 @@ from trpts.lvlm.model import load_lvlm, prompt
 from trpts.lvlm.questions import KINDS, questions_of
 from trpts.transprune.plugin import pruning
 
+VERSION = 1
 inputs = pruned.inputs
 
 

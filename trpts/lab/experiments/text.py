@@ -16,6 +16,7 @@ from trpts.hashes import tensor_hash
 from trpts.training import Diverged, train
 from trpts.tuning import tune
 
+VERSION = 1
 N_LETTERS, LENGTH, SHARPNESS = 24, 32, 2.0
 WIDTH, DEPTH, HEADS = 64, 4, 4
 N_KNOWN, N_NEW = 40, 12  # languages

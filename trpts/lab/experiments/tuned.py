@@ -9,13 +9,13 @@ the same run, they find the same record.
 
 import trpts.peers  # noqa: F401  registers its methods
 from trpts.backbones import create_backbone
-from trpts.hashes import file_hash
 from trpts.lab.flops import counted_flops
 from trpts.lab.provenance import weights_path
-from trpts.lab.tasks import data_hash, lab_task
+from trpts.lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
 from trpts.training import Diverged
 from trpts.tuning import tune
 
+VERSION = 1
 TUNING = ("epochs", "lr", "batch_size")
 
 
@@ -60,9 +60,3 @@ def run(config):
         metrics["connections_per_neuron"] = result.plan.connections_per_neuron
         metrics["token_blocks"] = {str(b): 1.0 * (b in result.plan.token_blocks) for b in range(len(model.blocks))}
     return metrics
-
-
-def inputs(config):
-    """Hashes of the data and of the weights file."""
-    path = weights_path(config)
-    return {"data": data_hash(config["task"], config["seed"]), "weights": file_hash(path) if path else None}

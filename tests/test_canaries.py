@@ -1,0 +1,109 @@
+"""The canaries sing: every experiment and family of methods still gives the metrics that are committed.
+
+Where one does not, either the change is a mistake, or it is meant: raise the version of what moved
+(`trpts/lab/versions.py`, or VERSION in the experiment's module), say why in CHANGELOG.md, and bless the canaries anew.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from statistics import fmean
+
+import pytest
+
+import trpts.peers  # noqa: F401  registers its methods
+from trpts import methods
+from trpts.lab import canaries, versions
+from trpts.lab.experiments import pruning
+from trpts.lab.project import Project
+from trpts.lab.regress import read_baselines
+from trpts.press.regression import baseline_path, today_inputs
+from trpts.press.status import inputs_path
+from trpts.rivals import SCORES
+
+PROJECT = Project.find(__file__)
+NAMES = sorted(canaries.canaries())
+
+
+@pytest.fixture(scope="module")
+def baselines():
+    return read_baselines(baseline_path(PROJECT, canaries.NAME))["baselines"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_canary(project, monkeypatch, baselines, name):
+    monkeypatch.chdir(project.root)
+    rows = canaries.compare(baselines, [name])
+    assert rows
+    assert [row for row in rows if not row["ok"]] == [], "mend the code, or raise the version of what moved"
+
+
+def test_each_experiment_and_family_has_one(baselines):
+    assert sorted(baselines) == NAMES
+    kinds = {path.stem for path in versions.EXPERIMENTS.glob("[a-z]*.py")}
+    assert {kind for kind, _ in canaries.canaries().values()} == kinds
+    families = {family for _, config in canaries.canaries().values() for family in versions.families_of(config)}
+    assert {*methods.METHODS, *SCORES, *pruning.CRITERIA} - {"fisher"} <= families  # Fisher's is TR-PTS' own score
+
+
+def test_no_canary_is_deaf(baselines):
+    """Every tolerance is far below what its metric is: a fault that shifts it by a tenth is seen."""
+    for name, baseline in baselines.items():
+        metrics = {m: entry for m, entry in baseline["metrics"].items() if not m.startswith("n_")}
+        heard = [m for m, entry in metrics.items() if entry["tolerance"] < 0.1 * abs(fmean(entry["values"]))]
+        assert heard, name
+
+
+def test_tolerances_by_hand():
+    """Runs at .50, .50, .53 lie at most .02 from their mean .51; twice that; counts are exact; .9 moves in none."""
+
+    def found(x):
+        return {"a": {"config": {}, "metrics": {"accuracy": x, "n_x": 3, "share[0]": 0.9}}}
+
+    made = canaries.tolerances([found(0.50), found(0.50), found(0.53)])["a"]["metrics"]
+    assert made["accuracy"] == {"values": [0.50, 0.50, 0.53], "tolerance": pytest.approx(0.04)}
+    assert made["n_x"]["tolerance"] == 0
+    assert made["share[0]"]["tolerance"] == pytest.approx(9e-5)
+
+
+def test_drawn_data_are_as_the_records_have_them(project, monkeypatch):
+    """`trpts status` reads these hashes, so that it need not draw: here they are drawn."""
+    monkeypatch.chdir(project.root)
+    known = json.loads(inputs_path(project).read_text(encoding="utf-8"))
+    assert today_inputs(project) == known
+    assert len(known) >= 100
+
+
+def status_of(root):
+    done = subprocess.run([sys.executable, "-m", "trpts.cli", "status"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return re.findall(r"^ *(\w+) +full +(\d+) +(.*)$", done.stdout, flags=re.MULTILINE)
+
+
+def test_an_error_message_the_release_number_and_a_new_name_make_no_record_stale(project, tmp_path):
+    """And a new version makes those stale that rest on it, and no other."""
+    shutil.copytree(project.root / "trpts", tmp_path / "trpts", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("notebooks", "profiles", "data"):
+        (tmp_path / name).symlink_to(project.root / name)
+    before = status_of(tmp_path)
+    assert len(before) >= 12
+    assert {state for *_, state in before} == {"current"}
+
+    def edit(path, old, new):
+        text = (tmp_path / "trpts" / path).read_text()
+        assert old in text
+        (tmp_path / "trpts" / path).write_text(text.replace(old, new, 1))
+
+    edit("data/fgvc.py", "expected", "we expected")
+    edit("__init__.py", '__version__ = "', '__version__ = "9.')
+    edit("rivals.py", '    "random": random_scores,\n', '    "random": random_scores,\n    "luck": random_scores,\n')
+    assert status_of(tmp_path) == before
+    edit("lab/versions.py", "RAISED: dict[str, int] = {", 'RAISED: dict[str, int] = {"lora": 2, ')
+    after = {(kind, state): int(n) for kind, n, state in status_of(tmp_path)}
+    n_lora = sum(r["config"]["method"] == "lora" for r in project.store("full").records("tuned"))
+    n_tuned = len(project.store("full").records("tuned"))
+    assert after.pop(("tuned", "stale: version of lora")) == n_lora > 100
+    assert after.pop(("tuned", "current")) == n_tuned - n_lora
+    assert {state for _, state in after} == {"current"}

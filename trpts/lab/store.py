@@ -1,0 +1,335 @@
+"""The store of results: no number reaches a page without a record in it.
+
+    data/results/<experiment>.jsonl   one record a line, sorted by its configuration
+    data/results/provenance.json      {id: commit, versions, machine}; a record names the id of its own
+    build/results/<profile>/*.json    single records of runs since the last `pack`, each with its whole provenance
+
+A record is found by its whole configuration, seed and device included: the same run has one record, and a run whose
+record is there and current need not be done again. A record is stale if a version that it rests on
+(`trpts.lab.versions`) or the hash of its data or weights is not today's; nothing else makes it stale.
+
+Runs write single records, and only `pack` writes the files in data/results/. Both files and single records are either
+whole or not there, and everything is checked when it is read.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
+from importlib import resources
+from pathlib import Path
+
+import fastjsonschema
+from filelock import FileLock
+
+from trpts.hashes import short_hash
+from trpts.lab.errors import TrptsError
+from trpts.lab.project import make_folder, write_whole
+from trpts.lab.provenance import provenance
+from trpts.lab.versions import version_of
+from trpts.meter import peak_memory_bytes
+
+PROVENANCE = "provenance.json"
+RESTORE = "restore the file with `git checkout`, or remove what is wrong"
+
+
+class NotThere(TrptsError):
+    """Records that have not been made yet. A page may go on without them; not without those that cannot be read."""
+
+
+def kind_of(experiment) -> str:
+    """The kind of an experiment's records: its module's own name."""
+    return experiment.__name__.rsplit(".", 1)[-1]
+
+
+def key_of(config: dict) -> str:
+    """What a record is found and sorted by: its whole configuration, as text."""
+    return json.dumps(config, sort_keys=True, ensure_ascii=False)
+
+
+def record_name(config: dict) -> str:
+    """File name of a single record."""
+    return f"{config['kind']}-{short_hash(json.dumps(config, sort_keys=True))}.json"
+
+
+def flat_metrics(record: dict) -> dict[str, float]:
+    """Metrics with lists and tables opened: {"block_share[3]": 0.12, "kind_share[qkv]": 0.4, ...}"""
+    flat = {}
+    for name, value in record["metrics"].items():
+        pairs = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else None
+        flat |= {name: value} if pairs is None else {f"{name}[{key}]": number for key, number in pairs}
+    return flat
+
+
+def untimed(record: dict) -> dict[str, float]:
+    """`flat_metrics` without seconds, which are named so and differ from run to run."""
+    return {name: x for name, x in flat_metrics(record).items() if not name.partition("[")[0].endswith("_s")}
+
+
+@cache
+def _validator():
+    schema = json.loads(resources.files("trpts.lab").joinpath("store.schema.json").read_text(encoding="utf-8"))
+    return fastjsonschema.compile(schema)
+
+
+def validate(record: dict, place) -> None:
+    """Raise TrptsError, naming `place`, unless `record` has the shape of store.schema.json and finite numbers."""
+    try:
+        _validator()(record)
+    except fastjsonschema.JsonSchemaValueException as error:
+        raise TrptsError(f"{place}: not a valid record: {error.message.removeprefix('data.')}") from None
+    for name, value in flat_metrics(record).items():
+        if not math.isfinite(value):
+            raise TrptsError(f"{place}: not a valid record: metric {name} is {value}, expected a finite number")
+
+
+class Store:
+    """Records of one profile: the files that are committed, if it has any, and single records beside them.
+
+    loose    folder of single records
+    packed   folder of the committed files, or None: the quick profile has single records only
+    profile  which records of the committed files are this store's
+    """
+
+    def __init__(self, loose: Path, packed: Path | None = None, profile: str | None = None):
+        self.loose, self.packed, self.profile = Path(loose), packed and Path(packed), profile
+
+    def records(self, kind: str = "*") -> list[dict]:
+        """All records of a kind, sorted by configuration; a single record replaces a committed one of the same run."""
+        single = {key_of(r["config"]): r for r in map(read_single, self.single_files(kind)) if r is not None}
+        found = {}
+        for path in self.files(kind):
+            found |= {key: r for key, r in read_file(path).items() if r["config"]["profile"] == self.profile}
+        found |= single
+        return [found[key] for key in sorted(found)]
+
+    def find(self, config: dict) -> dict | None:
+        """The record of a configuration, "kind" included, or None."""
+        path = self.loose / record_name(config)
+        record = read_single(path) if path.is_file() else None
+        if record is None and self.packed is not None and (path := self.packed / f"{config['kind']}.jsonl").is_file():
+            record = read_file(path).get(key_of(config))
+        return record
+
+    def found(self, cells: Iterable[tuple]) -> list[dict]:
+        """The records of the cells [(experiment, configuration)] that are there, current or not."""
+        records = (self.find({"kind": kind_of(experiment), **config}) for experiment, config in cells)
+        return [record for record in records if record is not None]
+
+    def add(self, record: dict) -> Path:
+        """Validate a record and write it as a single file; its path."""
+        path = self.loose / record_name(record["config"])
+        validate(record, path.name)
+        write_whole(path, _text(record, indent=1) + "\n")
+        return path
+
+    def files(self, kind: str = "*") -> list[Path]:
+        """The committed files."""
+        return [] if self.packed is None else sorted(self.packed.glob(f"{kind}.jsonl"))
+
+    def single_files(self, kind: str = "*") -> list[Path]:
+        """The single records that are not packed."""
+        return sorted(self.loose.glob(f"{kind}-*.json"))
+
+    def pack(self) -> int:
+        """Move the single records into the committed files; how many. Those who pack at once wait for each other.
+
+        raises  TrptsError: a file could not be read or written. Every record is then where it was, or in both places
+        """
+        if self.packed is None or not self.single_files():
+            return 0
+        with FileLock(make_folder(self.loose) / "pack.lock"):
+            stamps, fresh, broken = {}, {}, []
+            for path in self.single_files():
+                stamp = _stamp(path)
+                try:
+                    record = read_single(path)
+                except TrptsError as error:
+                    broken.append(str(error))
+                else:
+                    stamps[path] = stamp
+                    fresh.setdefault(record["config"]["kind"], []).append(record)
+            self._merge(fresh)
+            for path, stamp in stamps.items():
+                if _stamp(path) == stamp:  # else the run was made anew while we were packing
+                    path.unlink()
+        if broken:
+            raise TrptsError(f"{broken[0]}; remove the file to measure again ({len(broken)} not packed)")
+        return len(stamps)
+
+    def _merge(self, fresh):
+        """Write the committed files anew, with `fresh` {kind: records}: first where records were made, then records."""
+        files = {path.stem: read_file(path) for path in self.files()}
+        every = [r for found in files.values() for r in found.values()]  # old ones too: a reader may still be at it
+        every += [r for records in fresh.values() for r in records]
+        made = {_id(r["provenance"]): r["provenance"] for r in every}
+        try:
+            write_whole(self.packed / PROVENANCE, _text(made, indent=1) + "\n")
+            for kind, records in sorted(fresh.items()):
+                merged = files.get(kind, {}) | {key_of(r["config"]): r for r in records}
+                write_whole(self.packed / f"{kind}.jsonl", lines_of(merged.values()))
+        except TrptsError as error:
+            raise TrptsError(f"{error}; the new records stay in {self.loose}: mend it, then `trpts pack`") from None
+
+
+def lines_of(records: Iterable[dict]) -> str:
+    """The text of a committed file: a line for each record, sorted."""
+    rows = {key_of(r["config"]): _text(r | {"provenance": _id(r["provenance"])}) for r in records}
+    return "".join(f"{rows[key]}\n" for key in sorted(rows))
+
+
+def _text(content, indent=None):
+    return json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=False)
+
+
+def _id(made):
+    return short_hash(json.dumps(made, sort_keys=True))
+
+
+def _stamp(path):
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def read_single(path: Path) -> dict | None:
+    """Read and validate a single record; None if it has just gone, because it was packed."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # ValueError: truncated or not JSON, or not text
+        raise TrptsError(f"{path}: not a readable record: {error}") from error
+    validate(record, path)
+    if path.name != record_name(record["config"]):
+        raise TrptsError(f"{path}: its configuration belongs in {record_name(record['config'])}: edited or misplaced")
+    return record
+
+
+def read_file(path: Path) -> dict[str, dict]:
+    """{`key_of`: record} of a committed file; read once while it and its provenance stay the same.
+
+    raises  TrptsError: a line that is no valid record, a run that stands there twice, an unknown provenance
+    """
+    made_in = path.with_name(PROVENANCE)
+    read_provenance(made_in)
+    return _read_file(path, _stamp(path), _stamp(made_in))
+
+
+@lru_cache(maxsize=64)
+def _read_file(path, *stamps):
+    made, found, line_of = read_provenance(path.with_name(PROVENANCE)), {}, {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
+    for number, line in enumerate(lines, 1):
+        place = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+            name = row["provenance"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrptsError(f"{place}: not a readable record: {error}; {RESTORE}") from error
+        if not isinstance(name, str) or name not in made:
+            raise TrptsError(f"{place}: its provenance {name!r} is not in {PROVENANCE}; {RESTORE}")
+        record = row | {"provenance": made[name]}
+        validate(record, place)
+        if record["config"]["kind"] != path.stem:
+            raise TrptsError(f"{place}: a record of {record['config']['kind']} does not belong here; {RESTORE}")
+        key = key_of(record["config"])
+        if key in found:
+            raise TrptsError(f"{path}: lines {line_of[key]} and {number} are of the same run: expected one record for "
+                             "each configuration; remove one of them")  # fmt: skip
+        found[key], line_of[key] = record, number
+    return found
+
+
+def read_provenance(path: Path) -> dict[str, dict]:
+    """{id: {"commit", "dirty", "versions", "machine"}}; older records have "recorded_in" for commit and dirty.
+
+    raises  TrptsError: not readable, or an entry that does not hash to its id: somebody edited it
+    """
+    if not path.is_file():
+        raise TrptsError(f"{path} is not there: records name what it holds; {RESTORE}")
+    return _read_provenance(path, _stamp(path))
+
+
+@lru_cache(maxsize=8)
+def _read_provenance(path, stamp):
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+        hashes = {name: _id(entry) for name, entry in made.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
+    for name, found in hashes.items():
+        if name != found:
+            raise TrptsError(f"{path}: the entry {name} hashes to {found}: it was edited; {RESTORE}")
+    return made
+
+
+def stale_because(record: dict, inputs_of: Callable[[dict], dict]) -> str | None:
+    """Why a record is stale, in a few words; None: it is current.
+
+    inputs_of  configuration -> {"data", "weights"}, today's hashes; FileNotFoundError or ValueError: not on this disk
+    raises     TrptsError: a later version made it
+    """
+    today = version_of(record["config"])
+    for name, made_with in record["version"].items():
+        if made_with > today.get(name, made_with):
+            raise TrptsError(f"{record_name(record['config'])}: made with version {made_with} of {name}, here it has "
+                             f"version {today[name]}: update the checkout, or remove the record")  # fmt: skip
+    if record["version"] != today:
+        changed = sorted(name for name in today if record["version"].get(name) != today[name])
+        return f"version of {', '.join(changed) or ', '.join(sorted(record['version'].keys() - today.keys()))}"
+    try:
+        found = inputs_of(record["config"])
+    except (FileNotFoundError, ValueError):  # weights or data of the reader's own, on another disk
+        return "data or weights are not here"
+    changed = [name for name in ("data", "weights") if record["inputs"][name] != found[name]]
+    return f"other {' and '.join(changed)}" if changed else None
+
+
+def run_once(experiment, config: dict, store: Store) -> dict:
+    """The record of `config`: read if a current one is there, else measured now and written.
+
+    experiment  a module with `run(config) -> metrics`, `inputs(config) -> {"data": hash, "weights": hash or None}` and
+                VERSION
+    config      JSON-able; its "kind" is filled in from the module's name
+    """
+    record = current_record(experiment, config, store)
+    if record is None:
+        record = measure(experiment, config)
+        store.add(record)
+    return record
+
+
+def current_record(experiment, config: dict, store: Store) -> dict | None:
+    """The record of `config` if there is one and it is current, else None.
+
+    raises  TrptsError: a record that cannot be read, of any profile but quick; it is nobody's to overwrite silently
+    """
+    config = {"kind": kind_of(experiment), **config}
+    try:
+        record = store.find(config)
+    except TrptsError:
+        if config["profile"] != "quick":
+            raise
+        return None
+    return None if record is None or stale_because(record, experiment.inputs) else record
+
+
+def measure(experiment, config: dict) -> dict:
+    """Run an experiment; its record, not yet written."""
+    config = {"kind": kind_of(experiment), **config}
+    start = time.perf_counter()
+    metrics = experiment.run(config)
+    seconds = round(time.perf_counter() - start, 3)
+    return {
+        "config": config,
+        "metrics": metrics,
+        "inputs": experiment.inputs(config),
+        "time_s": seconds,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "version": version_of(config),
+        "provenance": provenance(),
+    }
