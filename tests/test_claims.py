@@ -280,3 +280,8 @@ def test_an_experiment_with_a_run_missing_is_not_measured(copy):
     assert edited(copy, "remedy", lambda record: None if record["config"] == first else record) == 1
     said = account.effect(evidence.Evidence(copy), query)
     assert said == "not measured yet: needs 1 of 24 runs: `trpts sweep --further remedy`"
+
+
+def test_lines_of_code_are_counted_without_prose():
+    source = 'def f():\n    """Doc\n    string."""\n    text = "# not a comment"  # a comment\n\n    return text\n'
+    assert costs.without_prose(source) == 'def f():\n    text = "# not a comment"\n    return text'

@@ -5,6 +5,7 @@ import subprocess
 
 import nbformat
 import pytest
+import yaml
 
 from trpts.cli import main
 from trpts.lab.regress import read_baselines
@@ -80,7 +81,8 @@ def test_chapters_without_a_spread_get_no_baseline(tiny, monkeypatch, capsys):
         cell.source = cell.source.replace("seeds = [0]", "")
     nbformat.write(nb, without)
     for path in (project.root / "profiles").glob("*.yaml"):
-        path.write_text(path.read_text().replace("02_c:\n    seeds:\n    - 0\n", "02_c: {}\n"))
+        content = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump(content | {"chapters": content["chapters"] | {"02_c": {}}}))
     (project.root / ".gitignore").write_text("build/\n")
     commit(project)
     assert main(["regress", "--bless"]) == 0
@@ -89,7 +91,10 @@ def test_chapters_without_a_spread_get_no_baseline(tiny, monkeypatch, capsys):
     assert "01_b leaves no records: it gets no baseline" in out
     assert "02_c has no seeds to take a spread over: it gets no baseline" in out
     assert main(["regress"]) == 0
-    assert "regress: no baseline of 01_b, 02_c" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert [
+        f"{name}: has no baseline; that it runs is all that is checked" in out for name in ("00_a", "01_b", "02_c")
+    ] == [False, True, True]
 
 
 def test_bless_refuses_a_dirty_tree(committed, capsys):

@@ -266,11 +266,3 @@ def test_edit_during_a_refresh_is_not_lost(tiny, capsys):
     assert main(["refresh"]) == 1
     assert "00_a: changed while it ran, left as it is" in capsys.readouterr().out
     assert nbformat.read(project.notebooks / "00_a.ipynb", as_version=4).cells[0].source == "# Edited"
-
-
-@pytest.mark.parametrize("source", ["import trpts\ntrpts.fisher_scores", "from trpts import fisher_scores"])
-def test_names_of_the_package_count_as_their_modules(tiny, source):
-    project = tiny({"00_a": [source], "01_b": ["from trpts.probe import accuracy"]})
-    by_name, other = find_chapters(project)
-    assert "trpts.fisher" in by_name.imports
-    assert "trpts.fisher" not in other.imports
