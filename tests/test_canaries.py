@@ -58,13 +58,13 @@ def test_no_canary_is_deaf(baselines):
 
 
 def test_tolerances_by_hand():
-    """Runs at .50, .50, .53 lie at most .02 from their mean .51; twice that; counts are exact; .9 moves in none."""
+    """Runs at .50, .50, .53 lie at most .02 from their mean .51; three times that; counts are exact; .9 moves in none."""
 
     def found(x):
         return {"a": {"config": {}, "metrics": {"accuracy": x, "n_x": 3, "share[0]": 0.9}}}
 
     made = canaries.tolerances([found(0.50), found(0.50), found(0.53)])["a"]["metrics"]
-    assert made["accuracy"] == {"values": [0.50, 0.50, 0.53], "tolerance": pytest.approx(0.04)}
+    assert made["accuracy"] == {"values": [0.50, 0.50, 0.53], "tolerance": pytest.approx(0.06)}
     assert made["n_x"]["tolerance"] == 0
     assert made["share[0]"]["tolerance"] == pytest.approx(9e-5)
 

@@ -25,6 +25,7 @@ from trpts.lab import grid, regress
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import pruning, tuned
 from trpts.lab.store import untimed
+from trpts.lvlm.questions import KINDS as KINDS_OF_QUESTIONS
 from trpts.rivals import SCORES
 
 NAME = "canaries"  # of their baseline, beside the chapters'
@@ -122,8 +123,9 @@ def blessed() -> dict[str, dict]:
 def tolerances(found: list[dict]) -> dict[str, dict]:
     """Baselines {name: {"config", "metrics": {metric: {"values", "tolerance"}}}} from runs under several KINDS.
 
-    A count (`n_*`) must be the same everywhere. Of any other metric the tolerance is the largest of: twice the furthest
-    that a run lay from the mean of its canary, over all canaries that have this metric; and RELATIVE of the mean.
+    A count (`n_*`) must be the same everywhere. Of any other metric the tolerance is the largest of: three times the
+    furthest that a run lay from the mean of its canary, over all canaries that have this metric; RELATIVE of the mean;
+    and, where questions are asked, one question answered otherwise.
     """
     values = {name: {m: [run[name]["metrics"][m] for run in found] for m in found[0][name]["metrics"]}
               for name in found[0]}  # fmt: skip
@@ -136,15 +138,18 @@ def tolerances(found: list[dict]) -> dict[str, dict]:
             furthest[family] = max(furthest.get(family, 0.0), *(abs(x - fmean(xs)) for x in xs))
     return {
         name: {"config": found[0][name]["config"],
-               "metrics": {m: {"values": xs, "tolerance": _tolerance(m, xs, furthest)} for m, xs in metrics.items()}}
+               "metrics": {m: {"values": xs, "tolerance": _tolerance(m, xs, furthest, found[0][name]["config"])}
+                           for m, xs in metrics.items()}}
         for name, metrics in values.items()
     }  # fmt: skip
 
 
-def _tolerance(metric, values, furthest):
+def _tolerance(metric, values, furthest, config):
     if regress.is_count(metric):
         return 0
-    return max(2 * furthest[metric.partition("[")[0]], RELATIVE * abs(fmean(values)))
+    family, opened, _ = metric.partition("[")
+    n_asked = config.get("n_questions", float("inf")) * (1 if opened else len(KINDS_OF_QUESTIONS))
+    return max(3 * furthest[family], RELATIVE * abs(fmean(values)), 1 / n_asked)
 
 
 def main():
