@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from trpts import sparse
-from trpts.fisher import pixels_of_patches, scored_layers
 from trpts.lab.bench_gradient import turned_at_once
+from trpts.signals import pixels_of_patches, scored_layers
 from trpts.sparse import attach, attached, detach, selected_gradient, sparse_layers
 
 X = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
