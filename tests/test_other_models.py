@@ -10,10 +10,12 @@ import functools
 import pytest
 import torch
 from timm.models.beit import Beit
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.prune import l1_unstructured
 
 import trpts.peers  # noqa: F401 - registers them
 from trpts.data import Split, Task
@@ -260,6 +262,61 @@ def test_methods_that_train_what_is_there_leave_out_what_is_not_used(method):
     assert not [n for n, p in trained.items() if torch.equal(p, before[n])]
 
 
+class Tied(nn.Module):
+    """An encoder that is called, and whose weight is read once more, as the decoder."""
+
+    def __init__(self, grad=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder, self.head, self.grad = nn.Linear(768, 8), nn.Linear(768, 3), grad
+
+    def get_classifier(self):
+        return self.head
+
+    def forward(self, x):
+        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
+            z = self.encoder(x.flatten(1)).relu()
+        return self.head(z @ self.encoder.weight if self.grad else z.repeat(1, 96))
+
+
+def test_a_weight_that_is_called_and_read_once_more():
+    """Of its gradient, what comes by way of the layer is a part."""
+    model = Tied()
+    each = [weight_gradients(model, X[i : i + 1], Y[i : i + 1])["encoder"] for i in range(6)]
+    assert_near(fisher_scores(model, [(X, Y)]), {"encoder": sum(g.square() for g in each) / 6})
+    assert_near(SCORES["gradient"](model, [(X, Y)]), {"encoder": sum(each).abs()})
+    index = some(model)
+    attach(model, index)
+    cross_entropy(model(X), Y, reduction="sum").backward()
+    torch.testing.assert_close(model.encoder.values.grad, sum(each).gather(1, index["encoder"]))
+
+
+@pytest.mark.parametrize("score", ["fisher", "gradient"])
+def test_a_layer_that_runs_without_gradients_is_named(score):
+    model = Tied(grad=False)
+    with pytest.raises(ValueError, match=r"the loss does not depend on layer encoder: .*no_grad"):
+        SCORES[score](model, [(X, Y)])
+    attach(model, some(model))
+    with pytest.raises(ValueError, match=r"encoder.bias would be trained and never move"):
+        train(model, SPLIT, epochs=1)
+
+
+@pytest.mark.parametrize("spoil", [nn.utils.parametrizations.weight_norm, lambda m: l1_unstructured(m, "weight", 0.3)])
+def test_weights_that_are_made_of_others_are_not_attached(vit, spoil):
+    """What is written into them would be gone with the next pass."""
+    spoil(vit.blocks[0].mlp.fc1)
+    with pytest.raises(ValueError, match=r"the weight of blocks.0.mlp.fc1 is made of other parameters"):
+        attach(vit, some(vit))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: nn.DataParallel(model_of("beit")), lambda: VisionTransformerDistilled(**SIZE)]
+)
+def test_tune_refuses_what_has_not_one_head(make):
+    with pytest.raises(ValueError, match=r"expected a timm classifier with one Linear layer as its head"):
+        tune(make(), TASK, "trpts", epochs=1)
+
+
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: nn.DataParallel(nn.DataParallel(m)),
                                   lambda m: torch.optim.swa_utils.AveragedModel(m)])  # fmt: skip
 def test_a_wrapped_model_s_head_is_not_scored(vit, batch, wrap):
@@ -271,8 +328,6 @@ def test_a_wrapped_model_s_head_is_not_scored(vit, batch, wrap):
 
 
 def test_two_heads_of_a_distilled_model_are_not_scored():
-    from timm.models.deit import VisionTransformerDistilled
-
     model = VisionTransformerDistilled(**SIZE)
     assert not [n for n in fisher_scores(model, [(X, Y)]) if n.startswith("head")]
 

@@ -8,10 +8,17 @@ from functools import partial
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from trpts.fisher import ZERO_HEAD, fisher_scores
-from trpts.signals import backward_through, checked, frozen_in_eval, layer_signals, non_empty, scored_layers
+from trpts.signals import (
+    WeightUses,
+    backward_through,
+    checked,
+    frozen_in_eval,
+    layer_signals,
+    non_empty,
+    scored_layers,
+)
 
 TEMPERATURE = 0.07  # τ of the contrastive loss, as in GPS
 MAX_SHIFT = 1 / 8  # of the image's side, of our views
@@ -57,39 +64,22 @@ def fps_scores(model, batches):
     raises  ValueError: a layer whose weight is in no `functional.linear` that Python sees, so that a is not known: it
             is out of use, or PyTorch multiplies it inside another operation, as `nn.MultiheadAttention` its `out_proj`
     """
-    layers = scored_layers(model)
+    layers, sums, counts = scored_layers(model), {}, {}
+
+    def add(name, x):
+        a = x.detach().flatten(0, -2).float().abs()  # [B·N, in]
+        sums[name], counts[name] = sums.get(name, 0) + a.sum(0), counts.get(name, 0) + len(a)
+
     with frozen_in_eval(model), torch.no_grad():
-        inputs = _InputsOf({layer.weight: name for name, layer in layers.items()})
         for images, _ in non_empty(batches):
-            with inputs:
+            with WeightUses(layers, linear=add):
                 model(images)
-        unseen = [name for name in layers if name not in inputs.counts]
+        unseen = [name for name in layers if name not in counts]
         if unseen:
             raise ValueError(f"the input of layer {unseen[0]} is not to be seen: it is out of use, or PyTorch "
                              "multiplies its weight inside another operation; expected another score")  # fmt: skip
-        mean = {name: inputs.sums[name] / inputs.counts[name] for name in layers}
+        mean = {name: sums[name] / counts[name] for name in layers}
     return checked({name: size * mean[name] for name, size in magnitude_scores(model).items()})
-
-
-class _InputsOf(TorchFunctionMode):
-    """While it is open, sums up |x| [in] of every `functional.linear(x, weight)` with a weight of {weight: name}.
-
-    Whoever calls it: the layer itself, or an attention that takes the layer's weight.
-    """
-
-    def __init__(self, names):
-        super().__init__()
-        self.names, self.sums, self.counts = names, {}, {}
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is functional.linear:
-            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
-            if given["weight"] in self.names:
-                name, a = self.names[given["weight"]], given["input"].detach().flatten(0, -2).float().abs()  # [B·N, in]
-                self.sums[name] = self.sums.get(name, 0) + a.sum(0)
-                self.counts[name] = self.counts.get(name, 0) + len(a)
-        return func(*args, **kwargs)
 
 
 def magnitude_scores(model, batches=()):

@@ -1,9 +1,10 @@
 """What a layer saw, and what came back: forward and backward captured once, for every score that asks for gradients.
 
-Hooks keep the input x and the gradient g = ∂loss/∂z of every layer that is called once, with one row for each sample.
-Other layers cannot be read that way: their weight is used past their `forward` (timm's EVA, BeiT and SwinV2 call
-`F.linear(x, self.qkv.weight)`, `nn.MultiheadAttention` reads `out_proj.weight`), they are called twice, or they see
-windows of an image as rows. Their gradient is the weight's own, by autograd; one sample's, in a pass of that sample.
+Hooks keep the input x and the gradient g = ∂loss/∂z of every layer that is called once, with one row for each sample,
+and whose weight is used nowhere else. Other layers cannot be read that way: their weight is used past their `forward`
+(timm's EVA, BeiT and SwinV2 call `F.linear(x, self.qkv.weight)`, `nn.MultiheadAttention` reads `out_proj.weight`), they
+are called twice, or they see windows of an image as rows. Their gradient is the weight's own, by autograd; that of one
+sample, in a pass of that sample alone.
 """
 
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 HEADS = ("head", "heads", "classifier", "fc")  # what a model without timm's `get_classifier` calls its head
+LEADING = ("T", "mT", "H", "mH")  # attributes of a weight by which a gradient gets back to it; `shape` is none
 CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")  # timm's switch, transformers' switch
 
 
@@ -73,8 +76,35 @@ def checked(scores, why_zero=None):
     return scores
 
 
+class WeightUses(TorchFunctionMode):
+    """While it is open, notes every function of PyTorch that is given one of the layers' weights.
+
+    uses    {name: how often}
+    linear  (name, input) -> None, called for each `functional.linear(input, weight)`, whoever calls it
+    """
+
+    def __init__(self, layers, linear=lambda name, x: None):
+        super().__init__()
+        self.names, self.uses, self.linear = {m.weight: n for n, m in layers.items()}, dict.fromkeys(layers, 0), linear
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        attribute = func.__self__.__name__ if getattr(func, "__name__", "") == "__get__" else None
+        for given in (*args, *kwargs.values()) if attribute is None or attribute in LEADING else ():
+            for tensor in given if isinstance(given, (list, tuple)) else [given]:
+                if isinstance(tensor, nn.Parameter) and tensor in self.names:
+                    self.uses[self.names[tensor]] += 1
+        if func is functional.linear:
+            named = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
+            if named["weight"] in self.names:
+                self.linear(self.names[named["weight"]], named["input"])
+        return func(*args, **kwargs)
+
+
 class Captured(dict):
     """{name: (x, z, version of z)} of the scored layers' inputs and outputs, filled by hooks during a forward pass.
+
+    z is None where gradients are off.
 
     others  {name: weight} of the layers whose gradient the hooks cannot tell; None: not looked for yet
     """
@@ -88,11 +118,12 @@ class Captured(dict):
         if self.others is None:
             self.rows = {name: [] for name in self.layers}
             try:
-                with torch.no_grad():
+                with torch.no_grad(), WeightUses(self.layers) as found:
                     model(images[[0, 0]])
             finally:
                 rows, self.rows = self.rows, None
-            self.others = {name: self.layers[name].weight for name, seen in rows.items() if seen != [2]}
+            plain = {name for name in self.layers if rows[name] == [2] and found.uses[name] == 1}
+            self.others = {name: layer.weight for name, layer in self.layers.items() if name not in plain}
             for weight in self.others.values():
                 weight.requires_grad_(True)
         alone = each and self.others
@@ -117,9 +148,9 @@ def frozen_in_eval(model):
     switches = ("training", *CHECKPOINTING)
     before = [(m, name, vars(m)[name]) for m in model.modules() for name in switches if name in vars(m)]
     wanted = {p: p.requires_grad for p in model.parameters()}
+    model.eval().requires_grad_(False)
     for module, name, _ in before:
         setattr(module, name, False)
-    model.requires_grad_(False)
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield
@@ -145,13 +176,13 @@ def _capture(layers):
             again = name in captured
             if again and torch._C._current_graph_task_id() < 0:  # else a checkpoint computes it anew, going backward
                 raise ValueError(f"layer {name} is used twice in one forward pass: shared weights are not supported")
-            if not z.requires_grad:  # weights are frozen: the graph starts at the first scored layer
+            if torch.is_grad_enabled() and not z.requires_grad:  # weights are frozen: the graph starts here
                 z = z.detach().requires_grad_()
             x = inputs[0].detach()
             if isinstance(module, nn.Conv2d):
                 x = pixels_of_patches(x, module.kernel_size)
             if not again:
-                captured[name] = (x, z, z._version)
+                captured[name] = (x, z, z._version) if torch.is_grad_enabled() else (x, None, None)
             return z
 
         return hook
@@ -174,10 +205,12 @@ def backward_through(model, images, labels, captured, loss=None):
     """
     value = cross_entropy_sum(model, images, labels) if loss is None else loss(model, images, labels)
     for name, (_, z, version) in captured.items():
-        if z._version != version:  # z now holds, and leads the gradient to, what the change made of it
+        if (
+            z is not None and z._version != version
+        ):  # z now holds, and leads the gradient to, what the change made of it
             raise ValueError(f"the output of layer {name} is changed in place by the operation behind it")
     others = captured.others or {}
-    sources = {name: z for name, (_, z, _) in captured.items()} | others
+    sources = {name: z for name, (_, z, _) in captured.items() if z is not None} | others
     with torch.autocast(value.device.type, enabled=False):
         gradients = torch.autograd.grad(value, list(sources.values()), allow_unused=True) if value.requires_grad else ()
     gradients, found = dict(zip(sources, gradients, strict=False)), {}

@@ -224,6 +224,8 @@ def check_index(name, layer, places):
     if sparse_class(type(layer)) is None:
         found = "no such layer" if layer is None else f"a {type(layer).__name__}"
         raise ValueError(f"{name} is {found}: expected a Linear layer or a patch embedding")
+    if "weight" not in layer._parameters:
+        raise ValueError(f"the weight of {name} is made of other parameters (pruned, normalised): expected its own")
     if isinstance(layer, nn.Conv2d) and not _cuts_patches(layer):
         raise ValueError(f"{name} is a convolution whose windows overlap, are padded or grouped: expected patches")
     out, fan_in = len(layer.weight), layer.weight[0].numel()

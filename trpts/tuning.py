@@ -71,7 +71,11 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     """
     if head not in ("probe", "keep"):
         raise ValueError(f"head={head!r} is unknown: expected probe or keep")
-    n_parameters, n_outputs = sum(p.numel() for p in model.parameters()), model.get_classifier().out_features
+    n_outputs = getattr(getattr(model, "get_classifier", lambda: None)(), "out_features", None)
+    if n_outputs is None:
+        raise ValueError(f"a {type(model).__name__}: expected a timm classifier with one Linear layer as its head; "
+                         "of a DataParallel, the model inside")  # fmt: skip
+    n_parameters = sum(p.numel() for p in model.parameters())
     if n_outputs != task.n_classes:
         raise ValueError(
             f"the head has {n_outputs} outputs, {task.name} has {task.n_classes} classes: expected as many"
