@@ -35,7 +35,7 @@ def tuned(n_classes=5, seed=0, biases=True, patches=True):
         weight = model.get_submodule(name).weight
         noise = torch.rand(len(weight), weight[0].numel(), generator=generator)
         index[name] = noise.topk(1 + nth % 3, 1).indices.sort(1).values
-    attach(model, index, biases)
+    attach(model, index, biases=biases)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.05)
     for _ in range(3):
         optimizer.zero_grad()

@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from trpts import fisher
+from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores, scored_layers
 
 # Two samples through one 2 x 2 layer of zeros, worked by hand in chapter 01.
@@ -115,16 +117,17 @@ def test_head_is_left_out(vit, batch):
 def test_refuses(vit, batch, spoil, message):
     model, batches, samples = spoil(vit, batch)
     with pytest.raises(ValueError, match=message):
-        fisher_scores(model, batches, samples)
+        fisher_scores(model, batches, samples=samples)
 
 
-@pytest.mark.parametrize("labels", fisher.LABELS)
-@pytest.mark.parametrize("samples", fisher.SAMPLES)
-def test_refuses_rows_that_are_no_samples(samples, labels):
-    """Where tokens are folded into rows, rows are not samples: their squares would be silently wrong."""
+def test_rows_that_are_no_samples():
+    """Tokens folded into rows: a row's own square would be silently wrong, a sample's gradient is the sum over its."""
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(0, 1), nn.Linear(2, 2), nn.Unflatten(0, (-1, 2)), nn.Flatten())
-    with pytest.raises(ValueError, match="layer 1 sees 4 rows for 2 samples"):
-        fisher_scores(model, [(torch.ones(2, 2, 2), Y)], samples, labels)
+    tokens = torch.randn(2, 2, 2)
+    torch.testing.assert_close(fisher_scores(model, [(tokens, Y)]), reference(model, tokens, Y))
+    mean = per_sample_gradients(model, tokens, Y)["1"].mean(0)
+    torch.testing.assert_close(fisher_scores(model, [(tokens, Y)], samples="batch")["1"], mean.square())
 
 
 def test_true_fisher_comes_near_the_exact_expectation_on_a_vit(vit, batch):
@@ -149,11 +152,13 @@ def test_true_fisher_comes_near_the_exact_expectation_on_a_vit(vit, batch):
     assert distance(fisher_scores(vit, [batch])) > 10 * chance
 
 
-def test_refuses_shared_layers(batch):
+def test_shared_layers(batch):
+    """The gradient of a weight that is used twice is the sum over both uses, squared once."""
+    torch.manual_seed(0)
     shared = nn.Linear(64, 64)
     model = nn.Sequential(nn.Flatten(), shared, nn.ReLU(), shared)
-    with pytest.raises(ValueError, match="used twice"):
-        fisher_scores(model, [batch])
+    scores, wanted = fisher_scores(model, [batch]), reference(model, *batch)
+    torch.testing.assert_close(scores["1"], wanted["1"])
 
 
 def test_refuses_what_is_changed_in_place(batch):
@@ -181,3 +186,102 @@ def test_patch_embedding_is_a_linear_layer_over_pixels(vit, batch):
     wanted = dense.square().mean(0).flatten(1)
     torch.testing.assert_close(scores["patch_embed.proj"], wanted, atol=1e-5 * wanted.max().item(), rtol=1e-3)
     assert list(scores) == ["patch_embed.proj", *scored_layers(vit)]
+
+
+@pytest.mark.parametrize("samples", fisher.SAMPLES)
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_under_autocast(vit, batch, samples, kind):
+    """The forward pass is as rough as autocast makes it; gradients are formed in float32 from what it keeps."""
+    exact = fisher_scores(vit, [batch], samples=samples)
+    with torch.autocast("cpu", kind):
+        rough = fisher_scores(vit, [batch], samples=samples)
+    for name, score in rough.items():
+        assert score.dtype == torch.float32
+        assert (score - exact[name]).norm() < 0.1 * exact[name].norm(), name
+
+
+def test_a_model_in_half_precision_under_autocast(vit, batch):
+    exact = fisher_scores(vit, [batch])
+    vit.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = fisher_scores(vit, [batch])
+    assert all((score - exact[name]).norm() < 0.1 * exact[name].norm() for name, score in rough.items())
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32])
+def test_labels_of_any_whole_number_type(vit, batch, kind):
+    images, labels = batch
+    wanted = fisher_scores(vit, [batch])
+    assert all(torch.equal(s, wanted[n]) for n, s in fisher_scores(vit, [(images, labels.to(kind))]).items())
+
+
+@pytest.mark.parametrize("spoil", [torch.Tensor.float, lambda y: y[:, None], lambda y: torch.eye(5)[y]])
+def test_labels_that_are_no_class_numbers(vit, batch, spoil):
+    with pytest.raises(ValueError, match=r"labels are torch\..*: expected class numbers \[B\]"):
+        fisher_scores(vit, [(batch[0], spoil(batch[1]))])
+
+
+@pytest.mark.parametrize("switch", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("patches", [False, True])
+def test_where_gradients_are_off(vit, batch, switch, patches):
+    wanted = fisher_scores(vit, [batch], patches=patches)
+    with switch():
+        made_inside = [tuple(t + 0 for t in batch)]
+        scores = fisher_scores(vit, made_inside, patches=patches)
+    assert all(torch.equal(s, wanted[n]) for n, s in scores.items())
+    assert not any(s.is_inference() for s in scores.values())
+    assert all(p.requires_grad for p in vit.parameters())
+
+
+def test_a_model_made_in_inference_mode_is_refused(batch):
+    with torch.inference_mode():
+        model = create_backbone("vit_small_digits", 5)
+    with pytest.raises(ValueError, match="the model was made in inference mode"):
+        fisher_scores(model, [batch])
+
+
+def test_gradient_checkpointing_is_off_while_scoring(vit, batch):
+    wanted, calls = fisher_scores(vit, [batch]), []
+    vit.blocks[1].register_forward_pre_hook(lambda *_: calls.append(vit.grad_checkpointing))
+    vit.set_grad_checkpointing()
+    scores = fisher_scores(vit, [batch])
+    assert all(torch.equal(s, wanted[n]) for n, s in scores.items())
+    assert calls == [False, False]  # a look at which layers are called, and the pass
+    assert vit.grad_checkpointing
+
+
+class OwnCheckpoint(nn.Module):
+    """A model that checkpoints a part by itself, with no switch to turn off."""
+
+    def __init__(self, reentrant):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 5)
+        self.reentrant = reentrant
+
+    def part(self, x):
+        return self.second(self.first(x).relu()).relu()
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.reentrant is None:
+            return self.head(self.part(x))
+        return self.head(checkpoint(self.part, x, use_reentrant=self.reentrant))
+
+
+def test_a_checkpoint_of_the_model_s_own(batch):
+    torch.manual_seed(0)
+    model = OwnCheckpoint(None)
+    wanted = reference(model, *batch)
+    model.reentrant = False
+    for name, score in fisher_scores(model, [batch]).items():
+        torch.testing.assert_close(score, wanted[name])
+    model.reentrant = True
+    with pytest.raises(ValueError, match=r"does not depend on layer first: .* reentrant checkpointing"):
+        fisher_scores(model, [batch])
+
+
+def test_a_model_that_gives_no_tensor(vit, batch):
+    model = nn.Sequential(vit)
+    model.forward = lambda x: {"logits": vit(x)}
+    with pytest.raises(ValueError, match=r"the model gives a dict: expected logits \[B, K\]"):
+        fisher_scores(model, [batch])

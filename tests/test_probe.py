@@ -23,6 +23,13 @@ def test_probe_is_the_minimum(vit):
     assert accuracy(vit, split) > 2 / 5
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.int8])
+def test_labels_of_any_whole_number_type(kind):
+    f, y = torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
+    for found, wanted in zip(fit_probe(f, y.to(kind), 4), fit_probe(f, y, 4), strict=True):
+        assert torch.equal(found, wanted)
+
+
 def test_probe_does_not_depend_on_the_features_scale(vit):
     split = digits.load(range(5, 10)).train
     f = features(vit, split)

@@ -167,14 +167,13 @@ def test_fps_averages_over_tokens_of_uneven_batches():
     torch.testing.assert_close(scores["0"], torch.tensor([[2.0, 1.0], [4.0, 2.0]]))
 
 
-def test_a_layer_out_of_use_scores_zero():
+@pytest.mark.parametrize("name", ["fisher", "fisher_batch", "fisher_true", "gradient", "fps"])
+def test_a_layer_out_of_use_is_named(name):
     model = layer([[1.0, 2.0], [3.0, 4.0]])
     model.spare = nn.Linear(2, 2)
     model.forward = lambda x: model[0](x)
-    for name in ("fisher", "gradient", "fps"):
-        scores = SCORES[name](model, [(X, Y)])
-        assert scores["0"].any(), name
-        assert not scores["spare"].any(), name
+    with pytest.raises(ValueError, match=r"layer spare.* out of use"):
+        SCORES[name](model, [(X, Y)])
 
 
 def test_gradient_does_not_mind_rows_that_are_no_samples():

@@ -8,8 +8,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from trpts import sparse
-from trpts.fisher import pixels_of_patches, scored_layers
+from trpts.fisher import SAMPLES, fisher_scores
 from trpts.lab.bench_gradient import turned_at_once
+from trpts.signals import layer_signals, pixels_of_patches, scored_layers
 from trpts.sparse import attach, attached, detach, selected_gradient, sparse_layers
 
 X = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -127,7 +128,7 @@ def test_gradients_are_the_selected_entries_of_the_dense_ones(C):
         wanted = other.weight.grad.view(len(other.weight), -1).gather(1, index[name])
         torch.testing.assert_close(layer.values.grad, wanted, atol=1e-5 * wanted.abs().max().item(), rtol=1e-5)
         torch.testing.assert_close(layer.bias.grad, other.bias.grad)
-        assert layer.weight.grad is None
+        assert dict(layer.named_parameters())["weight"].grad is None
 
 
 def test_steps_equal_those_of_a_masked_dense_gradient():
@@ -325,6 +326,18 @@ def test_overlapping_convolution_is_refused():
     model.patch_embed.proj.stride = (2, 2)
     with pytest.raises(ValueError, match="windows overlap"):
         attach(model, some(model, 1))
+
+
+@pytest.mark.parametrize("samples", SAMPLES)
+def test_scores_of_an_attached_model_are_those_of_the_plain_one(samples):
+    """To the bit: that the values are written into the weights is no second use of them."""
+    model, plain = vit(), vit()
+    attach(model, some(model, 2))
+    found, wanted = (fisher_scores(m, [(X, Y)], samples=samples, patches=True) for m in (model, plain))
+    assert all(torch.equal(score, wanted[name]) for name, score in found.items())
+    with layer_signals(model, patches=True) as captured:
+        captured.parts(model, X, Y, each=True)
+        assert not captured.others
 
 
 def test_attach_twice_and_detach_twice():

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.functional import cross_entropy
 
+from trpts import tokens
 from trpts.sparse import attach, sparse_layers
 from trpts.tokens import cls_attention, keep_and_merge, token_selection
 
@@ -279,14 +280,16 @@ def test_half_precision(name):
 def test_merge_under_autocast_is_that_of_float32():
     seen = []
     model = vit()
-    model.blocks[1].norm2.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    for module in (model.blocks[1], model.blocks[1].norm2):
+        module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     scores = torch.rand(4, 16, generator=torch.Generator().manual_seed(1))
     with (
-        token_selection(model, (1,), 0.5, score=lambda before, after, a: seen.append(after) or scores),
+        token_selection(model, (1,), 0.5, score=lambda read, made, a: seen.append(made) or scores),
         torch.autocast("cpu", torch.bfloat16),
     ):
         model(X)
-    after, chosen = seen
+    before, made, chosen = seen
+    after = before[:, 1:] + made
     torch.testing.assert_close(chosen[:, 1:], keep_and_merge(after, scores, 8)[0], atol=1e-6, rtol=1e-6)
 
 
@@ -312,17 +315,36 @@ def test_scores_of_ones_own():
     assert torch.equal(trace.kept[1], trace.scores[1].topk(8).indices.sort().values)
 
 
-def test_a_score_of_ones_own_gets_the_tokens_around_the_attention():
+def test_a_score_of_ones_own_gets_what_the_attention_reads_and_makes():
+    """The tensors of the registered scores: the input behind the norm, the output without the residual path, and a."""
     model, seen = variant("registers"), {}
     before = model.blocks[1].register_forward_pre_hook(lambda module, inputs: seen.update(before=inputs[0]))
     with before, token_selection(model, (1,), 1, score=lambda *given: seen.update(given=given) or given[2],
                                  shortcut=False) as trace:  # fmt: skip
         model(X)
-        block, x = model.blocks[1], seen["before"]
-        after = x + block.attn(block.norm1(x))
-    torch.testing.assert_close(seen["given"][0], x[:, 4:])
-    torch.testing.assert_close(seen["given"][1], after[:, 4:])
+        block = model.blocks[1]
+        read = block.norm1(seen["before"])
+        made = block.attn(read)
+    torch.testing.assert_close(seen["given"][0], read[:, 4:])
+    torch.testing.assert_close(seen["given"][1], made[:, 4:])
     torch.testing.assert_close(seen["given"][2], trace.scores[1])
+
+
+@pytest.mark.parametrize("name", tokens.SCORES)
+@pytest.mark.parametrize("precision", ["float32", "autocast"])
+def test_a_formula_selects_the_same_tokens_under_a_name_and_as_a_function(name, precision):
+    model = variant("registers")
+    found = []
+    for score in (name, tokens.SCORES[name], lambda *given: tokens.SCORES[name](*given)):
+        with (
+            token_selection(model, (1, 2), 0.5, score=score) as trace,
+            torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"),
+        ):
+            model(X)
+        found.append(trace)
+    for other in found[1:]:
+        assert all(torch.equal(found[0].scores[n], other.scores[n]) for n in (1, 2))
+        assert all(torch.equal(found[0].kept[n], other.kept[n]) for n in (1, 2))
 
 
 def test_transition_variation_as_a_score():

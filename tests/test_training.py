@@ -1,8 +1,11 @@
 """The training loop: schedule, repetition, checkpoints."""
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.layers import set_reentrant_ckpt
 
 from trpts.backbones import create_backbone
 from trpts.data import Split, digits
@@ -28,6 +31,34 @@ def test_training_learns_and_repeats():
     assert runs[0][-1] < 0.85 * runs[0][0]
     other = train(create_backbone("vit_small_digits", 3, seed=1), split, epochs=15, seed=2)
     assert other != runs[0]
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.int16])
+def test_labels_of_any_whole_number_type(vit, batch, kind):
+    losses = [train(copy.deepcopy(vit), Split(batch[0], batch[1].to(k)), epochs=2) for k in (torch.int64, kind)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("switch", [torch.inference_mode, torch.no_grad])
+def test_trains_where_gradients_are_off(vit, batch, switch):
+    split, wanted = Split(*batch), train(copy.deepcopy(vit), Split(*batch), epochs=2)
+    with switch():
+        assert train(vit, split, epochs=2) == wanted
+
+
+def test_refuses_checkpoints_that_let_no_gradient_through(vit, batch):
+    """Reentrant checkpoints of frozen inputs: PyTorch warns, and nothing but the head would move."""
+    vit.set_grad_checkpointing()
+    vit.patch_embed.requires_grad_(False)
+    vit.cls_token.requires_grad_(False)
+    vit.pos_embed.requires_grad_(False)
+    assert train(copy.deepcopy(vit), Split(*batch), epochs=1)
+    set_reentrant_ckpt(True)
+    try:
+        with pytest.raises(ValueError, match=r"blocks\.0\..* would be trained and never move.*reentrant checkpointing"):
+            train(vit, Split(*batch), epochs=1)
+    finally:
+        set_reentrant_ckpt(False)
 
 
 def test_training_refuses(vit, batch):

@@ -17,6 +17,7 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM
 from vlms import FAMILIES, IMAGE, TEXT, instruction_of, rows, together, vlm
 
 from trpts.transprune import RELEASED_CODE, Schedule, plugin, pruning
+from trpts.transprune.criteria import CRITERIA
 
 S = Schedule((2, 3, 5), (0.75, 0.5, 0.25), accumulate=(1, 2, 3, 4, 5))
 CODE = replace(RELEASED_CODE, prune_after=S.prune_after, keep=S.keep, accumulate=S.accumulate)
@@ -581,3 +582,22 @@ def test_refuses_gradient_checkpointing():
     model.activation_checkpointing_enable()
     with pytest.raises(ValueError, match="gradient checkpointing"), pruning(model, S):
         model(**row)
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_criterion_keeps_the_same_under_a_name_and_as_a_function(name):
+    """In a schedule whose accumulated layers follow its stages."""
+    model = vlm("llava")
+    batch = together(rows("llava"))
+    relevant = torch.arange(16).expand(3, -1) % 3 == 0
+    found = []
+    for score in (name, lambda c: CRITERIA[name](c)):
+        schedule = Schedule((2, 4), (0.5, 0.25), score=score)
+        assert schedule.accumulate == (2, 3, 4)
+        with pruning(model, schedule, relevant=relevant) as trace:
+            logits = model(**batch).logits
+        found.append((trace, logits))
+    (named, a), (own, b) = found
+    assert torch.equal(a, b)
+    for stage in (2, 4):
+        assert all(torch.equal(x, y) for x, y in zip(named.kept[stage], own.kept[stage], strict=True))

@@ -1,10 +1,12 @@
 """Schedules: the paper's numbers, what the presets cost, other depths, and what is refused."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
 from trpts.transprune import FASTV, HIGH, LOW_INFERRED, PAPER, PYRAMIDDROP, RELEASED_CODE, Schedule
+from trpts.transprune.schedule import SCORES
 
 
 def tera_macs(schedule, n_image, n_layers=32, d=4096, m=11008):
@@ -51,6 +53,30 @@ def test_no_other_sixteenths_cost_as_little_as_low():
 def test_counts_are_of_the_original_tokens_and_not_fooled_by_binary_fractions():
     assert Schedule((2, 3), (0.29, 0.07), accumulate=(1, 2)).n_kept(100) == [29, 7]
     assert Schedule((2,), (0.999,), accumulate=(1,)).n_kept(10) == [9]
+
+
+@pytest.mark.parametrize(
+    ("stages", "layers"),
+    [((5, 7, 10), (5, 6, 7, 8, 9, 10)), ((7, 9, 12), (7, 8, 9, 10, 11, 12)), ((1, 2, 3), (1, 2, 3)), ((2,), (2,)),
+     ((14, 20, 31), tuple(range(14, 32))), ([3, 6], (3, 4, 5, 6)), (range(2, 8, 2), (2, 3, 4, 5, 6))],
+)  # fmt: skip
+@pytest.mark.parametrize("score", [*SCORES, lambda c: c.ttv])
+def test_accumulated_layers_follow_the_stages_unless_given(stages, layers, score):
+    keep = [0.5] * len(stages)
+    schedule = Schedule(prune_after=stages, keep=keep, score=score)
+    assert schedule.accumulate == layers
+    assert schedule == Schedule(stages, keep, layers, score=score)
+    assert schedule == replace(schedule)
+    assert Schedule(stages, keep, accumulate=(1,), score=score).accumulate == (1,)
+    schedule.check(32)
+
+
+def test_no_named_schedule_moved():
+    """Layers of eq. 4, as they were typed before they followed the stages."""
+    layers = {HIGH: (7, 8, 9, 10, 11, 12), RELEASED_CODE: (7, 8, 9, 10, 11, 12), LOW_INFERRED: (7, 8, 9, 10, 11, 12),
+              PYRAMIDDROP: (), FASTV: ()}  # fmt: skip
+    for schedule, wanted in layers.items():
+        assert schedule.accumulate == wanted
 
 
 @pytest.mark.parametrize(

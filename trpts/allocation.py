@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from trpts.signals import heads
+
 WEIGHTS = ("share", "mean")
 PLACEMENTS = ("sparse", "dense", "random", "every")
 COUNTED = ("weights", "biases", "head")
+N_TOKEN_BLOCKS = 3  # blocks that select tokens, unless the caller says otherwise
 BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
@@ -64,8 +67,8 @@ class Allocation:
         return {name: scores[name].topk(C, dim=1).indices.sort(dim=1).values for name, C in self.connections.items()}
 
 
-def allocate(scores, model=None, budget=None, per_neuron=None, c_min=1.0, w="share", top_fraction=0.01, per="layer",
-             count=COUNTED, n_token_blocks=3, placement="sparse", seed=0):  # fmt: skip
+def allocate(scores, model=None, *, budget=None, per_neuron=None, c_min=1.0, w="share", top_fraction=0.01, per="layer",
+             count=COUNTED, n_token_blocks=N_TOKEN_BLOCKS, placement="sparse", seed=0):  # fmt: skip
     """Decide C_l for every scored layer, and the blocks that select tokens.
 
     w             "share": w_l = the layer's share of the `top_fraction` best-scored weights of the whole model (the
@@ -191,7 +194,7 @@ def _solve(exact, ratio, rows, fan_in, n_weights):
 
 
 def _n_head(model):
-    return sum(p.numel() for p in model.get_classifier().parameters())
+    return sum(p.numel() for head in heads(model) for p in head.parameters())
 
 
 def _extra(model, scores, count):

@@ -1,7 +1,7 @@
 """Methods of tuning: what each one trains. `linear` and `full` are the two ends, `trpts` is the paper's.
 
-A method is a function `prepare(model, task, seed, **options) -> Prepared` under a name in METHODS; it freezes what it
-does not train. Methods of other papers register themselves from `trpts.peers`.
+A method is a function `prepare(model, task, seed, *, …options) -> Prepared` under a name in METHODS; it freezes what it
+does not train. Options are given by name alone. Methods of other papers register themselves from `trpts.peers`.
 """
 
 import inspect
@@ -10,9 +10,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
-from trpts.allocation import COUNTED, Allocation, allocate, check_options
-from trpts.fisher import fisher_scores
-from trpts.rivals import score_named
+from trpts.allocation import COUNTED, N_TOKEN_BLOCKS, Allocation, allocate, block_of, check_options
+from trpts.rivals import WITH_PATCHES, score_named
+from trpts.signals import scored_layers
 from trpts.sparse import attach, attached
 from trpts.tokens import token_selection
 
@@ -29,12 +29,15 @@ class Prepared:
     tokens  switches of the `token_selection` that is on while training and predicting, or None
     around  () -> context manager that is entered for training and measuring
     finish  called once at the end, with the selected weights in place
+    leave_unused  whether parameters that the model does not use are left out; otherwise they are refused: what a method
+            has chosen or added must move
     """
 
     plan: Allocation | None = None
     tokens: dict | None = None
     around: Callable = nullcontext
     finish: Callable = lambda: None
+    leave_unused: bool = False
 
 
 def method(name, check=lambda model, **options: None):
@@ -71,17 +74,18 @@ def prepare_linear(model, task, seed):
 
 @method("full")
 def prepare_full(model, task, seed):
-    """Train everything."""
+    """Train everything that the model uses."""
     model.requires_grad_(True)
-    return Prepared()
+    return Prepared(leave_unused=True)
 
 
-def check_trpts(model, score="fisher", keep=0.95, n_token_blocks=3, merge="normalised", token_score="cls", **options):
+def check_trpts(model, *, score="fisher", patches=False, keep=0.95, n_token_blocks=N_TOKEN_BLOCKS, merge="normalised",
+                token_score="cls", **options):  # fmt: skip
     """Raise ValueError for what `prepare_trpts` would refuse after it has scored."""
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
-    if not callable(score) and score != "fisher":
-        score_named(score, 0)
+    connection_score(score, 0, patches)
+    scored_layers(model, patches)
     options = {n: x for n, x in options.items() if n in inspect.signature(check_options).parameters}
     check_options(**options)
     if keep < 1 and n_token_blocks:
@@ -92,8 +96,17 @@ def check_trpts(model, score="fisher", keep=0.95, n_token_blocks=3, merge="norma
             pass
 
 
+def connection_score(score, seed, patches=False):
+    """(model, batches) -> scores: of a name of `trpts.rivals.SCORES`, or the function itself."""
+    if patches and score not in WITH_PATCHES:
+        raise ValueError(f"patches=True with score={score!r}: expected one of {', '.join(WITH_PATCHES)}, which alone "
+                         "score the patch embedding")  # fmt: skip
+    score = score if callable(score) else score_named(score, seed)
+    return partial(score, patches=True) if patches else score
+
+
 @method("trpts", check_trpts)
-def prepare_trpts(model, task, seed, score="fisher", n_scored=500, connections=True, biases=True, patches=False,
+def prepare_trpts(model, task, seed, *, score="fisher", n_scored=500, connections=True, biases=True, patches=False,
                   keep=0.95, merge="normalised", token_score="cls", **allocation):  # fmt: skip
     """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest blocks.
 
@@ -101,22 +114,21 @@ def prepare_trpts(model, task, seed, score="fisher", n_scored=500, connections=T
     n_scored    training images that the score is taken over, at most
     connections whether any is trained; False: the scores place the token selection, and the head alone is trained
     biases      whether the biases of the layers are trained, and paid for by a budget
-    patches     whether the patch embedding is scored and selected as well ("fisher" alone knows how)
+    patches     whether the patch embedding is scored and selected as well (the Fisher scores alone know how)
     keep        ρ, share of the tokens that a selecting block keeps; 1: parameters are selected, tokens are not
     merge       of the others, and
     token_score what the tokens are ranked by: see `token_selection`
     allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks, placement, …
     """
-    if score == "fisher":
-        score = partial(fisher_scores, patches=patches)
-    elif not callable(score):
-        score = score_named(score, seed)
+    score = connection_score(score, seed, patches)
     if not allocation.keys() & {"budget", "per_neuron", "c_min"}:
         allocation["per_neuron"] = PER_NEURON
     counted = COUNTED if biases else ("weights", "head")
     scores = score(model, task.train.first(min(n_scored, len(task.train))).batches(32))
+    if keep == 1:  # no block selects tokens: a model of two blocks is no reason to refuse
+        allocation.setdefault("n_token_blocks", min(N_TOKEN_BLOCKS, len({block_of(n) for n in scores} - {None})))
     plan = allocate(scores, model=model, **{"seed": seed, "count": counted} | allocation)
-    attach(model, plan.select(scores) if connections else {}, biases)
+    attach(model, plan.select(scores) if connections else {}, biases=biases)
     made = plan if connections else None
     if keep == 1 or not plan.token_blocks:
         return Prepared(made)

@@ -33,7 +33,7 @@ def probe_head(model, split, l2=1e-3):
 
 def fit_probe(f, labels, n_classes, l2=1e-3):
     """(W [K, D], b [K]) of the probe on features f [S, D], in float64: see `probe_head`."""
-    y = labels.cpu()
+    y = labels.cpu().long()  # a uint8 index would be a mask
     if len(y.unique()) < 2 or y.max() >= n_classes:
         raise ValueError(f"labels {y.unique().tolist()} for a head of {n_classes}: expected at least two of them")
     scaler = StandardScaler()

@@ -1,6 +1,6 @@
 """Rival scores: what else could say which connections matter. Each gives {layer: float32 [out, in] >= 0}, as fisher.
 
-The layers are those of `trpts.fisher.scored_layers`, and `SCORES` names every score for tuning and ablations. Those
+The layers are those of `trpts.signals.scored_layers`, and `SCORES` names every score for tuning and ablations. Those
 that look at batches raise ValueError for none or an empty one; no score hands back values that are not finite.
 """
 
@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from trpts.fisher import (
-    ZERO_HEAD,
+from trpts.fisher import ZERO_HEAD, fisher_scores
+from trpts.signals import (
+    WeightUses,
     backward_through,
     checked,
-    fisher_scores,
     frozen_in_eval,
     layer_signals,
     non_empty,
@@ -33,7 +33,7 @@ def gradient_scores(model, batches):
     return _summed(model, batches, None, ZERO_HEAD)
 
 
-def gps_scores(model, batches, views=None, seed=0):
+def gps_scores(model, batches, *, views=None, seed=0):
     """GPS's score: |Σ ∂L_SupCon/∂W|, the supervised contrastive loss of two views of each image; needs no head.
 
     L = −1/2B Σ_i 1/|P(i)| Σ_{p∈P(i)} log( exp(f_i·f_p/τ) / Σ_{a≠i} exp(f_i·f_a/τ) )     (GPS, section 3; τ = 0.07)
@@ -59,29 +59,26 @@ def gps_scores(model, batches, views=None, seed=0):
 def fps_scores(model, batches):
     """FPS's score: |w| · E|a|, a the activation that the weight multiplies, over samples and tokens; forward only.
 
-    The product of arXiv 2510.27359; its code is not public. A layer that the model does not use scores zero.
+    The product of arXiv 2510.27359; its code is not public.
+
+    raises  ValueError: a layer whose weight is in no `functional.linear` that Python sees, so that a is not known: it
+            is out of use, or PyTorch multiplies it inside another operation, as `nn.MultiheadAttention` its `out_proj`
     """
-    layers, handles = scored_layers(model), []
-    sums = {name: torch.zeros_like(layer.weight[0], dtype=torch.float32) for name, layer in layers.items()}  # [in]
-    counts = dict.fromkeys(layers, 0)
+    layers, sums, counts = scored_layers(model), {}, {}
 
-    def add(name):
-        def hook(module, inputs):
-            a = inputs[0].detach().flatten(0, -2).float().abs()  # [B·N, in]
-            sums[name] += a.sum(0)
-            counts[name] += len(a)
+    def add(name, x):
+        a = x.detach().flatten(0, -2).float().abs()  # [B·N, in]
+        sums[name], counts[name] = sums.get(name, 0) + a.sum(0), counts.get(name, 0) + len(a)
 
-        return hook
-
-    try:
-        handles += [layer.register_forward_pre_hook(add(name)) for name, layer in layers.items()]
-        with frozen_in_eval(model), torch.no_grad():
-            for images, _ in non_empty(batches):
+    with frozen_in_eval(model), torch.no_grad():
+        for images, _ in non_empty(batches):
+            with WeightUses(layers, linear=add):
                 model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    mean = {name: total / max(1, counts[name]) for name, total in sums.items()}
+        unseen = [name for name in layers if name not in counts]
+        if unseen:
+            raise ValueError(f"the input of layer {unseen[0]} is not to be seen: it is out of use, or PyTorch "
+                             "multiplies its weight inside another operation; expected another score")  # fmt: skip
+        mean = {name: sums[name] / counts[name] for name in layers}
     return checked({name: size * mean[name] for name, size in magnitude_scores(model).items()})
 
 
@@ -90,7 +87,7 @@ def magnitude_scores(model, batches=()):
     return checked({name: layer.weight.detach().float().abs() for name, layer in scored_layers(model).items()})
 
 
-def random_scores(model, batches=(), seed=0):
+def random_scores(model, batches=(), *, seed=0):
     """Uniform in [0, 1): selection by chance, as SHiRA's random masks."""
     generator = torch.Generator().manual_seed(seed)
     layers = scored_layers(model)
@@ -122,13 +119,13 @@ def flipped_and_shifted(images, generator):
 
 def _summed(model, batches, loss, why_zero):
     """|Σ gradient| of the scored layers over all batches."""
-    totals = {name: torch.zeros_like(m.weight, dtype=torch.float32) for name, m in scored_layers(model).items()}
     with layer_signals(model) as captured:
+        totals = {n: torch.zeros_like(m.weight, dtype=torch.float32) for n, m in captured.layers.items()}
         for images, labels in non_empty(batches):
-            backward_through(model, images, labels, captured, loss)
-            for name, (x, g) in captured.items():  # x [B, N, in], g [B, N, out]
-                totals[name] += (g.flatten(0, 1).T @ x.flatten(0, 1)).float()
-            captured.clear()
+            for part in captured.parts(model, images, labels, each=False):
+                for name, (x, g) in backward_through(model, *part, captured, loss).items():
+                    with torch.autocast(g.device.type, enabled=False):
+                        totals[name] += (g if x is None else g.flatten(0, 1).T @ x.flatten(0, 1)).float()
     return checked({name: total.abs() for name, total in totals.items()}, why_zero)
 
 
@@ -143,6 +140,7 @@ SCORES = {
     "random": random_scores,
 }
 SEEDED = ("fisher_true", "gps", "random")
+WITH_PATCHES = ("fisher", "fisher_batch", "fisher_true")  # take patches=True
 
 
 def score_named(name, seed=0):

@@ -7,15 +7,19 @@ it thrown away. Every row of M has exactly C_l ones, so that the selected entrie
 
 is the whole gradient: T·out·C_l products in place of T·out·in. Forward is the plain layer with the tuned values in
 place, so inference costs nothing extra; the gradient of the input is the dense one.
+
+Where a model uses a layer's weight past the layer's `forward` (timm's EVA, `nn.MultiheadAttention`), the weight that it
+reads leads the gradient to the values all the same, by way of a dense one.
 """
 
+import functools
 import warnings
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from trpts.fisher import pixels_of_patches
+from trpts.signals import heads, pixels_of_patches
 
 with warnings.catch_warnings():  # PyTorch calls CSR tensors beta, once per process: here, not in a user's first step
     warnings.simplefilter("ignore")
@@ -72,7 +76,7 @@ class _GradientOfValues(torch.autograd.Function):
     @staticmethod
     def forward(ctx, z, x, values, index):
         ctx.save_for_backward(x, index)
-        return z.view_as(z)
+        return z.detach()  # not a view to autograd: an operation behind it may change it in place
 
     @staticmethod
     def backward(ctx, g):
@@ -81,17 +85,39 @@ class _GradientOfValues(torch.autograd.Function):
         return g, None, wanted, None
 
 
+class _GradientOfEntries(torch.autograd.Function):
+    """The weight as it is; on the way back, the values' gradient is taken from the weight's dense one."""
+
+    @staticmethod
+    def forward(ctx, weight, values, index):
+        ctx.save_for_backward(index)
+        ctx.kind = values.dtype
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx, g):
+        (index,) = ctx.saved_tensors
+        return None, g.reshape(len(index), -1).gather(1, index).to(ctx.kind), None
+
+
 class _RowSparse:
     """What a layer gains while it is attached: parameter `values` [out, C] and buffer `index` [out, C]."""
+
+    @property
+    def weight(self):
+        """What whoever reads it past `forward` gets: the values are in it, and its gradient reaches them."""
+        self.write()
+        if torch.is_grad_enabled() and self.values.requires_grad:
+            return _GradientOfEntries.apply(self._parameters["weight"], self.values, self.index)
+        return self._parameters["weight"]
 
     def write(self):
         """Put the values into the weight. Always: fused optimisers change a parameter without raising its version.
 
         Past autograd's eye, so that two forward passes may precede one backward; C entries a row, next to no time.
         """
-        write_values(
-            self.weight if torch.compiler.is_compiling() else self.weight.data, self.index, self.values.detach()
-        )
+        weight = self._parameters["weight"]
+        write_values(weight if torch.compiler.is_compiling() else weight.data, self.index, self.values.detach())
 
     def _save_to_state_dict(self, *args, **kwargs):
         self.write()
@@ -108,7 +134,7 @@ class SparseLinear(_RowSparse, nn.Linear):
 
     def forward(self, x):
         self.write()
-        return self._with_gradient(functional.linear(x, self.weight, self.bias), x)
+        return self._with_gradient(functional.linear(x, self._parameters["weight"], self.bias), x)
 
 
 class SparsePatches(_RowSparse, nn.Conv2d):
@@ -116,14 +142,27 @@ class SparsePatches(_RowSparse, nn.Conv2d):
 
     def forward(self, x):  # [B, in, H, W]
         self.write()
-        z = functional.conv2d(x, self.weight, self.bias, self.stride)  # [B, out, h, w]
+        z = functional.conv2d(x, self._parameters["weight"], self.bias, self.stride)  # [B, out, h, w]
         if not torch.is_grad_enabled():
             return z
         tokens = z.flatten(2).transpose(1, 2)  # [B, h·w, out]
         return self._with_gradient(tokens, pixels_of_patches(x, self.kernel_size)).transpose(1, 2).view_as(z)
 
 
-def attach(model, index, biases=True):
+@functools.cache
+def sparse_class(plain):
+    """The class of an attached layer that was of class `plain`, None for one that cannot be attached.
+
+    A subclass of Linear keeps its own `forward`, whatever it is, and pays for a dense gradient.
+    """
+    known = {nn.Linear: SparseLinear, nn.Conv2d: SparsePatches}
+    if plain in known or not issubclass(plain, nn.Linear):
+        return known.get(plain)
+    return type(f"Sparse{plain.__name__}", (_RowSparse, plain), {"__doc__": f"A {plain.__name__}, attached."})
+
+
+@torch.inference_mode(False)  # what is made there can never be trained
+def attach(model, index, *, biases=True):
     """Make `model` train the indexed connections, the biases of their layers and the head; freeze the rest. In place.
 
     index   {layer name: int64 [out, C]}, each row ascending without repeats (`Allocation.select`); layers are Linear,
@@ -142,13 +181,14 @@ def attach(model, index, biases=True):
         "tensors": {},
     }
     model.requires_grad_(False)
-    model.get_classifier().requires_grad_(True)
+    for head in heads(model):
+        head.requires_grad_(True)
     for name, places in index.items():
         layer = modules[name]
         rows = layer.weight.detach().view(len(places), -1)
-        places = places.to(rows.device)
+        places = places.to(rows.device, copy=True)
         values = rows.gather(1, places)
-        layer.__class__ = SPARSE[type(layer)]
+        layer.__class__ = sparse_class(type(layer))
         layer.values = nn.Parameter(values.to(torch.promote_types(values.dtype, torch.float32), copy=True))
         layer.register_buffer("index", places, persistent=False)
         model._before_attach["tensors"][name] = (values, None if layer.bias is None else layer.bias.detach().clone())
@@ -160,7 +200,7 @@ def detach(model):
     """Turn an attached model into a plain one again, with the tuned weights in place. In place."""
     for layer in sparse_layers(model).values():
         layer.write()
-        layer.__class__ = next(plain for plain, sparse in SPARSE.items() if sparse is type(layer))
+        layer.__class__ = type(layer).__bases__[1]  # behind _RowSparse
         del layer.values, layer.index
     before = vars(model).pop("_before_attach", None)
     if before is None:
@@ -179,14 +219,13 @@ def sparse_layers(model):
     return {name: m for name, m in model.named_modules() if isinstance(m, _RowSparse)}
 
 
-SPARSE = {nn.Linear: SparseLinear, nn.Conv2d: SparsePatches}
-
-
 def check_index(name, layer, places):
     """Raise ValueError unless `places` [out, C] names inputs of every neuron of `layer`, ascending, none twice."""
-    if type(layer) not in SPARSE:
+    if sparse_class(type(layer)) is None:
         found = "no such layer" if layer is None else f"a {type(layer).__name__}"
         raise ValueError(f"{name} is {found}: expected a Linear layer or a patch embedding")
+    if "weight" not in layer._parameters:
+        raise ValueError(f"the weight of {name} is made of other parameters (pruned, normalised): expected its own")
     if isinstance(layer, nn.Conv2d) and not _cuts_patches(layer):
         raise ValueError(f"{name} is a convolution whose windows overlap, are padded or grouped: expected patches")
     out, fan_in = len(layer.weight), layer.weight[0].numel()

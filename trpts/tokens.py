@@ -52,7 +52,7 @@ class Trace:
 
 
 @contextmanager
-def token_selection(model, blocks, keep, rounding="floor", merge="normalised", score="cls", score_gradient=True,
+def token_selection(model, blocks, keep, *, rounding="floor", merge="normalised", score="cls", score_gradient=True,
                     shortcut=True):  # fmt: skip
     """While this is open, the given blocks of a timm ViT select tokens, in training too; gives a `Trace`.
 
@@ -61,9 +61,9 @@ def token_selection(model, blocks, keep, rounding="floor", merge="normalised", s
     rounding        of ρN: "floor" (the paper), "ceil" (EViT)
     merge           "normalised" (the paper), "sum": Σ a_i x_i (EViT), "drop": no merged token
     score           "cls": a; "ttv": how far the attention moves a token, TransPrune's transition variation, which no
-                    CLS decides; "both": the sum of their shares; or a function (x before the attention, x after it, a)
-                    -> [B, N] >= 0, of patch tokens [B, N, D], [B, N, D], [B, N]. Checkpointing calls it twice: draw
-                    from torch's global generator
+                    CLS decides; "both": the sum of their shares; or a function like those of SCORES, (what attention
+                    reads, what it makes of it, a) -> [B, N] >= 0, of patch tokens [B, N, D], [B, N, D], [B, N], the
+                    residual path left out. Checkpointing calls it twice: draw from torch's global generator
     score_gradient  whether the gradient flows through a_i in the merge (EViT's does; the paper does not say)
     shortcut        a block that keeps all runs untouched, to the bit; False: it scores and gathers all the same
     raises          ValueError: no timm ViT whose head reads a class token, no plain timm block, unfit switch or block
@@ -101,8 +101,8 @@ def _forward(trace, P, rounding, merge, score, score_gradient, shortcut, block, 
         after = x + block.drop_path1(block.ls1(made))
     a = cls_attention(projected.pop(), block.attn)[:, P:]  # [B, N]
     with torch.autocast(x.device.type, enabled=False):
-        named = SCORES.get(score) if isinstance(score, str) else None
-        a = named(read[:, P:], made[:, P:], a) if named else score(x[:, P:], after[:, P:], a).float()
+        of_tokens = SCORES[score] if isinstance(score, str) else score
+        a = of_tokens(read[:, P:], made[:, P:], a).float()
         if a.shape != (len(x), N) or not (a.isfinite() & (a >= 0)).all():
             raise ValueError(f"the token scores of block {number} are {list(a.shape)} from {a.min()} to {a.max()}: "
                              f"expected {[len(x), N]}, finite, none below 0")  # fmt: skip
@@ -125,7 +125,7 @@ def by_both(read, made, a):
     return a / a.sum(1, keepdim=True) + v / v.sum(1, keepdim=True)
 
 
-# What attention reads and makes of patch tokens [B, N, D], and a [B, N] -> [B, N]
+# (what attention reads, what it makes of it, both [B, N, D] of patch tokens; a [B, N]) -> [B, N]
 SCORES = {
     "cls": lambda read, made, a: a,
     "ttv": lambda read, made, a: transition_variation(read, made),

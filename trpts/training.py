@@ -22,7 +22,8 @@ class Training:
 
     Adam or AdamW; linear warm-up, then cosine to zero; no augmentation. `seed` orders the batches of each epoch.
     autocast: forward passes in bfloat16 where PyTorch thinks it safe; parameters and optimiser stay as they are.
-    raises  ValueError: epochs below 1, an unknown optimizer, nothing to train
+    raises  ValueError: epochs below 1, an unknown optimizer, nothing to train, a parameter that asks for a gradient and
+            gets none, because the model does not use it
     """
 
     def __init__(self, model, split, epochs, lr=2e-3, batch_size=32, optimizer="adamw", weight_decay=0.05,
@@ -31,6 +32,10 @@ class Training:
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.trained:
             raise ValueError("no parameter of the model asks for a gradient: there is nothing to train")
+        if unmoved := out_of_use(model, split):
+            raise ValueError(f"{unmoved[0]} would be trained and never move: the logits do not depend on it. Its layer "
+                             "is out of use, its weight is read past its `forward`, or gradients do not get there "
+                             "(no_grad, detach, reentrant checkpointing)")  # fmt: skip
         self.model, self.split, self.epochs, self.lr, self.seed = model, split, epochs, lr, seed
         self.batch_size, self.autocast = batch_size, autocast
         self.optimizer = OPTIMIZERS[optimizer](self.trained.values(), lr=lr, weight_decay=weight_decay, fused=True)
@@ -43,6 +48,8 @@ class Training:
     def finished(self):
         return len(self.losses) >= self.epochs
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def run_epoch(self):
         """One epoch; its mean training loss. Progress goes to stderr as plain lines, one every few seconds at most."""
         epoch, total, n_steps = len(self.losses), 0.0, self.epochs * self.steps_per_epoch
@@ -52,7 +59,7 @@ class Training:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr * warmup_cosine(epoch * self.steps_per_epoch + nth, self.n_warmup, n_steps)
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
-                loss = functional.cross_entropy(self.model(images), labels)
+                loss = functional.cross_entropy(self.model(images), labels.long())
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -66,6 +73,23 @@ class Training:
             raise Diverged(f"the loss of epoch {epoch + 1} is {mean}: the learning rate {self.lr} is too high")
         self.losses.append(mean)
         return mean
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def out_of_use(model, split):
+    """Names of the parameters that ask for a gradient and that an image's logits do not depend on, in eval mode."""
+    wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    modes = {m: m.training for m in model.modules()}
+    images, _ = next(iter(split.batches(1)))
+    try:
+        logits = model.eval()(images)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    found = torch.autograd.grad(logits.sum(), list(wanted.values()), allow_unused=True) if logits.requires_grad else ()
+    found = dict(zip(wanted, found, strict=False))
+    return [name for name in wanted if found.get(name) is None]
 
 
 def check_settings(epochs, lr, batch_size, optimizer):

@@ -17,7 +17,7 @@ from trpts.meter import peak_memory_bytes
 from trpts.methods import METHODS, check_method
 from trpts.probe import accuracy, probe_head
 from trpts.sparse import sparse_layers
-from trpts.training import Training, check_settings, read_checkpoint, save_checkpoint
+from trpts.training import Training, check_settings, out_of_use, read_checkpoint, save_checkpoint
 
 SAVE_EVERY_S = 20.0
 
@@ -52,6 +52,8 @@ class TuneResult:
     options: dict = field(default_factory=dict)
 
 
+@torch.inference_mode(False)  # nothing made there can be trained
+@torch.enable_grad()
 def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimizer="adam", weight_decay=0.0,
          warmup_fraction=0.1, head="probe", seed=0, autocast=False, checkpoint=None, **options):  # fmt: skip
     """Fine-tune `model` on `task` by a method; the model is changed in place.
@@ -69,7 +71,11 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     """
     if head not in ("probe", "keep"):
         raise ValueError(f"head={head!r} is unknown: expected probe or keep")
-    n_parameters, n_outputs = sum(p.numel() for p in model.parameters()), model.get_classifier().out_features
+    n_outputs = getattr(getattr(model, "get_classifier", lambda: None)(), "out_features", None)
+    if n_outputs is None:
+        raise ValueError(f"a {type(model).__name__}: expected a timm classifier with one Linear layer as its head; "
+                         "of a DataParallel, the model inside")  # fmt: skip
+    n_parameters = sum(p.numel() for p in model.parameters())
     if n_outputs != task.n_classes:
         raise ValueError(
             f"the head has {n_outputs} outputs, {task.name} has {task.n_classes} classes: expected as many"
@@ -91,6 +97,8 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     time_s["probe"] = clock() - start
     start = clock()
     prepared = METHODS[method](model, task, seed, **options)
+    for name in out_of_use(model, task.train) if prepared.leave_unused else ():
+        model.get_parameter(name).requires_grad_(False)
     time_s["select"] = clock() - start
     identity = settings if checkpoint is None else settings | _hashes(model, task)
     training = Training(model, task.train, epochs, lr, batch_size, optimizer, weight_decay, warmup_fraction, seed,

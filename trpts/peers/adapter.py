@@ -23,7 +23,7 @@ class Bottleneck(nn.Module):
         return h + self.up(nn.functional.gelu(self.down(h)))
 
 
-def check_adapter(model, size=8, places=("mlp",)):
+def check_adapter(model, *, size=8, places=("mlp",)):
     """Raise ValueError for what does not fit."""
     if not (isinstance(size, int) and size >= 1):
         raise ValueError(f"size={size!r}: expected a width of the bottleneck of at least 1")
@@ -34,7 +34,7 @@ def check_adapter(model, size=8, places=("mlp",)):
 
 
 @method("adapter", check_adapter)
-def prepare_adapter(model, task, seed, size=8, places=("mlp",)):
+def prepare_adapter(model, task, seed, *, size=8, places=("mlp",)):
     """A bottleneck behind the MLP of each block (Pfeiffer et al., 2021), or behind both modules (Houlsby et al., 2019).
 
     2 D h + h + D parameters each: 0.16 M in ViT-B/16 at h = 8, what VTAB's tables have. They stay at inference.

@@ -1,9 +1,15 @@
-"""LoRA and SHiRA, as PEFT has them: merged into the weights at the end, so that inference costs nothing extra."""
+"""LoRA and SHiRA, as PEFT has them: merged into the weights at the end, so that inference costs nothing extra.
+
+PEFT changes what a layer's `forward` gives. A model that uses the layer's weight past it (timm's EVA, BeiT, SwinV2)
+reads the frozen one there; we let it read the weight with what is learnt in it.
+"""
+
+import functools
 
 import torch
 
-from trpts.fisher import scored_layers
 from trpts.methods import Prepared, method
+from trpts.signals import scored_layers
 
 LAYERS = ("qkv", "proj", "fc1", "fc2")
 
@@ -13,7 +19,7 @@ def chosen_layers(model, layers):
     return [name for name in scored_layers(model) if name.rsplit(".", 1)[-1] in layers]
 
 
-def check_low_rank(model, r=8, layers=LAYERS, **options):
+def check_low_rank(model, *, r=8, layers=LAYERS, **options):
     """Raise ValueError for a rank or layers that do not fit; ImportError without PEFT."""
     _peft()
     names = chosen_layers(model, layers)
@@ -28,7 +34,7 @@ def check_low_rank(model, r=8, layers=LAYERS, **options):
 
 
 @method("lora", check_low_rank)
-def prepare_lora(model, task, seed, r=8, alpha=None, layers=LAYERS):
+def prepare_lora(model, task, seed, *, r=8, alpha=None, layers=LAYERS):
     """W + (α / r) B A with A [r, in] drawn and B [out, r] zero (LoRA, Hu et al., 2022): r (in + out) for each layer.
 
     alpha   α; None: r, so that the factor is 1
@@ -39,7 +45,7 @@ def prepare_lora(model, task, seed, r=8, alpha=None, layers=LAYERS):
 
 
 @method("shira", check_low_rank)
-def prepare_shira(model, task, seed, r=1, layers=LAYERS):
+def prepare_shira(model, task, seed, *, r=1, layers=LAYERS):
     """r (in + out) entries of each weight, drawn over the whole matrix (SHiRA, Bhardwaj et al., 2024; random mask)."""
     config = _peft().ShiraConfig(r=r, random_seed=seed, target_modules=chosen_layers(model, layers))
     return _adapted(model, config, seed)
@@ -49,19 +55,38 @@ def _adapted(model, config, seed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _peft().inject_adapter_in_model(config, model)
+    for layer in _adapters(model).values():
+        layer.__class__ = _read_past_forward(type(layer))
     model.get_classifier().requires_grad_(True)
     return Prepared(finish=lambda: merge(model))
 
 
 def merge(model):
     """Add what was learnt to the weights, and take PEFT's layers out again: a plain model. In place."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for name, layer in [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]:
+    for name, layer in _adapters(model).items():
         layer.merge()
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, layer.get_base_layer())
     vars(model).pop("peft_config", None)
+
+
+def _adapters(model):
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return {name: m for name, m in model.named_modules() if isinstance(m, BaseTunerLayer)}
+
+
+@functools.cache
+def _read_past_forward(kind):
+    """PEFT's class of a layer, with a `weight` that holds what is learnt; its own `forward` reads `base_layer`."""
+
+    def weight(layer):
+        weight = layer.get_base_layer().weight
+        for adapter in () if layer.merged or layer.disable_adapters else layer.active_adapters:
+            weight = weight + layer.get_delta_weight(adapter)
+        return weight
+
+    return type(kind.__name__, (kind,), {"weight": property(weight), "__module__": kind.__module__})
 
 
 def _peft():

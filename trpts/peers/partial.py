@@ -18,22 +18,25 @@ def prepare_bitfit(model, task, seed):
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.endswith("bias"))
     model.get_classifier().requires_grad_(True)
-    return Prepared()
+    return Prepared(leave_unused=True)
 
 
-def check_mask(model, **options):
-    """As of TR-PTS."""
+def check_connections(model, **options):
+    """As of TR-PTS, of which no tokens are selected: the options that place them say nothing here and are refused."""
+    if idle := [f"{n}={options[n]!r}" for n in ("n_token_blocks", "placement") if n in options]:
+        raise ValueError(f"{', '.join(idle)}: expected neither, as TR-PTS's token selection is no part of this method")
     check_trpts(model, keep=1, **options)
 
 
-@method("mask", check_mask)
-def prepare_mask(model, task, seed, score="fisher", n_scored=500, biases=True, **allocation):
+@method("mask", check_connections)
+def prepare_mask(model, task, seed, *, score="fisher", n_scored=500, biases=True, **allocation):
     """TR-PTS's update as it is written, Θ ← Θ − η (M ⊙ ∇L): the whole gradient of each layer, then the mask.
 
     What GPS and its relatives do. The optimiser sees whole weights; the plan counts what the mask lets through. Adam
     leaves the rest as it was as long as there is no weight decay, which no mask on gradients stops.
     """
-    prepared = prepare_trpts(model, task, seed, score, n_scored, biases, keep=1, **allocation)
+    options = {"score": score, "n_scored": n_scored, "biases": biases, **allocation}
+    prepared = prepare_trpts(model, task, seed, keep=1, **options)
     index = {name: layer.index for name, layer in sparse_layers(model).items()}
     trained = {name for name, p in model.named_parameters() if p.requires_grad and not name.endswith("values")}
     detach(model)

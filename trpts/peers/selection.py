@@ -7,42 +7,36 @@ biases are trained, the same row-sparse layers pay for the selected connections 
 from functools import partial
 
 from trpts.allocation import Allocation
-from trpts.fisher import fisher_scores
-from trpts.methods import Prepared, method
-from trpts.rivals import score_named
+from trpts.methods import Prepared, connection_score, method
 from trpts.sparse import attach
 
 
-def check_uniform(model, per_neuron=2, score="fisher", **options):
+def check_uniform(model, *, per_neuron=2, score="fisher", **options):
     """Raise ValueError for an unknown score or a number of connections that is none."""
-    if not callable(score) and score != "fisher":
-        score_named(score, 0)
+    connection_score(score, 0)
     if not (isinstance(per_neuron, int) and per_neuron >= 1):
         raise ValueError(f"per_neuron={per_neuron!r}: expected a whole number of connections, at least 1")
 
 
 @method("uniform", check_uniform)
-def prepare_uniform(model, task, seed, score="fisher", per_neuron=2, n_scored=500, biases=True):
+def prepare_uniform(model, task, seed, *, score="fisher", per_neuron=2, n_scored=500, biases=True):
     """The `per_neuron` best-scored connections of every neuron, in all layers alike, biases and head.
 
-    score   "fisher", a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
+    score   a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
     """
-    if score == "fisher":
-        score = fisher_scores
-    elif not callable(score):
-        score = score_named(score, seed)
-    scores = score(model, task.train.first(min(n_scored, len(task.train))).batches(32))
+    scores = connection_score(score, seed)(model, task.train.first(min(n_scored, len(task.train))).batches(32))
     connections = {name: min(per_neuron, s.shape[1]) for name, s in scores.items()}
     weights = sum(len(s) * connections[name] for name, s in scores.items())
     plan = Allocation(connections, (), dict.fromkeys(scores, 1.0), float(per_neuron), sum(map(len, scores.values())),
                       {"weights": weights})  # fmt: skip
-    attach(model, plan.select(scores), biases)
+    attach(model, plan.select(scores), biases=biases)
     return Prepared(plan)
 
 
 def _by(score):
-    def prepare(model, task, seed, per_neuron=2, n_scored=500, biases=True):
-        return prepare_uniform(model, task, seed, score, per_neuron, n_scored, biases)
+    def prepare(model, task, seed, *, per_neuron=2, n_scored=500, biases=True):
+        options = {"score": score, "per_neuron": per_neuron, "n_scored": n_scored, "biases": biases}
+        return prepare_uniform(model, task, seed, **options)
 
     return prepare
 

@@ -13,21 +13,23 @@ import torch
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block
 
-from trpts.methods import Prepared, check_trpts, method, prepare_trpts
+from trpts.methods import Prepared, method, prepare_trpts
+from trpts.peers.partial import check_connections
 from trpts.tokens import token_selection
 
 
-def check_tome(model, r=4, **options):
+def check_tome(model, *, r=4, **options):
     """Raise ValueError for what `prepare_tome` would refuse."""
-    check_trpts(model, keep=1, **options)
+    check_connections(model, **options)
     with token_merging(model, r):
         pass
 
 
 @method("tome", check_tome)
-def prepare_tome(model, task, seed, r=4, score="fisher", n_scored=500, biases=True, **allocation):
+def prepare_tome(model, task, seed, *, r=4, score="fisher", n_scored=500, biases=True, **allocation):
     """TR-PTS's connections; r pairs of tokens merged in each block."""
-    prepared = prepare_trpts(model, task, seed, score, n_scored, biases=biases, keep=1, **allocation)
+    options = {"score": score, "n_scored": n_scored, "biases": biases, **allocation}
+    prepared = prepare_trpts(model, task, seed, keep=1, **options)
     return Prepared(prepared.plan, around=partial(token_merging, model, r))
 
 
@@ -36,17 +38,18 @@ def evit_blocks(depth):
     return sorted({depth * quarter // 4 for quarter in (1, 2, 3)})
 
 
-def check_evit(model, keep=0.7, **options):
+def check_evit(model, *, keep=0.7, **options):
     """Raise ValueError for what `prepare_evit` would refuse."""
-    check_trpts(model, keep=1, **options)
+    check_connections(model, **options)
     with token_selection(model, evit_blocks(len(model.blocks)), keep):
         pass
 
 
 @method("evit", check_evit)
-def prepare_evit(model, task, seed, keep=0.7, score="fisher", n_scored=500, biases=True, **allocation):
+def prepare_evit(model, task, seed, *, keep=0.7, score="fisher", n_scored=500, biases=True, **allocation):
     """TR-PTS's connections; EViT's blocks, rounding and merge."""
-    prepared = prepare_trpts(model, task, seed, score, n_scored, biases=biases, keep=1, **allocation)
+    options = {"score": score, "n_scored": n_scored, "biases": biases, **allocation}
+    prepared = prepare_trpts(model, task, seed, keep=1, **options)
     tokens = {"blocks": evit_blocks(len(model.blocks)), "keep": keep, "rounding": "ceil", "merge": "sum"}
     return Prepared(prepared.plan, tokens, partial(token_selection, model, **tokens))
 
@@ -62,30 +65,26 @@ def token_merging(model, r):
     for n, block in enumerate(getattr(model, "blocks", ())):
         if type(block) is not Block or type(block.attn) is not Attention or "forward" in vars(block):
             raise ValueError(f"block {n} is not timm's Block with its Attention and its own forward: nothing is merged")
-    sizes = {}
-    handle = model.patch_embed.register_forward_pre_hook(lambda *_: sizes.clear())  # every pass begins there
+    sizes = {}  # [B, P + N] that enter a block, by its number: read again where a checkpoint computes it anew
     try:
-        for block in model.blocks if r else ():
-            block.forward = partial(_forward, sizes, model.num_prefix_tokens, r, block)
+        for n, block in enumerate(model.blocks if r else ()):
+            block.forward = partial(_forward, sizes, model.num_prefix_tokens, r, n, block)
         yield
     finally:
-        handle.remove()
         for block in model.blocks:
             vars(block).pop("forward", None)
 
 
-def _forward(sizes, P, r, block, x):
+def _forward(sizes, P, r, number, block, x):
     """A merging block's forward pass, [B, P + N, D] -> [B, P + N − r, D]; never below half of N."""
-    size = sizes.get("now")
-    if size is None:
-        size = x.new_ones(x.shape[:2])  # [B, P + N]
+    size = sizes[number] if number else x.new_ones(x.shape[:2])  # [B, P + N]
     projected = []
     with block.attn.qkv.register_forward_hook(lambda module, inputs, qkv: projected.append(qkv)):
         x = x + block.drop_path1(block.ls1(block.attn(block.norm1(x), attn_mask=size.log()[:, None, None])))
     keys = projected.pop().unflatten(2, (3, block.attn.num_heads, block.attn.head_dim))[:, :, 1]  # [B, T, H, d]
     keys = block.attn.k_norm(keys).mean(2)[:, P:]  # [B, N, d]
     patches, counted = merge_pairs(x[:, P:], size[:, P:], keys, r)
-    x, sizes["now"] = torch.cat([x[:, :P], patches], 1), torch.cat([size[:, :P], counted], 1)
+    x, sizes[number + 1] = torch.cat([x[:, :P], patches], 1), torch.cat([size[:, :P], counted], 1)
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 

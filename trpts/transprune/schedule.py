@@ -29,7 +29,8 @@ class Schedule:
 
     prune_after   stages: layers behind which image tokens are dropped
     keep          for each stage, the share of the ORIGINAL image tokens that stays behind it: ⌊keep · n_image⌋
-    accumulate    A of eq. 4: layers whose transitions are summed, up to the stage
+    accumulate    A of eq. 4: layers whose transitions are summed, up to the stage; None: from the first stage to the
+                  last, as the paper's 7 to 12
     alpha         weight of TTV in eq. 6; 1 − alpha is IGA's
     direction     "abs": 1 − |d| (the paper); "signed": 1 − d (the released code)
     softmax_over  of TTV: "image" tokens left in the row, or its whole "sequence" without padding (the released code)
@@ -47,7 +48,7 @@ class Schedule:
 
     prune_after: tuple = (7, 9, 12)
     keep: tuple = (0.875, 0.625, 0.125)
-    accumulate: tuple = tuple(range(7, 13))
+    accumulate: tuple | None = None  # a tuple once it is made
     alpha: float = 0.5
     direction: str = "abs"
     softmax_over: str = "image"
@@ -59,7 +60,8 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("prune_after", "keep", "accumulate"):
+        given = ("prune_after", "keep") if self.accumulate is None else ("prune_after", "keep", "accumulate")
+        for name in given:
             try:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
             except TypeError:
@@ -72,17 +74,21 @@ class Schedule:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown: expected {' or '.join(allowed)}")
         if self.score not in SCORES and not callable(self.score):
             raise ValueError(f"score={self.score!r} is unknown: expected one of {', '.join(SCORES)}, or a function")
-        stages, keep, layers = self.prune_after, self.keep, self.accumulate
+        stages, keep = self.prune_after, self.keep
         if not stages or not _ascends(stages):
             raise ValueError(f"prune_after={stages}: expected layers from 1, each later than the one before")
         if not all(0 < k <= 1 for k in keep) or any(a < b for a, b in pairwise(keep)):
             raise ValueError(f"keep={keep}: expected shares of the image tokens in (0, 1], none larger than before")
         if len(keep) != len(stages):
             raise ValueError(f"keep={keep} has {len(keep)} shares: expected {len(stages)}, one for each of {stages}")
+        if self.accumulate is None:
+            object.__setattr__(self, "accumulate", tuple(range(stages[0], stages[-1] + 1)))
+        layers = self.accumulate
         if not _ascends(layers):
             raise ValueError(f"accumulate={layers}: expected layers from 1, each later than the one before")
         if self.score in ACCUMULATING and (not layers or layers[0] > stages[0]):
-            raise ValueError(f"accumulate={layers} has no layer up to {stages[0]}: score={self.score!r} needs one")
+            raise ValueError(f"accumulate={layers} has no layer up to {stages[0]}: score={self.score!r} needs one; "
+                             "left out, it follows prune_after")  # fmt: skip
         if not isinstance(self.seed, Integral) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: expected a whole number from 0")
         if not 0 <= self.alpha <= 1:
