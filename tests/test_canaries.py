@@ -58,7 +58,7 @@ def test_no_canary_is_deaf(baselines):
 
 
 def test_tolerances_by_hand():
-    """Runs at .50, .50, .53 lie at most .02 from their mean .51; three times that; counts are exact; .9 moves in none."""
+    """Runs at .50, .50, .53 lie at most .02 from their mean .51: three times that; counts are exact."""
 
     def found(x):
         return {"a": {"config": {}, "metrics": {"accuracy": x, "n_x": 3, "share[0]": 0.9}}}

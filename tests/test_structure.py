@@ -5,7 +5,7 @@ import ast
 from made import imports_of, loaded_by
 
 ORDER = [f"trpts.{name}" for name in (
-    "hashes", "files", "data", "backbones", "probe", "fisher", "rivals", "allocation", "sparse", "transprune", "tokens",
+    "hashes", "files", "data", "backbones", "probe", "signals", "fisher", "rivals", "allocation", "sparse", "transprune", "tokens",
     "training", "delta", "methods", "tuning", "peers", "own_images", "ask", "lvlm", "lab", "press", "cli",
 )]  # fmt: skip
 
