@@ -112,4 +112,6 @@ def _load(model, path):
                 f"{path} holds weights of another architecture: {key} is {have} there, "
                 f"the model expects {tuple(tensor.shape)}"
             )
+        if tensor.is_floating_point() and not (found[key].is_floating_point() and found[key].isfinite().all()):
+            raise ValueError(f"{path} holds {key} of {found[key].dtype}: expected finite floating-point numbers")
     model.load_state_dict({k: found[k] for k in wanted}, strict=False)
