@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from trpts.backbones import SMALL, create_backbone
+from trpts.backbones import SMALL, create_backbone, image_size_of, skeleton
 from trpts.data.images import NORMALIZATIONS, RESIZES, read_image
 from trpts.data.load import load_task
 from trpts.data.task import Split
@@ -25,7 +24,7 @@ from trpts.delta import check_delta, load_delta, read_delta, save_delta
 from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
 from trpts.places import check_place, claimed
 from trpts.probe import Diverged, largest_logit
-from trpts.tokens import MERGE, SCORES, token_selection
+from trpts.tokens import MERGE, ROUNDING, SCORES, token_selection
 from trpts.tuning import resumable, tune
 
 MODEL_FORMAT = "trpts model 1"
@@ -186,13 +185,16 @@ def load_model(path, weights="hub", device="cpu"):
     found, notes = read_header(path, "a delta or an exported model")
     check_notes(path, notes, NOTES, ORIGIN)
     name, names, exported = notes["backbone"], notes["class_names"], notes["format"] == MODEL_FORMAT
-    frame = skeleton(name, len(names))
-    size, wanted = notes["reading"]["image_size"], image_size_of(name, frame)
+    try:
+        frame = skeleton(name, len(names))
+        wanted = image_size_of(name, frame)
+    except ValueError as error:
+        raise ValueError(f"{path} has unfit notes, in backbone: {capped(error, 400)}") from error
+    size = notes["reading"]["image_size"]
     if size != wanted:
         raise ValueError(f"{path} reads images of {size} pixels, {name} takes {wanted}: its notes are unfit")
     try:
-        with _selecting(frame, notes.get("tokens")):
-            pass
+        _check_tokens(frame, notes.get("tokens"))
     except ValueError as error:
         raise ValueError(f"{path} has unfit notes, in tokens: {capped(error, 400)}") from error
     if exported:
@@ -211,20 +213,6 @@ def load_model(path, weights="hub", device="cpu"):
     else:
         load_delta(model, delta)
     return model.to(device).eval(), notes
-
-
-def skeleton(name: str, n_classes: int) -> nn.Module:
-    """The backbone on the meta device: names, types and shapes, and no memory for the weights."""
-    with torch.device("meta"):
-        return create_backbone(name, n_classes)
-
-
-def image_size_of(name: str, model: nn.Module) -> int:
-    """Pixels per side that a vision transformer takes; ValueError for a backbone of another kind."""
-    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    if size is None or not isinstance(model.get_classifier(), nn.Linear):
-        raise ValueError(f"backbone {name!r} cuts no patches or has no linear head: expected a vision transformer")
-    return size[0]
 
 
 def _check_names(path, names):
@@ -265,6 +253,17 @@ def export_model(path, out, weights="hub"):
         notes = {key: notes.get(key) for key in ("backbone", "reading", "class_names", "tokens")}
         write_tensors(out, model.state_dict(), notes | {"format": MODEL_FORMAT})
     return notes
+
+
+def _check_tokens(model, tokens):
+    """Raise ValueError unless the model can select tokens so, and some are left in every block."""
+    with _selecting(model, tokens):
+        n = model.patch_embed.num_patches
+    for number in sorted(tokens["blocks"]) if tokens else ():
+        n_kept = ROUNDING["floor"](tokens["keep"] * n)
+        if n_kept < 1:
+            raise ValueError(f"keep={tokens['keep']} of {n} tokens in block {number} keeps none: expected one or more")
+        n = n_kept + (n_kept < n and tokens.get("merge") != "drop")
 
 
 def _selecting(model, tokens):
