@@ -9,6 +9,7 @@ is a second, shorter round with more of the questions that are learned last.
 """
 
 import json
+import math
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -107,8 +108,6 @@ class LvlmTraining:
         rng = np.random.default_rng([self.recipe.seed, self.step])
         self.all.train()
         loss = self._see(scenes, rng) if self.step < self.recipe.vision_steps else self._answer(scenes, rng)
-        if not loss.isfinite():
-            raise TrptsError(f"the loss of step {self.step + 1} is {loss.item()}: the checkpoint is left as it was")
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.all.parameters(), self.recipe.clip)
@@ -183,6 +182,8 @@ def train(project, recipe=None, minutes=None, stop_after=None):
     # Written between steps alone, as in `trpts.lab.pretrain`.
     while run.step < run.n_steps:
         losses.append(run.advance(scenes))
+        if not math.isfinite(losses[-1]):
+            raise TrptsError(f"the loss of step {run.step} is {losses[-1]}: {checkpoint} is left as it was")
         now = time.monotonic()
         run.time_s = before + now - start
         if run.step % r.evaluate_every == 0:

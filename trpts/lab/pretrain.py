@@ -6,6 +6,7 @@ The recipe is all there is to choose; its hash names the run, and a checkpoint o
 """
 
 import json
+import math
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -114,8 +115,6 @@ class Pretraining:
         self.model.train()
         logits = self.model(x)
         loss = functional.cross_entropy(logits, labels[rows].to(self.device), label_smoothing=recipe.label_smoothing)
-        if not loss.isfinite():
-            raise TrptsError(f"the loss of step {self.step + 1} is {loss.item()}: the checkpoint is left as it was")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -170,6 +169,8 @@ def pretrain(project, recipe=None, stop_after=None):
     end = run.n_steps if stop_after is None else min(run.n_steps, first_step + stop_after)
     while run.step < end:
         loss = run.advance(images, labels)
+        if not math.isfinite(loss):
+            raise TrptsError(f"the loss of step {run.step} is {loss}: {checkpoint} is left as it was")
         run.time_s = before + time.monotonic() - start
         if run.step % recipe.steps_per_epoch == 0:
             epoch = run.step // recipe.steps_per_epoch
