@@ -89,7 +89,7 @@ def test_what_was_trained_is_kept_until_its_successors_are_on_disk(place, monkey
     assert tune(place, out="whole.safetensors") == 0
     module, name, error, nth = MOMENTS[moment]
     with monkeypatch.context() as patched:
-        fail = failing(error, nth)
+        fail = failing(type(error)(*error.args), nth)  # its own: what is said of it is noted on it
         if module is confusion.json:  # the report alone: notes of tensors are JSON too
             real = confusion.json.dumps
             patched.setattr(confusion.json, "dumps", lambda x, **o: fail() if "indent" in o else real(x, **o))
@@ -97,8 +97,9 @@ def test_what_was_trained_is_kept_until_its_successors_are_on_disk(place, monkey
             before(patched, module, name, fail)
         assert tune(place) == (130 if isinstance(error, KeyboardInterrupt) else 2)
     text = said(capsys)
-    assert text.endswith("o.safetensors.checkpoint: the same command goes on from there")
-    assert text.startswith(f"trpts: {str(error) or 'interrupted'}; what was trained is kept in ")
+    kept = place / "out" / "o.safetensors.checkpoint"
+    said_of_work = f"{kept} keeps the work up to its last save: the same command goes on from there"
+    assert text == f"trpts: {str(error) or 'interrupted'}; {said_of_work}"
     assert "o.safetensors.checkpoint" in names(place)
     monkeypatch.setattr(tuning.Training, "run_epoch", lambda _: pytest.fail("trained again"))
     assert tune(place) == 0

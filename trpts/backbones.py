@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from trpts.files import capped
 from trpts.hashes import file_hash
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def create_backbone(name, n_classes, weights=None, seed=0):
             try:
                 model = timm.create_model(name, pretrained=False, num_classes=n_classes)
             except RuntimeError as error:  # a model that timm knows, a tag that it does not
-                raise ValueError(f"backbone {name!r} is unknown: {error}") from error
+                raise ValueError(f"backbone {name!r} is unknown: {capped(error)}") from error
             if name in ONCE_MEANT:
                 _warn_of_change(name, model.pretrained_cfg)
         else:
@@ -121,7 +122,7 @@ def _load(model, path):
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a readable safetensors file: {capped(error)}") from error
     wanted = {k: v for k, v in model.state_dict().items() if not _of_head(k)}
     for key, tensor in wanted.items():
         have = tuple(found[key].shape) if key in found else "nothing"

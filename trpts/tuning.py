@@ -142,7 +142,7 @@ def resumable(checkpoint):
         yield
     except BaseException as error:
         if checkpoint is not None and Path(checkpoint).is_file():
-            error.add_note(f"what was trained is kept in {checkpoint}: the same command goes on from there")
+            error.add_note(f"{checkpoint} keeps the work up to its last save: the same command goes on from there")
         raise
 
 
