@@ -1,6 +1,6 @@
 """Files that lie: valid deltas, exports, checkpoints and weights, each mutated once or twice by a seed, and read.
 
-    python tests/lying_files.py 10000 --seed 1     # the long run; `test_lying_files.py` takes a few hundred
+    PYTHONPATH=. python tests/lying_files.py 10000 --seed 1   # the long run; the tests take 400
 
 Each must end in one sentence that names the file, or be accepted and then do what a valid file does.
 """
