@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from trpts import backbones
 from trpts.backbones import create_backbone
 from trpts.data import formula
+from trpts.files import read_tensors, write_tensors
 from trpts.hashes import file_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.pretrain import Pretraining, Recipe, pretrain, render_images, shifted
@@ -112,6 +114,82 @@ def test_checkpoints_that_do_not_belong_are_refused(place):
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(TrptsError, match="is not a checkpoint"):
         pretrain(place, SHORT)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A backbone and images that take no time; a checkpoint after every step."""
+    small = dict(img_size=32, patch_size=16, in_chans=3, embed_dim=16, depth=1, num_heads=2)
+    monkeypatch.setitem(backbones.SMALL, "vit_lab", small)
+
+    def images(n, seed):
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(500).repeat(n)
+        return torch.randint(0, 256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=generator), labels
+
+    monkeypatch.setattr("trpts.lab.pretrain.render_images", images)
+    monkeypatch.setattr("trpts.lab.pretrain.SAVE_EVERY_S", -1.0)
+    return Recipe(images_per_class=1, epochs=2, batch_size=125)
+
+
+@pytest.mark.parametrize("moment", ["within a step", "while an epoch is evaluated", "while the card is made"])
+def test_a_run_interrupted_anywhere_goes_on_as_the_same_run(tmp_path, monkeypatch, quick, moment):
+    project, other = Project(tmp_path / "a"), Project(tmp_path / "b")
+    whole = pretrain(other, quick)
+    owner, name, nth = {
+        "within a step": (torch.optim.AdamW, "step", 3),
+        "while an epoch is evaluated": (Pretraining, "accuracy", 1),
+        "while the card is made": (Pretraining, "accuracy", 3),
+    }[moment]
+    real, calls = getattr(owner, name), []
+
+    def interrupted(*args, **kwargs):
+        calls.append(1)
+        outcome = real(*args, **kwargs)
+        if len(calls) == nth:
+            raise KeyboardInterrupt
+        return outcome
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(project, quick)
+    left = project.build / "pretrain" / ".checkpoint.safetensors.x.partial"  # as a killed run leaves it
+    left.mkdir()
+    card = pretrain(project, quick)
+    assert {k: v for k, v in card.items() if k != "time_s"} == {k: v for k, v in whole.items() if k != "time_s"}
+    assert [path.name for path in left.parent.iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_a_run_that_diverges_leaves_the_checkpoint_before_it(place, monkeypatch, quick):
+    pretrain(place, quick, stop_after=2)
+    path = place.build / "pretrain" / "checkpoint.safetensors"
+    before = path.read_bytes()
+    monkeypatch.setattr(Pretraining, "advance", lambda *_: float("nan"))
+    with pytest.raises(TrptsError, match=r"the loss of step 2 is nan: .* is left as it was"):
+        pretrain(place, quick)
+    assert path.read_bytes() == before
+
+
+LIES = {"step": (3.0, "in step"), "time_s": (-1, "in time_s"), "curve": ([1], "in curve/0")}
+
+
+@pytest.mark.parametrize("field", LIES)
+def test_checkpoints_that_lie_are_refused_and_nothing_is_taken_up(place, quick, field):
+    pretrain(place, quick, stop_after=1)
+    path = place.build / "pretrain" / "checkpoint.safetensors"
+    value, sentence = LIES[field]
+    tensors, notes = read_tensors(path, "a checkpoint")
+    write_tensors(path, tensors, notes | {field: value})
+    run = Pretraining(quick, "cpu")
+    before = run.model.head.weight.clone()
+    with pytest.raises(TrptsError, match=sentence):
+        run.restore(path)
+    write_tensors(path, tensors | {"model.norm.bias": torch.full((16,), torch.nan)}, notes)
+    with pytest.raises(TrptsError, match=r"model\.norm\.bias holds values that are not finite"):
+        run.restore(path)
+    assert torch.equal(run.model.head.weight, before)
+    assert run.step == 0
 
 
 @pytest.mark.parametrize(("name", "recipe"), [("vit_lab", Recipe()), ("vit_lab_short", Recipe(images_per_class=60))])

@@ -96,6 +96,26 @@ def test_a_resumed_run_is_the_same_run(tmp_path):
     assert load_lvlm(tmp_path / "a/data/weights/lvlm_tiny.safetensors").weights_hash == card["sha256_16"]
 
 
+def test_an_interruption_within_a_step_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
+    project = Project(tmp_path)
+    train(project, SHORT, stop_after=1)
+    before = checkpoint_of(project).read_bytes()
+    step = lvlm_train.Optimizers.step
+
+    def interrupted(optimizer):
+        step(optimizer)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lvlm_train.Optimizers, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(project, SHORT)
+    monkeypatch.setattr(LvlmTraining, "advance", lambda *_: float("nan"))
+    with pytest.raises(TrptsError, match=r"the loss of step 1 is nan: .* is left as it was"):
+        train(project, SHORT)
+    assert checkpoint_of(project).read_bytes() == before
+
+
 def test_time_stops_a_run_and_what_was_done_can_be_shipped(tmp_path):
     project = Project(tmp_path)
     with pytest.raises(TrptsError, match=r"there is no checkpoint .*: run `trpts lvlm-train` first"):

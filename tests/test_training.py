@@ -9,6 +9,7 @@ from timm.layers import set_reentrant_ckpt
 
 from trpts.backbones import create_backbone
 from trpts.data import Split, digits
+from trpts.files import write_tensors
 from trpts.training import Training, read_checkpoint, save_checkpoint, train, warmup_cosine
 
 
@@ -111,3 +112,10 @@ def test_broken_checkpoints(tmp_path, fault):
         path.write_bytes(b"something else" if fault == "text" else whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="is not a checkpoint"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["weight", "optimizer.0", "optimizer.a.step", "model", "x.y.z"])
+def test_names_that_do_not_split(tmp_path, name):
+    write_tensors(tmp_path / "c.safetensors", {name: torch.zeros(1)}, {})
+    with pytest.raises(ValueError, match=rf"is not a checkpoint .*should not hold {name}"):
+        read_checkpoint(tmp_path / "c.safetensors")

@@ -8,7 +8,9 @@ import torch
 from trpts import tuning
 from trpts.backbones import create_backbone
 from trpts.data import Split, Task, digits
-from trpts.probe import accuracy, probe_head
+from trpts.files import read_tensors, write_tensors
+from trpts.places import claimed
+from trpts.probe import Diverged, accuracy, probe_head
 from trpts.sparse import attach, attached, detach, sparse_layers
 from trpts.tuning import tune
 
@@ -182,7 +184,9 @@ def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="belongs to another run"):
         tune(backbone(), dataclasses.replace(task, val=relabelled), checkpoint=path, **options)
     assert outcome(tune(backbone(), task, checkpoint=path, **options)) == outcome(whole)
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(tuning.Training, "run_epoch", lambda _: pytest.fail("trained again"))
+    assert outcome(tune(backbone(), task, checkpoint=path, **options)) == outcome(whole)
+    assert list(tmp_path.iterdir()) == [path]  # what it is a checkpoint of is nowhere on disk yet
 
 
 def test_an_interrupt_leaves_no_token_selection_behind(task, monkeypatch):
@@ -255,3 +259,81 @@ def test_a_fault_of_the_images_is_said(task):
     )
     with pytest.raises(ValueError, match=r"NaN|finite"):
         tune(backbone(), broken, "trpts", head="keep", epochs=1)
+
+
+def test_nan_logits_are_a_run_that_diverged(task, monkeypatch):
+    """Not class 0. With weights that are finite until the last step, the losses do not show it."""
+    real = tuning.Training.run_epoch
+
+    def last_step(training):
+        real(training)
+        training.model.norm.bias.data[0] = torch.nan
+
+    monkeypatch.setattr(tuning.Training, "run_epoch", last_step)
+    with pytest.raises(Diverged, match="50 of 50 images have logits that are NaN"):
+        tune(backbone(), task, "linear", epochs=1)
+
+
+LYING_NOTES = {
+    "no losses": (lambda notes: {n: x for n, x in notes.items() if n != "losses"}, "in all: 'losses' is a required"),
+    "losses of words": (lambda notes: notes | {"losses": ["a"]}, "in losses/0"),
+    "a loss too many": (lambda notes: notes | {"losses": [1.0, 1.0, 1.0]}, "losses 3"),
+    "an accuracy of 7": (lambda notes: notes | {"val_curve": [7, 0.1]}, "in val_curve/0"),
+    "another best epoch": (lambda notes: notes | {"best_epoch": 3 - notes["best_epoch"]}, "expected .* epoch"),
+    "a best epoch in between": (lambda notes: notes | {"best_epoch": 1.0}, "in best_epoch: 1.0"),
+    "epochs beyond the end": (lambda notes: notes | {n: [0.5] * 9 for n in ("losses", "val_curve")}, "at most 2"),
+    "a time that is NaN": (lambda notes: notes | {"train_s": float("nan")}, "in train_s"),
+    "nesting": (lambda notes: notes | {"losses": eval("[" * 90 + "]" * 90)}, "in losses/0"),
+    "a tensor dropped": (lambda notes: notes | {"n_tensors": 4}, "in n_tensors"),
+}
+
+
+@pytest.mark.parametrize("lie", LYING_NOTES)
+def test_checkpoints_whose_notes_lie(task, tmp_path, lie):
+    path = tmp_path / "run"
+    tune(backbone(), task, "linear", epochs=2, checkpoint=path)
+    change, sentence = LYING_NOTES[lie]
+    tensors, notes = read_tensors(path, "a checkpoint")
+    write_tensors(path, tensors, change(notes))
+    with pytest.raises(ValueError, match=f"run (has unfit notes|is not a checkpoint).*{sentence}"):
+        tune(backbone(), task, "linear", epochs=2, checkpoint=path)
+
+
+LYING_TENSORS = {
+    "a weight of another shape": ("model.now.head.weight", lambda t: t[:, 1:], r"model.now.head.weight is .*\[5, 63\]"),
+    "whole numbers": ("model.best.head.bias", lambda t: t.int(), "model.best.head.bias is torch.int32"),
+    "infinity": ("optimizer.0.exp_avg", lambda t: t + torch.inf, "optimizer.0.exp_avg holds values that are"),
+    "a step for each weight": ("optimizer.0.step", lambda t: t.expand(2), r"optimizer.0.step is torch.float32 \[2\]"),
+}
+
+
+@pytest.mark.parametrize("lie", LYING_TENSORS)
+def test_checkpoints_whose_tensors_lie(task, tmp_path, lie):
+    path = tmp_path / "run"
+    tune(backbone(), task, "linear", epochs=1, checkpoint=path)
+    name, change, sentence = LYING_TENSORS[lie]
+    tensors, notes = read_tensors(path, "a checkpoint")
+    write_tensors(path, tensors | {name: change(tensors[name])}, notes)
+    model = backbone()
+    with pytest.raises(ValueError, match=rf"run is not a checkpoint \(move it away\): {sentence}"):
+        tune(model, task, "linear", epochs=1, checkpoint=path)
+
+
+@pytest.mark.parametrize("name", ["optimizer.99.step", "optimizer.x.step", "optimizer", "model", "head.weight", "a.b"])
+def test_checkpoints_with_a_tensor_of_another_name(task, tmp_path, name):
+    path = tmp_path / "run"
+    tune(backbone(), task, "linear", epochs=1, checkpoint=path)
+    tensors, notes = read_tensors(path, "a checkpoint")
+    for extra in (tensors | {name: torch.zeros(1)}, {name: tensors.pop("optimizer.1.step")} | tensors):
+        write_tensors(path, extra, notes | {"n_tensors": len(extra)})
+        with pytest.raises(ValueError, match=r"run is not a checkpoint .*(should not hold|lacks)"):
+            tune(backbone(), task, "linear", epochs=1, checkpoint=path)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_work(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "probe_head", lambda *_: pytest.fail("probed"))
+    for path in (tmp_path, tmp_path / "no" / "where"):
+        with pytest.raises(ValueError, match="cannot be written"):
+            tune(backbone(), task, checkpoint=path)
+    with claimed(tmp_path / "run"), pytest.raises(ValueError, match="another process"):
+        tune(backbone(), task, checkpoint=tmp_path / "run")

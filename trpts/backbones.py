@@ -9,7 +9,9 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
+from trpts.files import capped
 from trpts.hashes import file_hash
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,10 @@ def create_backbone(name, n_classes, weights=None, seed=0):
         if name in SMALL:
             model = timm.models.VisionTransformer(num_classes=n_classes, **SMALL[name])
         elif timm.is_model(name):
-            model = timm.create_model(name, pretrained=False, num_classes=n_classes)
+            try:
+                model = timm.create_model(name, pretrained=False, num_classes=n_classes)
+            except RuntimeError as error:  # a model that timm knows, a tag that it does not
+                raise ValueError(f"backbone {name!r} is unknown: {capped(error)}") from error
             if name in ONCE_MEANT:
                 _warn_of_change(name, model.pretrained_cfg)
         else:
@@ -65,6 +70,20 @@ def create_backbone(name, n_classes, weights=None, seed=0):
         model.weights_hash = file_hash(path)
         log.info("%s: weights from %s, sha256 %s", name, path.name, model.weights_hash)
     return model
+
+
+def skeleton(name: str, n_classes: int) -> nn.Module:
+    """The backbone on the meta device: names, types and shapes, and no memory for the weights."""
+    with torch.device("meta"):
+        return create_backbone(name, n_classes)
+
+
+def image_size_of(name: str, model: nn.Module) -> int:
+    """Pixels per side that a vision transformer takes; ValueError for a backbone of another kind."""
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None)
+    if size is None or not isinstance(model.get_classifier(), nn.Linear):
+        raise ValueError(f"backbone {name!r} cuts no patches or has no linear head: expected a vision transformer")
+    return size[0]
 
 
 def _warn_of_change(name, now):
@@ -103,7 +122,7 @@ def _load(model, path):
     try:
         found = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a readable safetensors file: {capped(error)}") from error
     wanted = {k: v for k, v in model.state_dict().items() if not _of_head(k)}
     for key, tensor in wanted.items():
         have = tuple(found[key].shape) if key in found else "nothing"
@@ -112,4 +131,6 @@ def _load(model, path):
                 f"{path} holds weights of another architecture: {key} is {have} there, "
                 f"the model expects {tuple(tensor.shape)}"
             )
+        if tensor.is_floating_point() and not (found[key].is_floating_point() and found[key].isfinite().all()):
+            raise ValueError(f"{path} holds {key} of {found[key].dtype}: expected finite floating-point numbers")
     model.load_state_dict({k: found[k] for k in wanted}, strict=False)

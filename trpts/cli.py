@@ -12,6 +12,9 @@ from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES
 from trpts.lab.project import Project
 
+# Commands that keep what they finished. `tune` says itself whether it does: it may be stopped before a checkpoint.
+RESUMED = ("cmd_run", "cmd_book", "cmd_refresh", "cmd_sweep", "cmd_pretrain", "cmd_lvlm_train",
+           "cmd_student", "cmd_pdf")  # fmt: skip
 PROFILES = f"one of {', '.join(NAMES)} (default: quick)"
 
 
@@ -22,20 +25,23 @@ def main(argv=None):
     try:
         return arguments.command(arguments)
     except TrptsError as error:
-        print(f"trpts: {error}", file=sys.stderr)
-        return 2
+        return _say(error, error)
     except OSError as error:  # a disk that fills up or a folder that closes while third-party code writes
-        found = f"{error.filename}: {error.strerror}; mend it and run again" if error.filename else error
-        print(f"trpts: {found}", file=sys.stderr)
-        return 2
+        return _say(f"{error.filename}: {error.strerror}; mend it and run again" if error.filename else error, error)
     except ValueError as error:
         if arguments.command.__module__ not in (cli_images.__name__, cli_prune.__name__):
             raise  # elsewhere, a ValueError is a fault of ours
-        print(f"trpts: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("trpts: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return _say(error, error)
+    except KeyboardInterrupt as error:
+        kept = "; what was finished is kept, the same command goes on from there"
+        _say("interrupted" + kept * (arguments.command.__name__ in RESUMED), error)
         return 130
+
+
+def _say(text, error):
+    """Print one sentence, and what the error's notes say of work that is kept; the exit status."""
+    print("; ".join(["trpts: " + str(text), *getattr(error, "__notes__", ())]), file=sys.stderr)
+    return 2
 
 
 def _interrupt(signum, frame):

@@ -13,6 +13,7 @@ def add_commands(command):
     tune.add_argument("--backbone", default="vit_base_patch16_224.augreg_in21k", metavar="TAG", help="a timm tag")
     tune.add_argument("--weights", default="hub", metavar="FILE", help="safetensors; default: the local hub cache")
     tune.add_argument("--out", required=True, metavar="FILE", help="the file to write, name.safetensors")
+    tune.add_argument("--overwrite", action="store_true", help="replace delta, report and picture of an earlier run")
     tune.add_argument("--method", default="trpts", help="trpts (default) or linear")
     tune.add_argument("--epochs", type=int, default=20)
     tune.add_argument("--lr", type=float, default=2e-3, help="learning rate (default: 0.002)")
@@ -52,16 +53,17 @@ def device_of(arguments):
 
 def cmd_tune(arguments):
     """Tune on an image folder; writes the delta, a report (JSON) and a picture of the confusions beside it."""
-    from trpts.lab.confusion import write_report
+    from trpts.lab.confusion import report_files
     from trpts.own_images import tune_images
 
     options = {"epochs": arguments.epochs, "lr": arguments.lr, "batch_size": arguments.batch_size}
     if arguments.method == "trpts":
         options |= {"per_neuron": arguments.per_neuron, "keep": arguments.keep}
         options |= {"n_token_blocks": arguments.token_blocks}
+    written = report_files(arguments.out)
     result, report = tune_images(arguments.data, arguments.backbone, arguments.weights, arguments.out, arguments.method,
-                                 arguments.seed, device_of(arguments), **options)  # fmt: skip
-    written = write_report(report, arguments.out)
+                                 arguments.seed, device_of(arguments), arguments.overwrite, written,
+                                 **options)  # fmt: skip
     seconds = sum(result.time_s.values())
     print(f"{report['accuracy']:.1%} of {report['n_test']} held-out images right, after {seconds:.0f} s")
     print("\n".join(map(str, [arguments.out, *written])))
@@ -70,6 +72,7 @@ def cmd_tune(arguments):
 
 def cmd_predict(arguments):
     """Print the most likely classes of each image; images that cannot be read are named and counted."""
+    from trpts.files import capped
     from trpts.own_images import load_model, predict
 
     device = device_of(arguments)
@@ -86,7 +89,7 @@ def cmd_predict(arguments):
             print(json.dumps({"image": image, "classes": shares}))
         else:
             best = list(shares.items())[: arguments.top]
-            print(f"{image}: " + ", ".join(f"{name} {share:.1%}" for name, share in best))
+            print(f"{image}: " + ", ".join(f"{capped(name)} {share:.1%}" for name, share in best))
     return 1 if n_broken else 0
 
 

@@ -29,7 +29,7 @@ def cmd_prune(arguments):
 
     from trpts import ask
     from trpts.lab.kept import draw_kept, kept_patches
-    from trpts.own_images import check_place
+    from trpts.places import check_place, fresh_file
 
     out = Path(arguments.out or f"{Path(arguments.image).stem}.kept.png")
     if out.suffix != ".png":
@@ -57,12 +57,10 @@ def cmd_prune(arguments):
     panels = [(f"behind layer {p}: {len(kept)} of {found.n_image}", kept_patches(kept, rows, columns, first))
               for p, kept in zip(schedule.prune_after, found.kept, strict=True)]  # fmt: skip
     figure = draw_kept(picture, panels, f"{arguments.question} {found.pruned.text}")
-    partial = out.with_name(f".{out.name}.partial")
     try:
-        figure.savefig(partial, format="png")
-        partial.replace(out)
+        with fresh_file(out) as temporary:
+            figure.savefig(temporary, format="png")
     finally:
-        partial.unlink(missing_ok=True)
         plt.close(figure)
     print(out)
     return 0

@@ -11,22 +11,25 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from trpts.files import read_tensors, write_tensors
+from trpts.files import capped, read_header, read_tensors, write_tensors
 from trpts.sparse import attached, check_index, sparse_layers
 
 FORMAT = "trpts delta 1"
+INDEX_DTYPES = (torch.uint16, torch.uint32, torch.int32, torch.int64)
 
 
 @dataclass
 class Delta:
     """layers {name: (index int64 [out, C], values [out, C], bias [out] or None)}, head (weight [K, D], bias [K]).
 
-    notes  JSON-able: "backbone_hash", and what `save_delta` was given: tokens, class_names, …
+    notes   JSON-able: "backbone_hash", and what `save_delta` was given: tokens, class_names, …
+    origin  the file it was read from, for messages
     """
 
     layers: dict
     head: tuple
     notes: dict = field(default_factory=dict)
+    origin: str = "the delta"
 
 
 def save_delta(model, path, **notes):
@@ -54,20 +57,35 @@ def save_delta(model, path, **notes):
 def read_delta(path):
     """The Delta in a file; nothing in it is executed.
 
-    raises  ValueError: not a delta, truncated, or parts that do not fit each other
+    raises  ValueError: not a delta, truncated, names, types or numbers that no delta has
     """
-    tensors, notes = read_tensors(path, "a readable delta")
-    names = [name.removeprefix("index.") for name in tensors if name.startswith("index.")]
-    missing = {"head.weight", "head.bias", *(f"values.{name}" for name in names)} - tensors.keys()
-    numbers = {name: tensor for name, tensor in tensors.items() if not name.startswith("index.")}
-    bad = [name for name, t in numbers.items() if not (t.is_floating_point() and t.isfinite().all())]
-    if notes.get("format") != FORMAT or missing or bad:
-        raise ValueError(
-            f"{path} is not a readable delta: its format is {notes.get('format')!r} (expected {FORMAT!r}), missing is "
-            f"{', '.join(sorted(missing)) or 'nothing'}, not of finite numbers is {', '.join(bad) or 'nothing'}"
-        )
+    expected = "a readable delta"
+    found, notes = read_header(path, expected)
+    names = [name.removeprefix("index.") for name in found if name.startswith("index.")]
+    try:
+        _check_names(found, notes, names)
+    except ValueError as error:
+        raise ValueError(f"{path} is not {expected}: {capped(error)}") from error
+    tensors, notes = read_tensors(path, expected)
     layers = {n: (tensors[f"index.{n}"].long(), tensors[f"values.{n}"], tensors.get(f"bias.{n}")) for n in names}
-    return Delta(layers, (tensors["head.weight"], tensors["head.bias"]), notes)
+    return Delta(layers, (tensors["head.weight"], tensors["head.bias"]), notes, str(path))
+
+
+def _check_names(found, notes, names):
+    """Raise ValueError unless a file's header is that of a delta of the layers `names`."""
+    if notes.get("format") != FORMAT:
+        raise ValueError(f"its format is {notes.get('format')!r}, expected {FORMAT!r}")
+    if not isinstance(notes.get("backbone_hash"), str):
+        raise ValueError("its notes have no backbone_hash, expected a text")
+    needed = {"head.weight", "head.bias", *(f"values.{name}" for name in names)}
+    known = needed | {f"{part}.{name}" for part in ("index", "bias") for name in names}
+    for fault, which in (("lacks", needed - found.keys()), ("should not hold", found.keys() - known)):
+        if which:
+            raise ValueError(f"it {fault} {min(which)}")
+    for name, (dtype, _) in found.items():
+        is_index = name.startswith("index.")
+        if not (dtype in INDEX_DTYPES if is_index else dtype.is_floating_point):
+            raise ValueError(f"{name} is of {dtype}, expected {'whole' if is_index else 'floating-point'} numbers")
 
 
 def load_delta(model, delta):
@@ -85,11 +103,11 @@ def load_delta(model, delta):
     inside, wanted = vars(model).get("_delta"), delta.notes.get("backbone_hash")
     found = inside["backbone_hash"] if inside else backbone_hash(model)
     if found != wanted:
-        raise ValueError(f"the delta belongs to another backbone: weights {wanted}, those of this model are {found}")
-    modules = dict(model.named_modules())
-    _check(model, modules, delta)
+        raise ValueError(f"{delta.origin} belongs to another backbone: weights {capped(wanted)}, those of this model "
+                         f"are {found}")  # fmt: skip
+    check_delta(model, delta)
     unload_delta(model)
-    before, head = {}, model.get_classifier()
+    before, head, modules = {}, model.get_classifier(), dict(model.named_modules())
     fresh = nn.Linear(head.in_features, len(delta.head[1]), device=head.weight.device, dtype=head.weight.dtype)
     with torch.no_grad():
         for name, (index, values, bias) in delta.layers.items():
@@ -152,14 +170,29 @@ def _set_head(model, head):
     model.num_classes = head.out_features
 
 
-def _check(model, modules, delta):
-    for name, (index, values, bias) in delta.layers.items():
-        check_index(name, modules.get(name), index)
-        if values.shape != index.shape or (bias is not None and bias.shape != index.shape[:1]):
-            raise ValueError(f"the delta's values or biases of {name} do not fit its index {list(index.shape)}")
-        if bias is not None and modules[name].bias is None:
-            raise ValueError(f"the delta has biases for {name}, which has none")
-    (weight, bias), width = delta.head, model.get_classifier().in_features
-    if bias.ndim != 1 or weight.shape != (len(bias), width):
-        raise ValueError(f"the delta's head is {list(weight.shape)} with biases {list(bias.shape)}: expected "
-                         f"[classes, {width}] with [classes]")  # fmt: skip
+def check_delta(model: nn.Module, delta: Delta) -> None:
+    """Raise ValueError, naming the field, unless the delta fits the model; a model on the meta device will do."""
+    modules, head = dict(model.named_modules()), model.get_classifier()
+    try:
+        for name, (index, values, bias) in delta.layers.items():
+            layer = modules.get(name)
+            if layer is head:
+                raise ValueError(f"{name} is the head, which is saved whole: expected no index of it")
+            check_index(name, layer, index)
+            if values.shape != index.shape or (bias is not None and bias.shape != index.shape[:1]):
+                raise ValueError(f"values or biases of {name} do not fit its index {list(index.shape)}")
+            if bias is not None and layer.bias is None:
+                raise ValueError(f"it has biases for {name}, which has none")
+            _check_finite(name, layer.weight.dtype, values, bias)
+        weight, bias = delta.head
+        if bias.ndim != 1 or not len(bias) or weight.shape != (len(bias), head.in_features):
+            raise ValueError(f"head.weight is {list(weight.shape)} with biases {list(bias.shape)}: expected [classes, "
+                             f"{head.in_features}] with [classes], at least one")  # fmt: skip
+        _check_finite("head", head.weight.dtype, weight, bias)
+    except ValueError as error:
+        raise ValueError(f"{delta.origin}: {capped(error, 400)}") from error
+
+
+def _check_finite(name, dtype, *tensors):
+    if not all(t.to(dtype).isfinite().all() for t in tensors if t is not None):
+        raise ValueError(f"values of {name} are no finite numbers of {dtype}")

@@ -5,32 +5,40 @@ and token selection.
 """
 
 import os
+import sys
+import time
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-import jsonschema
 import torch
 
-from trpts.backbones import SMALL, create_backbone
+from trpts.backbones import SMALL, create_backbone, image_size_of, skeleton
 from trpts.data.images import NORMALIZATIONS, RESIZES, read_image
 from trpts.data.load import load_task
 from trpts.data.task import Split
 from trpts.data.twins import TWINS
-from trpts.delta import load_delta, read_delta, save_delta
-from trpts.files import read_notes, read_tensors, write_tensors
-from trpts.tokens import MERGE, SCORES, token_selection
-from trpts.tuning import tune
+from trpts.delta import FORMAT as DELTA_FORMAT
+from trpts.delta import check_delta, load_delta, read_delta, save_delta
+from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
+from trpts.places import check_place, claimed
+from trpts.probe import Diverged, largest_logit
+from trpts.tokens import MERGE, ROUNDING, SCORES, token_selection
+from trpts.tuning import resumable, tune
 
 MODEL_FORMAT = "trpts model 1"
 SAVED_METHODS = ("trpts", "linear")  # those whose outcome is a delta
 IN_MEMORY_BYTES = 4 * 2**30  # below this, decoded images are kept between epochs
-# What prediction reads from a file's notes; a file may come from anywhere.
+PROGRESS_EVERY_S = 5.0
+ORIGIN = "a file of `trpts tune` or `trpts export`"
+# What prediction reads from a file's notes; a file may come from anywhere. `_check_names` looks at the class names.
 NOTES = {
     "type": "object",
     "required": ["format", "backbone", "reading", "class_names"],
     "properties": {
-        "backbone": {"type": "string"},
+        "format": {"enum": [DELTA_FORMAT, MODEL_FORMAT]},
+        "backbone": {"type": "string", "maxLength": 200},
         "reading": {
             "type": "object",
             "properties": {
@@ -41,7 +49,7 @@ NOTES = {
             "required": ["image_size", "normalization", "resize"],
             "additionalProperties": False,
         },
-        "class_names": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        "class_names": {"type": "array", "minItems": 1},
         "tokens": {
             "type": ["object", "null"],
             "properties": {
@@ -64,7 +72,7 @@ def reading_of(name):
     """
     if name in SMALL:
         return {"image_size": SMALL[name]["img_size"], "normalization": "half", "resize": "squash"}
-    cfg = create_backbone(name, 1).pretrained_cfg
+    cfg = skeleton(name, 1).pretrained_cfg
     for normalization, values in NORMALIZATIONS.items():
         if (tuple(cfg["mean"]), tuple(cfg["std"])) == values:
             return {"image_size": cfg["input_size"][-1], "normalization": normalization, "resize": "squash"}
@@ -72,55 +80,93 @@ def reading_of(name):
                      f"{', '.join(NORMALIZATIONS)}")  # fmt: skip
 
 
-def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cpu", **options):
+def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cpu", overwrite=True,
+                report_files: Mapping[Path, Callable] = {}, **options):  # fmt: skip
     """Tune on an image folder (or a task by name), write the delta to `out`; (TuneResult, report).
 
-    weights  path of the backbone's weights, or "hub" for the local Hugging Face cache
-    options  of `tune`, the method's own included
-    report   on the test images: {"classes", "confusion" [K][K] (true, predicted), "accuracy", "n_test", "per_class"}
-    raises   ValueError, FileNotFoundError: what is wrong with data, weights, options or the place of `out`, before any
-             work is done
+    Every place to write to is checked, and every image read, before training. The checkpoint beside `out` is removed
+    when delta and reports are on disk, no earlier: after an error or an interruption the same call goes on from it.
+
+    weights       path of the backbone's weights, or "hub" for the local Hugging Face cache
+    overwrite     whether files that are there already may be replaced. Those of an interrupted run always are
+    report_files  {path: function (report, path) that writes it}: files that are made of the report
+    options       of `tune`, the method's own included
+    report        on the test images: {"classes", "confusion" [K][K] (true, predicted), "accuracy", "n_test",
+                  "per_class"}
+    raises        ValueError, FileNotFoundError: what is wrong with data, weights, options or a place, before any work
+                  is done; another process writes to `out`
     """
     if method not in SAVED_METHODS:
         raise ValueError(f"method {method!r} leaves no delta: expected one of {', '.join(SAVED_METHODS)}")
     out = Path(out)
-    check_place(out, data, weights)
+    checkpoint, written = out.with_name(f"{out.name}.checkpoint"), [out, *report_files]
+    for place in (*written, checkpoint):
+        check_place(place, data, weights)
+    with claimed(*written, checkpoint):
+        there = [path for path in written if os.path.lexists(path)]
+        if there and not overwrite and not checkpoint.is_file():
+            raise ValueError(f"{there[0]} exists already: expected another name, or --overwrite (overwrite=True)")
+        task, reading = _load(data, backbone, seed)
+        names = list(task.class_names) or [str(k) for k in range(task.n_classes)]
+        _check_names(data, names)
+        model = create_backbone(backbone, task.n_classes, weights, seed).to(device)
+        task = in_memory(task).to(device)
+        result = tune(model, task, method, seed=seed, checkpoint=checkpoint, **options)
+        with resumable(checkpoint):
+            with result.around():
+                report = held_out(model, task.test, names)
+            notes = {"backbone": backbone, "reading": reading, "class_names": names, "tokens": result.tokens,
+                     "settings": result.options, "test_accuracy": report["accuracy"],
+                     "n_test": report["n_test"]}  # fmt: skip
+            save_delta(model, out, **notes)
+            for path, write in report_files.items():
+                write(report, path)
+            checkpoint.unlink()
+    return result, report
+
+
+def _load(data, backbone, seed):
+    """(task, reading) of tasks or folders that the backbone can take."""
+    image_size_of(backbone, skeleton(backbone, 1))
     reading = reading_of(backbone)
     drawn = str(data) in TWINS or str(data) == "digits"
     task = load_task(str(data), seed=seed, **({} if drawn else reading))
     if drawn and task.train.images.shape[-1] != reading["image_size"]:
         raise ValueError(f"{data} has images of {task.train.images.shape[-1]} pixels, {backbone} takes "
                          f"{reading['image_size']}: expected a backbone such as vit_lab")  # fmt: skip
-    task = (task if drawn else in_memory(task)).to(device)
-    model = create_backbone(backbone, task.n_classes, weights, seed).to(device)
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
-    result = tune(model, task, method, seed=seed, checkpoint=checkpoint, **options)
-    names = list(task.class_names) or [str(k) for k in range(task.n_classes)]
-    with result.around():
-        report = held_out(model, task.test, names)
-    notes = {"backbone": backbone, "reading": reading, "class_names": names, "tokens": result.tokens,
-             "settings": result.options, "test_accuracy": report["accuracy"], "n_test": report["n_test"]}  # fmt: skip
-    save_delta(model, out, **notes)
-    return result, report
+    return task, reading
 
 
 def in_memory(task):
-    """The task with its images decoded once, if they fit into IN_MEMORY_BYTES; else as it is, read batch by batch."""
+    """The task with every image read once, so that a damaged one is refused now and not after hours of training.
+
+    Decoded images are kept if they fit into IN_MEMORY_BYTES; else the files are read again batch by batch.
+    """
     splits = {name: getattr(task, name) for name in ("train", "val", "test")}
-    size = next(iter(splits.values())).image_size
-    if sum(map(len, splits.values())) * 3 * size * size * 4 > IN_MEMORY_BYTES:
+    if isinstance(task.train, Split):
         return task
-    return replace(
-        task, **{name: Split(*map(torch.cat, zip(*s.batches(64), strict=True))) for name, s in splits.items()}
-    )
+    size, n_images = task.train.image_size, sum(map(len, splits.values()))
+    fits, n_read, spoken, kept = n_images * 3 * size * size * 4 <= IN_MEMORY_BYTES, 0, time.monotonic(), {}
+    for name, split in splits.items():
+        batches = []
+        for batch in split.batches(64):
+            n_read += len(batch[1])
+            if fits:
+                batches.append(batch)
+            if time.monotonic() - spoken > PROGRESS_EVERY_S:
+                spoken = time.monotonic()
+                print(f"reading images: {n_read} of {n_images}", file=sys.stderr, flush=True)
+        if fits:
+            kept[name] = Split(*map(torch.cat, zip(*batches, strict=True)))
+    return replace(task, **kept)
 
 
 @torch.no_grad()
 def held_out(model, split, names):
-    """The report on images that were not learnt from: see `tune_images`."""
+    """The report on images that were not learnt from: see `tune_images`; Diverged where a logit is NaN."""
     confusion = torch.zeros(len(names), len(names), dtype=torch.int64)
     for images, labels in split.batches(64):
-        for true, predicted in zip(labels.tolist(), model.eval()(images).argmax(1).tolist(), strict=True):
+        for true, predicted in zip(labels.tolist(), largest_logit(model.eval()(images)).tolist(), strict=True):
             confusion[true, predicted] += 1
     right, n = confusion.diagonal(), confusion.sum(1)
     per_class = {name: r / max(1, k) for name, r, k in zip(names, right.tolist(), n.tolist(), strict=True)}
@@ -129,65 +175,95 @@ def held_out(model, split, names):
 
 
 def load_model(path, weights="hub", device="cpu"):
-    """(model, notes) of a delta, put into its backbone with these weights, or of an exported model (weights unused)."""
+    """(model, notes) of a delta, put into its backbone with these weights, or of an exported model (weights unused).
+
+    raises  ValueError: what is wrong with the file. Its notes and its shapes are compared with each other and with the
+            backbone's before that is built; FileNotFoundError: no such file
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: expected a delta or an exported model")
-    notes = read_notes(path, "a delta or an exported model")
-    if error := jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(NOTES).iter_errors(notes)):
-        where = "/".join(map(str, error.absolute_path)) or "all"
-        raise ValueError(f"{path} has unfit notes, in {where}: {error.message}; expected a file of `trpts tune` or "
-                         "`trpts export`")  # fmt: skip
-    n_classes = len(notes["class_names"])
-    if notes["format"] == MODEL_FORMAT:
-        model = create_backbone(notes["backbone"], n_classes)
-        try:
-            model.load_state_dict(read_tensors(path, "an exported model")[0])
-        except RuntimeError as error:
-            raise ValueError(f"{path} is not a {notes['backbone']} with {n_classes} classes: {error}") from error
-    else:
-        delta = read_delta(path)
-        if len(delta.head[0]) != n_classes:
-            raise ValueError(f"{path} names {n_classes} classes, its head has {len(delta.head[0])}: expected as many")
-        model = create_backbone(notes["backbone"], n_classes, weights)
-        load_delta(model, delta)
-    size, wanted = notes["reading"]["image_size"], model.patch_embed.img_size[0]
+    found, notes = read_header(path, "a delta or an exported model")
+    check_notes(path, notes, NOTES, ORIGIN)
+    name, names, exported = notes["backbone"], notes["class_names"], notes["format"] == MODEL_FORMAT
+    try:
+        frame = skeleton(name, len(names))
+        wanted = image_size_of(name, frame)
+    except ValueError as error:
+        raise ValueError(f"{path} has unfit notes, in backbone: {capped(error, 400)}") from error
+    size = notes["reading"]["image_size"]
     if size != wanted:
-        raise ValueError(
-            f"{path} reads images of {size} pixels, {notes['backbone']} takes {wanted}: its notes are unfit"
-        )
-    with _selecting(model, notes.get("tokens")):  # refuses unfit blocks here, not at the first image
-        return model.to(device).eval(), notes
+        raise ValueError(f"{path} reads images of {size} pixels, {name} takes {wanted}: its notes are unfit")
+    try:
+        _check_tokens(frame, notes.get("tokens"))
+    except ValueError as error:
+        raise ValueError(f"{path} has unfit notes, in tokens: {capped(error, 400)}") from error
+    if exported:
+        tensors, _ = read_tensors(path, f"a {name} with {len(names)} classes", frame.state_dict())
+    else:
+        _, shape = found.get("head.weight", (None, ()))
+        if shape[:1] != (len(names),):
+            rows = shape[0] if shape else 0
+            raise ValueError(f"{path} names {len(names)} classes, its head has {rows}: expected as many")
+        delta = read_delta(path)
+        check_delta(frame, delta)
+    _check_names(path, names)
+    model = create_backbone(name, len(names), None if exported else weights)
+    if exported:
+        model.load_state_dict(tensors)
+    else:
+        load_delta(model, delta)
+    return model.to(device).eval(), notes
+
+
+def _check_names(path, names):
+    """Raise ValueError unless class names are texts, no two of them the same."""
+    first = {}
+    for k, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ValueError(f"{path} has unfit names, in class_names/{k}: {capped(name)} is no text")
+        if first.setdefault(name, k) != k:
+            raise ValueError(f"{path} has unfit names, in class_names/{k}: {capped(name)!r} stands at {first[name]} "
+                             "already; expected different names")  # fmt: skip
 
 
 @torch.no_grad()
 def predict(model, notes, paths, device="cpu", batch_size=32):
-    """Yield (path, {class name: probability, largest first}) for image files; a broken one raises ValueError."""
+    """Yield (path, {class name: probability, largest first}) for image files.
+
+    raises  ValueError: an image that is broken; Diverged: one whose logits are not finite
+    """
     paths = list(paths)
     with _selecting(model, notes.get("tokens")):
         for start in range(0, len(paths), batch_size):
             some = paths[start : start + batch_size]
             images = torch.stack([read_image(path, **notes["reading"]) for path in some]).to(device)
             for path, p in zip(some, model(images).softmax(1).cpu(), strict=True):
+                if not p.isfinite().all():
+                    raise Diverged(f"{path} has logits that are not finite numbers: the weights are broken")
                 ranked = p.argsort(descending=True).tolist()
                 yield path, {notes["class_names"][k]: p[k].item() for k in ranked}
 
 
 def export_model(path, out, weights="hub"):
     """Write the tuned model behind a delta as an ordinary timm checkpoint, with the notes in its metadata."""
-    model, notes = load_model(path, weights)
-    notes = {key: notes.get(key) for key in ("backbone", "reading", "class_names", "tokens")} | {"format": MODEL_FORMAT}
     out = Path(out)
     check_place(out, path, weights)
-    write_tensors(out, model.state_dict(), notes)
+    with claimed(out):
+        model, notes = load_model(path, weights)
+        notes = {key: notes.get(key) for key in ("backbone", "reading", "class_names", "tokens")}
+        write_tensors(out, model.state_dict(), notes | {"format": MODEL_FORMAT})
     return notes
 
 
-def check_place(out, *inputs):
-    """Raise ValueError unless a file can be written at `out` that is none of the inputs."""
-    if not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise ValueError(f"{out} cannot be written: expected a file name in a folder that exists and may be written to")
-    if any(out.exists() and Path(path).exists() and out.samefile(path) for path in inputs if path is not None):
-        raise ValueError(f"{out} is what is read: expected another name to write to")
+def _check_tokens(model, tokens):
+    """Raise ValueError unless the model can select tokens so, and some are left in every block."""
+    with _selecting(model, tokens):
+        n = model.patch_embed.num_patches
+    for number in sorted(tokens["blocks"]) if tokens else ():
+        n_kept = ROUNDING["floor"](tokens["keep"] * n)
+        if n_kept < 1:
+            raise ValueError(f"keep={tokens['keep']} of {n} tokens in block {number} keeps none: expected one or more")
+        n = n_kept + (n_kept < n and tokens.get("merge") != "drop")
 
 
 def _selecting(model, tokens):

@@ -7,6 +7,10 @@ from sklearn.preprocessing import StandardScaler
 UNSEEN_MARGIN = 4.0  # how far the logit of a class without a training image starts below the others'
 
 
+class Diverged(ValueError):
+    """Losses or logits are no longer finite numbers."""
+
+
 @torch.no_grad()
 def features(model, split, batch_size=256):
     """What the head sees, [S, D], in eval mode (timm's `forward_head(..., pre_logits=True)`)."""
@@ -65,9 +69,22 @@ def put_head(model, probe):
 
 @torch.no_grad()
 def accuracy(model, split, batch_size=256):
-    """Share of samples whose largest logit is their label, in [0, 1]."""
+    """Share of samples whose largest logit is their label, in [0, 1].
+
+    raises  Diverged: a logit is NaN
+    """
     was_training = model.training
     model.eval()
-    right = sum((model(x).argmax(1) == y).sum().item() for x, y in split.batches(batch_size))
-    model.train(was_training)
+    try:
+        right = sum((largest_logit(model(x)) == y).sum().item() for x, y in split.batches(batch_size))
+    finally:
+        model.train(was_training)
     return right / len(split)
+
+
+def largest_logit(logits: torch.Tensor) -> torch.Tensor:
+    """The class with the largest logit, int64 [B] of logits [B, K]; Diverged where one is NaN: argmax would take it."""
+    if logits.isnan().any():
+        raise Diverged(f"{int(logits.isnan().any(1).sum())} of {len(logits)} images have logits that are NaN: the "
+                       "weights or the images are broken")  # fmt: skip
+    return logits.argmax(1)

@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +15,23 @@ from trpts.delta import backbone_hash
 from trpts.hashes import tensor_hash
 from trpts.meter import peak_memory_bytes
 from trpts.methods import METHODS, check_method
+from trpts.places import check_place, claimed
 from trpts.probe import accuracy, probe_head
 from trpts.sparse import sparse_layers
 from trpts.training import Training, check_settings, out_of_use, read_checkpoint, save_checkpoint
 
 SAVE_EVERY_S = 20.0
+ACCURACY = {"type": "number", "minimum": 0, "maximum": 1}
+# What a checkpoint's notes must say; `_Run` adds that the lengths agree.
+CHECKPOINT_NOTES = {
+    "required": ["run", "losses", "val_curve", "best_epoch", "train_s"],
+    "properties": {
+        "losses": {"type": "array", "items": {"type": "number"}, "minItems": 1},
+        "val_curve": {"type": "array", "items": ACCURACY, "minItems": 1},
+        "best_epoch": {"type": "integer", "minimum": 1},
+        "train_s": {"type": "number", "minimum": 0},
+    },
+}
 
 
 @dataclass
@@ -64,10 +76,12 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     head        "probe": a linear probe on the training images is every method's start (ours: the paper does not say);
                 "keep": the head as it is
     autocast    train in bfloat16 where PyTorch thinks it safe; accuracies are measured in full precision
-    checkpoint  path of a safetensors file to go on from and to write to; removed at the end
+    checkpoint  path of a safetensors file to go on from and to write to, at the latest before the test images are
+                looked at. It stays: remove it when what was tuned is saved
     options     the method's own
     returns     TuneResult
-    raises      ValueError: unknown method, option or head, a checkpoint of another run
+    raises      ValueError: unknown method, option or head, a checkpoint of another run, or one that another process
+                writes; Diverged: losses or logits that are not finite
     """
     if head not in ("probe", "keep"):
         raise ValueError(f"head={head!r} is unknown: expected probe or keep")
@@ -87,6 +101,15 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
     }  # fmt: skip
     check_method(method, model, options)
     check_settings(epochs, lr, batch_size, optimizer)
+    if checkpoint is not None:
+        check_place(checkpoint)
+    with nullcontext() if checkpoint is None else claimed(checkpoint):
+        return _tune(model, task, settings, checkpoint, n_parameters)
+
+
+def _tune(model, task, settings, checkpoint, n_parameters):
+    """`tune`, after its checks."""
+    method, epochs, head, seed, options = (settings[n] for n in ("method", "epochs", "head", "seed", "options"))
     device = next(model.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -101,22 +124,34 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
         model.get_parameter(name).requires_grad_(False)
     time_s["select"] = clock() - start
     identity = settings if checkpoint is None else settings | _hashes(model, task)
-    training = Training(model, task.train, epochs, lr, batch_size, optimizer, weight_decay, warmup_fraction, seed,
-                        autocast)  # fmt: skip
+    names = ("lr", "batch_size", "optimizer", "weight_decay", "warmup_fraction", "seed", "autocast")
+    training = Training(model, task.train, epochs, **{name: settings[name] for name in names})
     n_trainable = sum(p.numel() for p in training.trained.values())
     print(describe(method, n_trainable, n_parameters, prepared), file=sys.stderr, flush=True)
     with prepared.around():
         run = _Run(training, task.val, identity, checkpoint)
-        run.to_the_end()
-        last = accuracy(model, task.test)
-        run.take_best()
-        best = last if run.best_epoch == epochs else accuracy(model, task.test)
+        with resumable(checkpoint):
+            run.to_the_end()
+            last = accuracy(model, task.test)
+            run.take_best()
+            best = last if run.best_epoch == epochs else accuracy(model, task.test)
     prepared.finish()
     return TuneResult(
         method, max(run.val_curve), best, last, run.best_epoch, run.val_curve, training.losses, n_trainable,
         n_parameters, time_s | {"train": run.train_s}, peak_memory_bytes(device.type),
         prepared.plan, prepared.tokens, prepared.around, settings,
     )  # fmt: skip
+
+
+@contextmanager
+def resumable(checkpoint):
+    """An error that ends this block says that the work so far is kept, if it is."""
+    try:
+        yield
+    except BaseException as error:
+        if checkpoint is not None and Path(checkpoint).is_file():
+            error.add_note(f"{checkpoint} keeps the work up to its last save: the same command goes on from there")
+        raise
 
 
 class _Run:
@@ -139,11 +174,9 @@ class _Run:
             if self.val_curve[-1] > max(self.val_curve[:-1], default=-1.0):
                 self.best_epoch = len(self.val_curve)
                 self.best = {name: p.detach().clone() for name, p in training.trained.items()}
-            if self.path is not None and time.monotonic() - saved > SAVE_EVERY_S:
+            if self.path is not None and (training.finished or time.monotonic() - saved > SAVE_EVERY_S):
                 self._save()
                 saved = time.monotonic()
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
 
     @torch.no_grad()
     def take_best(self):
@@ -159,10 +192,15 @@ class _Run:
 
     @torch.no_grad()
     def _restore(self):
-        tensors, state, notes = read_checkpoint(self.path)
-        if notes.get("run") != self.name:
-            raise ValueError(f"{self.path} belongs to another run ({notes.get('run')}): move it away")
-        optimizer = self.training.optimizer
+        optimizer, trained = self.training.optimizer, self.training.trained
+        wanted = {f"{kind}.{name}": p for kind in ("now", "best") for name, p in trained.items()}
+        tensors, state, notes = read_checkpoint(self.path, wanted, optimizer, ("run", self.name), CHECKPOINT_NOTES)
+        curve, n_losses, epochs = notes["val_curve"], len(notes["losses"]), self.training.epochs
+        best = 1 + curve.index(max(curve))
+        if not len(curve) == n_losses <= epochs or best != notes["best_epoch"]:
+            raise ValueError(f"{self.path} is not a checkpoint (move it away): val_curve has {len(curve)} epochs, "
+                             f"losses {n_losses}, best_epoch is {notes['best_epoch']}; expected as many, at most "
+                             f"{epochs}, and epoch {best}")  # fmt: skip
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         for name, p in self.training.trained.items():
             p.copy_(tensors[f"now.{name}"])

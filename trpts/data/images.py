@@ -4,6 +4,7 @@ Everything that needs no decoding (paths, labels, counts, existence) is checked 
 in their files until a batch asks for them: a test set of 73,728 images (dSprites) is 11 GB at 224 pixels even as bytes.
 """
 
+import os
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -51,6 +52,8 @@ def read_image(path, image_size=224, normalization="half", resize="squash", plac
     """
     check_settings(image_size, normalization, resize)
     where = f"{place}: {path}" if place else f"{path}"
+    if os.path.exists(path) and not is_file(Path(path)):  # noqa: PTH110 - a named pipe would be waited for, for ever
+        raise ValueError(f"{where} is no regular file: expected an image file")
     try:
         with Image.open(path, formats=FORMATS) as image:
             mode, image = image.mode, image.convert("RGB")

@@ -6,25 +6,31 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from trpts.lab.project import write_whole
+from trpts.places import fresh_file
 
 MAX_NAMED = 40  # classes up to which names and numbers are written into the picture
 
 
-def write_report(report, out):
-    """Write <out without .safetensors>.report.json and .confusion.png; their paths."""
+def report_files(out: str | Path) -> dict:
+    """{path: function (report, path) that writes it} of <out without .safetensors>.report.json and .confusion.png."""
     stem = Path(out)
     name = stem.name.removesuffix(".safetensors")
-    paths = stem.with_name(f"{name}.report.json"), stem.with_name(f"{name}.confusion.png")
-    write_whole(paths[0], json.dumps(report, indent=1) + "\n")
-    partial = paths[1].with_name(f".{paths[1].name}.partial")
+    return {stem.with_name(f"{name}.report.json"): write_report, stem.with_name(f"{name}.confusion.png"): write_picture}
+
+
+def write_report(report, path):
+    """Write the report as JSON."""
+    with fresh_file(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def write_picture(report, path):
+    """Write the picture of the confusions as PNG."""
     try:
-        draw_confusion(report).savefig(partial, format="png")
-        partial.replace(paths[1])
+        with fresh_file(path) as temporary:
+            draw_confusion(report).savefig(temporary, format="png")
     finally:
         plt.close("all")
-        partial.unlink(missing_ok=True)
-    return paths
 
 
 def draw_confusion(report):

@@ -9,6 +9,7 @@ is a second, shorter round with more of the questions that are learned last.
 """
 
 import json
+import math
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -22,16 +23,18 @@ from torch.nn import functional
 from trpts.hashes import file_hash, short_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.optimizers import Optimizers
+from trpts.lab.pretrain import checkpoint_notes
 from trpts.lab.project import make_folder, write_whole
 from trpts.lab.provenance import machine, versions
 from trpts.lvlm.answers import accuracy
-from trpts.lvlm.model import NAME, create_lvlm, load_lvlm, pixels, save_lvlm
+from trpts.lvlm.model import NAME, create_lvlm, pixels, save_lvlm
 from trpts.lvlm.packing import IGNORED, pack, pack_mask, slot_lengths
 from trpts.lvlm.questions import CHANCE, KINDS, ask, questions_of
 from trpts.lvlm.scenes import COLOURS, GRID, N_TOKENS, SHAPES, SIDE, cell_tokens, draw_scene
+from trpts.places import remove_leftovers
 from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 
-SAVE_EVERY_S, SPEAK_EVERY_S = 60.0, 20.0
+SAVE_EVERY_S, SPEAK_EVERY_S = 20.0, 20.0
 # Kinds of the questions behind each image: in `easy_steps`, from there on, and in `hard_steps`.
 EASY = (*3 * ("exist",), *2 * ("colour",), *3 * ("shape",), *4 * ("where",))
 ALL = (*2 * ("exist",), "colour", *2 * ("shape",), *2 * ("where",), *2 * ("count",), *3 * ("relation",))
@@ -148,14 +151,11 @@ class LvlmTraining:
 
     def restore(self, path):
         """Take up a checkpoint; refuses one of another recipe and leaves everything as it was."""
+        owner, schema = ("recipe", self.recipe.hash), checkpoint_notes(self.n_steps)
         try:
-            tensors, state, notes = read_checkpoint(path)
+            tensors, state, notes = read_checkpoint(path, self.all.state_dict(), self.optimizer, owner, schema)
         except ValueError as error:
             raise TrptsError(str(error)) from error
-        if notes["recipe"] != self.recipe.hash:
-            raise TrptsError(
-                f"{path} belongs to another recipe ({notes['recipe']}, not {self.recipe.hash}): move it away"
-            )
         self.all.load_state_dict(tensors)
         self.optimizer.load_state(state)
         self.step, self.time_s, self.curve = notes["step"], notes["time_s"], notes["curve"]
@@ -169,6 +169,7 @@ def train(project, recipe=None, minutes=None, stop_after=None):
     """
     run = LvlmTraining(recipe or Recipe())
     r, checkpoint = run.recipe, checkpoint_of(project)
+    remove_leftovers(checkpoint)
     if checkpoint.is_file():
         run.restore(checkpoint)
         say(f"lvlm-train: going on at step {run.step} of {run.n_steps}")
@@ -178,28 +179,29 @@ def train(project, recipe=None, minutes=None, stop_after=None):
     held_out = {kind: questions_of("val", kind, r.n_held_out, r.seed) for kind in KINDS}
     start, before, first_step, losses = time.monotonic(), run.time_s, run.step, []
     saved = spoken = start
-    try:
-        while run.step < run.n_steps:
-            losses.append(run.advance(scenes))
-            now = time.monotonic()
-            run.time_s = before + now - start
-            if run.step % r.evaluate_every == 0:
-                right = accuracy(run.model.eval(), held_out)
-                run.curve.append({"step": run.step, "loss": float(np.mean(losses)), "held_out_accuracy": right})
-                say(f"lvlm-train: step {run.step}, held out: {shares(right)}")
-            if now - spoken > SPEAK_EVERY_S:
-                left = (run.n_steps - run.step) * (now - start) / (run.step - first_step) / 60
-                say(f"lvlm-train: step {run.step}/{run.n_steps}, loss {np.mean(losses):.3f}, {left:.0f} min")
-                spoken, losses = now, []
-            if now - saved > SAVE_EVERY_S:
-                run.save(checkpoint)
-                saved = now
-            timed_out = minutes is not None and now - start > 60 * minutes
-            if timed_out or (stop_after is not None and run.step - first_step >= stop_after):
-                return None
-    finally:
-        run.save(checkpoint)
-    return ship(project, run, held_out)
+    # Written between steps alone, as in `trpts.lab.pretrain`.
+    while run.step < run.n_steps:
+        losses.append(run.advance(scenes))
+        if not math.isfinite(losses[-1]):
+            raise TrptsError(f"the loss of step {run.step} is {losses[-1]}: {checkpoint} is left as it was")
+        now = time.monotonic()
+        run.time_s = before + now - start
+        if run.step % r.evaluate_every == 0:
+            right = accuracy(run.model.eval(), held_out)
+            run.curve.append({"step": run.step, "loss": float(np.mean(losses)), "held_out_accuracy": right})
+            say(f"lvlm-train: step {run.step}, held out: {shares(right)}")
+        if now - spoken > SPEAK_EVERY_S:
+            left = (run.n_steps - run.step) * (now - start) / (run.step - first_step) / 60
+            say(f"lvlm-train: step {run.step}/{run.n_steps}, loss {np.mean(losses):.3f}, {left:.0f} min")
+            spoken, losses = now, []
+        if now - saved > SAVE_EVERY_S:
+            run.save(checkpoint)
+            saved = now
+        timed_out = minutes is not None and now - start > 60 * minutes
+        if timed_out or (stop_after is not None and run.step - first_step >= stop_after):
+            break
+    run.save(checkpoint)
+    return ship(project, run, held_out) if run.step == run.n_steps else None
 
 
 def ship_checkpoint(project, recipe=None):
@@ -216,11 +218,10 @@ def ship_checkpoint(project, recipe=None):
 def ship(project, run, held_out):
     """Write the weights (half precision) and their card; the card."""
     path = make_folder(project.root / "data" / "weights") / f"{NAME}.safetensors"
-    save_lvlm(run.model, path)
-    rounded = load_lvlm(path)
+    rounded = create_lvlm()
+    rounded.load_state_dict({name: t.half().float() for name, t in run.model.state_dict().items()})
     card = {
         "file": path.name,
-        "sha256_16": file_hash(path),
         "parameters": sum(p.numel() for p in rounded.parameters()),
         "recipe": asdict(run.recipe),
         "steps_done": run.step,
@@ -234,6 +235,8 @@ def ship(project, run, held_out):
         "machine": machine(),
         "versions": versions() | {"transformers": transformers.__version__},
     }
+    save_lvlm(run.model, path)  # when all is measured: an interruption leaves the weights before it with their card
+    card["sha256_16"] = file_hash(path)
     write_whole(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     say(f"lvlm-train: {path.name} written; held out: {shares(card['held_out_accuracy_half_precision'])}")
     return card

@@ -6,6 +6,7 @@ The recipe is all there is to choose; its hash names the run, and a checkpoint o
 """
 
 import json
+import math
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -21,9 +22,11 @@ from trpts.hashes import file_hash, short_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder, write_whole
 from trpts.lab.provenance import machine, pick_device, versions
+from trpts.places import remove_leftovers
+from trpts.probe import largest_logit
 from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
 
-SAVE_EVERY_S = 60.0
+SAVE_EVERY_S = 20.0
 HELD_OUT_PER_CLASS = 4
 
 
@@ -74,6 +77,18 @@ def shifted(images, max_shift, generator):
     return padded.permute(0, 2, 3, 1)[n, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def checkpoint_notes(n_steps: int) -> dict:
+    """JSON Schema of what the checkpoint of a run of n_steps says beside its recipe."""
+    return {
+        "required": ["step", "time_s", "curve"],
+        "properties": {
+            "step": {"type": "integer", "minimum": 0, "maximum": n_steps},
+            "time_s": {"type": "number", "minimum": 0},
+            "curve": {"type": "array", "items": {"type": "object"}, "maxItems": n_steps},
+        },
+    }
+
+
 class Pretraining:
     """A run in progress: model, optimiser, step and learning curve; saved whole, restored whole."""
 
@@ -111,7 +126,8 @@ class Pretraining:
         """Share of images whose class is named right."""
         self.model.eval()
         parts = zip(images.split(256), labels.split(256), strict=True)
-        right = sum((self.model(to_pixels(x).to(self.device)).argmax(1).cpu() == y).sum().item() for x, y in parts)
+        logits = ((self.model(to_pixels(x).to(self.device)), y) for x, y in parts)
+        right = sum((largest_logit(z).cpu() == y).sum().item() for z, y in logits)
         return right / len(labels)
 
     def save(self, path):
@@ -121,15 +137,12 @@ class Pretraining:
 
     def restore(self, path):
         """Take up a checkpoint; refuses one of another recipe and leaves everything as it was."""
+        owner, schema = ("recipe", self.recipe.hash), checkpoint_notes(self.n_steps)
         try:
-            model, state, notes = read_checkpoint(path)
+            tensors, state, notes = read_checkpoint(path, self.model.state_dict(), self.optimizer, owner, schema)
         except ValueError as error:
             raise TrptsError(str(error)) from error
-        if notes["recipe"] != self.recipe.hash:
-            raise TrptsError(
-                f"{path} belongs to another recipe ({notes['recipe']}, not {self.recipe.hash}): move it away"
-            )
-        self.model.load_state_dict(model)
+        self.model.load_state_dict(tensors)
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         self.step, self.time_s, self.curve = notes["step"], notes["time_s"], notes["curve"]
 
@@ -142,6 +155,7 @@ def pretrain(project, recipe=None, stop_after=None):
     run = Pretraining(recipe or Recipe())
     recipe = run.recipe
     checkpoint = make_folder(project.build / "pretrain") / "checkpoint.safetensors"
+    remove_leftovers(checkpoint)
     if checkpoint.is_file():
         run.restore(checkpoint)
         say(f"pretrain: going on at step {run.step} of {run.n_steps}")
@@ -150,27 +164,28 @@ def pretrain(project, recipe=None, stop_after=None):
         images, labels = render_images(recipe.images_per_class, recipe.seed)
     held_out = render_images(HELD_OUT_PER_CLASS, recipe.seed + 1)
     start, before, saved, first_step = time.monotonic(), run.time_s, time.monotonic(), run.step
-    try:
-        while run.step < run.n_steps:
-            loss = run.advance(images, labels)
-            run.time_s = before + time.monotonic() - start
-            if run.step % recipe.steps_per_epoch == 0:
-                epoch = run.step // recipe.steps_per_epoch
-                right = run.accuracy(*held_out)
-                run.curve.append({"epoch": epoch, "loss": loss, "held_out_accuracy": right})
-                say(f"pretrain: epoch {epoch}/{recipe.epochs}, held-out accuracy {right:.3f}")
-            elif run.step % 50 == 0:
-                speed = (run.step - first_step) * recipe.batch_size / (time.monotonic() - start)
-                left = (run.n_steps - run.step) * recipe.batch_size / speed / 60
-                say(f"pretrain: step {run.step}/{run.n_steps}, loss {loss:.3f}, {speed:.0f} images/s, {left:.0f} min")
-            if time.monotonic() - saved > SAVE_EVERY_S:
-                run.save(checkpoint)
-                saved = time.monotonic()
-            if stop_after is not None and run.step - first_step >= stop_after:
-                return None
-    finally:
-        run.save(checkpoint)
-    return ship(project, run, held_out)
+    # The checkpoint is written between steps alone. An interruption within a step leaves the one before: a half-made
+    # step would go on as another run.
+    end = run.n_steps if stop_after is None else min(run.n_steps, first_step + stop_after)
+    while run.step < end:
+        loss = run.advance(images, labels)
+        if not math.isfinite(loss):
+            raise TrptsError(f"the loss of step {run.step} is {loss}: {checkpoint} is left as it was")
+        run.time_s = before + time.monotonic() - start
+        if run.step % recipe.steps_per_epoch == 0:
+            epoch = run.step // recipe.steps_per_epoch
+            right = run.accuracy(*held_out)
+            run.curve.append({"epoch": epoch, "loss": loss, "held_out_accuracy": right})
+            say(f"pretrain: epoch {epoch}/{recipe.epochs}, held-out accuracy {right:.3f}")
+        elif run.step % 50 == 0:
+            speed = (run.step - first_step) * recipe.batch_size / (time.monotonic() - start)
+            left = (run.n_steps - run.step) * recipe.batch_size / speed / 60
+            say(f"pretrain: step {run.step}/{run.n_steps}, loss {loss:.3f}, {speed:.0f} images/s, {left:.0f} min")
+        if time.monotonic() - saved > SAVE_EVERY_S:
+            run.save(checkpoint)
+            saved = time.monotonic()
+    run.save(checkpoint)
+    return ship(project, run, held_out) if run.step == run.n_steps else None
 
 
 def ship(project, run, held_out):

@@ -61,7 +61,8 @@ def load_lvlm(path):
             raise ValueError(f"{path} holds weights of another architecture: {key} is {found.get(key, 'not given')} "
                              f"there, the model expects {value}")  # fmt: skip
     model = create_lvlm()
-    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in model.state_dict().items()}:
+    fits = all(t.is_floating_point() for t in tensors.values())
+    if not fits or {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in model.state_dict().items()}:
         raise ValueError(f"{path} lacks weights of the model or holds others: make it anew with `trpts lvlm-train`")
     model.load_state_dict({name: t.float() for name, t in tensors.items()})
     model.weights_hash = file_hash(path)
