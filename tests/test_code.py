@@ -93,9 +93,9 @@ def test_a_figure_does_not_age_a_measurement():
 def test_arrows_go_one_way():
     """No room imports one further along in this order."""
     order = [f"trpts.{name}" for name in (
-        "hashes", "files", "data", "backbones", "probe", "fisher", "rivals", "allocation", "sparse", "transprune",
-        "tokens", "training", "delta", "methods", "tuning", "peers", "own_images", "ask", "lvlm", "lab", "press",
-        "cli",
+        "hashes", "files", "packages", "data", "img_focus", "backbones", "probe", "fisher", "rivals", "allocation",
+        "sparse", "transprune", "tokens", "training", "delta", "methods", "tuning", "peers", "own_images", "ask",
+        "lvlm", "lab", "press", "cli",
     )]  # fmt: skip
     graph = grimp.build_graph("trpts", cache_dir=None)
 
