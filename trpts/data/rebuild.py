@@ -1,0 +1,161 @@
+"""Make a real task's folder from a checkout of the repository that its images come from, by its manifest."""
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+from PIL import Image, ImageOps
+
+from trpts.data.images import FORMATS
+from trpts.data.manifest import TOLERANCE, quarters, quarters_differ, read_manifest, short_hash_of
+from trpts.data.real import CHECKOUTS, TASKS, how_to_make
+
+LISTS = ("train800", "val200", "test")
+ROOM = 3  # free space asked for, in sizes of what is written: disks count in blocks of 4 KiB
+# Colours at half the size (4:2:0) is Pillow's own choice at this quality; said aloud it would be applied to grey too.
+QUALITY = {".jpg": {"format": "JPEG", "quality": 92, "optimize": True},
+           ".png": {"format": "PNG", "optimize": True}}  # fmt: skip
+
+
+class Made(NamedTuple):
+    """What was made: the folder, images, how many are ours byte by byte, and the largest difference of a pixel from a
+    folder that they were held against (None without one)."""
+
+    folder: Path
+    n_images: int
+    n_identical: int
+    difference: int | None
+
+
+def make(name, checkout, root, against=None):
+    """Write <root>/real/<name>/ from the images in `checkout`; a Made.
+
+    Every source must have the hash that the manifest states. A JPEG library of another version may round otherwise: an
+    image whose bytes are not ours must have our size and, in every quarter, our mean colours, within 2 of 255.
+
+    against  a folder of the same layout: every decoded pixel must lie within 2 of 255 of the one there
+    raises   ValueError: unknown task, a checkout that lacks an image or holds another version of one, a folder that is
+             there already, an image that comes out otherwise; OSError: the disk is full, or the folder cannot be
+             written. Nothing is left behind then
+    """
+    if name not in CHECKOUTS:
+        known = "a task that comes inside a package" if name in TASKS else "unknown"
+        raise ValueError(f"real task {name!r} is {known}: expected one of {', '.join(CHECKOUTS)}")
+    checkout, folder, manifest = Path(checkout), Path(root) / "real" / name, read_manifest(name)
+    if not checkout.is_dir():
+        raise ValueError(f"{checkout} is not a folder: {how_to_make(name)}")
+    if folder.exists():
+        raise ValueError(f"{folder} is there already: remove it to make it anew")
+    missing = [source for source in manifest.sources if not (checkout / source).is_file()]
+    if missing:
+        raise ValueError(
+            f"{checkout} lacks {len(missing):,} of the {len(manifest.sources):,} images of real/{name}, the first is "
+            f"{missing[0]}: {_advice(checkout, CHECKOUTS[name])}"
+        )
+    temporary = folder.with_name(f".{name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        free, need = shutil.disk_usage(temporary).free, ROOM * manifest.n_bytes
+        if free < need:
+            raise OSError(f"{folder} needs {need / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: free some space")
+        n_identical, differences = 0, []
+        for row in manifest.rows:
+            content = _made(checkout / row.source, row, CHECKOUTS[name])
+            n_identical += short_hash_of(content) == row.stored_hash
+            if against is not None:
+                differences.append(_difference(content, Path(against) / row.file))
+            path = temporary / row.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        _write_lists(temporary, manifest)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Made(folder, len(manifest.rows), n_identical, max(differences, default=None))
+
+
+def _made(path, row, source):
+    """The bytes of one image of the task, checked on both sides."""
+    content = path.read_bytes()
+    if (found := short_hash_of(content)) != row.source_hash:
+        raise ValueError(f"{path} has sha256 {found}…, expected {row.source_hash}…: {_advice(path.parent, source)}")
+    content = transformed(content, row, path)
+    if short_hash_of(content) != row.stored_hash:
+        with Image.open(io.BytesIO(content)) as image:
+            difference = quarters_differ(quarters(image), row.quarters)
+        if difference > TOLERANCE:
+            raise ValueError(
+                f"{path}: the mean colour of a quarter is {difference} of 255 from ours, expected at most {TOLERANCE}: "
+                f"Pillow {PIL.__version__} reads or scales it otherwise; install the versions of constraints.txt"
+            )
+    return content
+
+
+def transformed(content, row, path):
+    """A source image's bytes -> the stored image's bytes: turned as its EXIF says, cropped, recoloured, scaled.
+
+    Grey stays grey, all else becomes RGB. Lanczos; JPEG of quality 92 with colours at half the size, or PNG.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            image = ImageOps.exif_transpose(opened)
+            image = image if image.mode == "L" else image.convert("RGB")
+    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
+        raise ValueError(f"{path} is a damaged image: {error}") from error
+    if row.operation.startswith("box "):
+        image = image.crop(tuple(map(int, row.operation[4:].split(","))))
+    elif row.operation == "red and blue swapped":
+        image = Image.merge("RGB", image.convert("RGB").split()[::-1])
+    elif row.operation:
+        raise ValueError(f"{row.file}: operation {row.operation!r} is unknown")
+    if image.size != row.size:
+        image = image.resize(row.size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, **QUALITY[Path(row.file).suffix])
+    return buffer.getvalue()
+
+
+def _difference(content, path):
+    """The largest difference of a pixel between an encoded image and the file at `path`; raises over TOLERANCE."""
+    try:
+        with Image.open(io.BytesIO(content)) as one, Image.open(path) as other:
+            pixels, theirs = (np.asarray(image.convert("RGB"), dtype=np.int16) for image in (one, other))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be compared with: {error}") from error
+    if pixels.shape != theirs.shape:
+        raise ValueError(f"{path} has the size {theirs.shape[1::-1]}, the image made {pixels.shape[1::-1]}")
+    difference = int(np.abs(pixels - theirs).max())
+    if difference > TOLERANCE:
+        raise ValueError(f"{path}: a pixel differs by {difference} of 255: expected at most {TOLERANCE}")
+    return difference
+
+
+def _write_lists(folder, manifest):
+    lines = {name: [] for name in LISTS}
+    for row in manifest.rows:
+        lines[row.file.split("/")[1]].append(f"{row.file} {row.label}\n")
+    lines["train800val200"] = lines["train800"] + lines["val200"]
+    lines["classes"] = [f"{name}\n" for name in manifest.class_names]
+    for name, text in lines.items():
+        (folder / f"{name}.txt").write_text("".join(text), encoding="utf-8", newline="\n")
+
+
+def _advice(checkout, source):
+    """What to do about a checkout that does not hold what it should."""
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+        commit = done.stdout.strip() if done.returncode == 0 else ""
+    except OSError:  # no git
+        commit = ""
+    if commit and commit != source.commit:
+        return (
+            f"it is at commit {commit[:12]}, expected {source.commit[:12]} of github.com/{source.origin}: run `git "
+            f"checkout {source.commit}` there"
+        )
+    return f"expected github.com/{source.origin} at commit {source.commit}"
