@@ -241,6 +241,32 @@ def test_other_bad_input(toy, monkeypatch):
         rebuild.make("toy", checkout, root)
 
 
+def test_a_folder_that_changed_is_noticed(toy):
+    checkout, root, _, found = toy
+    folder = rebuild.make("toy", checkout, root).folder
+    assert rebuild.check("toy", root) == (folder, 7, 7, None)
+    path = folder / next(row.file for row in found.rows if row.source == "a/big.jpg")
+    whole = path.read_bytes()
+    image = Image.open(io.BytesIO(whole))
+    path.write_bytes(encoded(image, "JPEG", quality=95))  # another encoder
+    assert rebuild.check("toy", root)[1:3] == (7, 6)
+    for content, words in (
+        (encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "JPEG"), r"quarter is \d+ of 255 from ours"),
+        (encoded(image.resize((10, 10)), "JPEG"), r"has the size \(10, 10\), expected \(104, 52\)"),
+        (whole[:90], "is a damaged image: "),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=words):
+            rebuild.check("toy", root)
+    path.unlink()
+    with pytest.raises(
+        ValueError, match=r"jpg cannot be read: No such file or directory: remove .*toy and make it anew"
+    ):
+        rebuild.check("toy", root)
+    with pytest.raises(ValueError, match="real task 'mnist' has no manifest: expected one of caltech101"):
+        rebuild.check("mnist", root)
+
+
 def test_a_disk_that_fills_up_on_the_way_leaves_nothing(toy, monkeypatch):
     checkout, root, *_ = toy
     monkeypatch.setattr(rebuild, "_write_lists", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left", "f")))
@@ -259,9 +285,11 @@ def test_command(toy, capsys):
     assert said[2] == f'trpts.load_task("real/toy", root="{root}")'
     assert main(command) == 2
     assert capsys.readouterr().err == f"trpts: {root / 'real' / 'toy'} is there already: remove it to make it anew\n"
-    for words in (["make"], ["make", "toy"], ["make", "--from", "."]):
+    for words in (["make"], ["make", "toy"], ["make", "--from", "."], ["check"], ["check", "toy", "--from", "."]):
         assert main(["data", *words]) == 2
-        assert "needs a task and a checkout: trpts data make NAME --from CHECKOUT" in capsys.readouterr().err
+        assert "expected `trpts data make NAME --from CHECKOUT` or `trpts data check NAME`" in capsys.readouterr().err
+    assert main(["data", "check", "toy", "--root", str(root)]) == 0
+    assert capsys.readouterr().out.startswith(f"{root / 'real' / 'toy'}: 7 images, 7 of them ours byte by byte\n")
     assert main(["data", "list", "--root", str(root)]) == 0
     said = capsys.readouterr().out
     assert "real/toy: natural, 2 classes; from github.com/someone/toys; licence: CC0\n    in " in said

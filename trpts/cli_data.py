@@ -1,4 +1,4 @@
-"""The command for the real tasks: `trpts data list | make NAME --from CHECKOUT`."""
+"""The command for the real tasks: `trpts data list | make NAME --from CHECKOUT | check NAME`."""
 
 import textwrap
 from pathlib import Path
@@ -7,8 +7,8 @@ from pathlib import Path
 def add_commands(command):
     """Add it to the command line; `command` makes a subparser of (name, function, summary)."""
     data = command("data", cmd_data, "list the real tasks, or make one from a checkout of its repository")
-    data.add_argument("what", choices=["list", "make"])
-    data.add_argument("name", nargs="?", metavar="NAME", help="of the task to make, say nlvr_count")
+    data.add_argument("what", choices=["list", "make", "check"])
+    data.add_argument("name", nargs="?", metavar="NAME", help="of the task to make or check, say nlvr_count")
     data.add_argument("--from", dest="checkout", metavar="CHECKOUT", help="a clone of the task's repository")
     data.add_argument("--root", default=None, metavar="FOLDER", help="holds real/ (default: data/paper)")
     data.add_argument("--against", metavar="FOLDER", help="a copy of the task: every pixel must be within 2 of 255")
@@ -16,18 +16,19 @@ def add_commands(command):
 
 def cmd_data(arguments):
     """List the real tasks, with source, licence and faults; or make one's folder from a checkout of its repository, by
-    the committed manifest: every source's hash is checked, and what comes out."""
+    the committed manifest: every source's hash is checked, and what comes out; or hold such a folder against it."""
     from trpts.data.load import ROOT
 
     root = Path(arguments.root or ROOT)
     if arguments.what == "list":
         return _list(root)
-    if arguments.name is None or arguments.checkout is None:
-        raise ValueError("`trpts data make` needs a task and a checkout: trpts data make NAME --from CHECKOUT")
-    from trpts.data.rebuild import make
+    if arguments.name is None or (arguments.what == "make") != (arguments.checkout is not None):
+        raise ValueError("expected `trpts data make NAME --from CHECKOUT` or `trpts data check NAME`")
+    from trpts.data.rebuild import check, make
 
     name = arguments.name.removeprefix("real/")
-    made = make(name, arguments.checkout, root, arguments.against)
+    making = arguments.what == "make"
+    made = make(name, arguments.checkout, root, arguments.against) if making else check(name, root)
     print(f"{made.folder}: {made.n_images:,} images, {made.n_identical:,} of them ours byte by byte")
     if made.n_identical < made.n_images:
         print("the others have our sizes and colours: another version of Pillow compresses them otherwise")

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from trpts.data.images import FORMATS
 from trpts.data.manifest import TOLERANCE, quarters, quarters_differ, read_manifest, short_hash_of
-from trpts.data.real import CHECKOUTS, TASKS, how_to_make
+from trpts.data.real import CHECKOUTS, TASKS, find, how_to_make
 
 LISTS = ("train800", "val200", "test")
 ROOM = 3  # free space asked for, in sizes of what is written: disks count in blocks of 4 KiB
@@ -65,8 +65,8 @@ def make(name, checkout, root, against=None):
             raise OSError(f"{folder} needs {need / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: free some space")
         n_identical, differences = 0, []
         for row in manifest.rows:
-            content = _made(checkout / row.source, row, CHECKOUTS[name])
-            n_identical += short_hash_of(content) == row.stored_hash
+            content, identical = _made(checkout / row.source, row, CHECKOUTS[name])
+            n_identical += identical
             if against is not None:
                 differences.append(_difference(content, Path(against) / row.file))
             path = temporary / row.file
@@ -79,21 +79,50 @@ def make(name, checkout, root, against=None):
     return Made(folder, len(manifest.rows), n_identical, max(differences, default=None))
 
 
+def check(name, root):
+    """Hold a task's folder against its manifest: every image must be ours, byte by byte or by size and colours. A Made.
+
+    raises  ValueError: unknown task, no folder, an image that is missing, damaged or another
+    """
+    if name not in CHECKOUTS:
+        raise ValueError(f"real task {name!r} has no manifest: expected one of {', '.join(CHECKOUTS)}")
+    folder, manifest, n_identical = find(root, name), read_manifest(name), 0
+    for row in manifest.rows:
+        path = folder / row.file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}: remove {folder} and make it anew") from error
+        n_identical += _ours(content, row, path)
+    return Made(folder, len(manifest.rows), n_identical, None)
+
+
+def _ours(content, row, path):
+    """True where an image's bytes are those of the manifest, False where size and colours are; else ValueError."""
+    if short_hash_of(content) == row.stored_hash:
+        return True
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            size, means = image.size, quarters(image)
+    except Exception as error:
+        raise ValueError(f"{path} is a damaged image: {error}") from error
+    if size != row.size:
+        raise ValueError(f"{path} has the size {size}, expected {row.size}")
+    if (difference := quarters_differ(means, row.quarters)) > TOLERANCE:
+        raise ValueError(
+            f"{path}: the mean colour of a quarter is {difference} of 255 from ours, expected at most {TOLERANCE}: "
+            f"another image, or Pillow {PIL.__version__} made it otherwise; install the versions of constraints.txt"
+        )
+    return False
+
+
 def _made(path, row, source):
-    """The bytes of one image of the task, checked on both sides."""
+    """(bytes of one image of the task, whether they are ours byte by byte), checked on both sides."""
     content = path.read_bytes()
     if (found := short_hash_of(content)) != row.source_hash:
         raise ValueError(f"{path} has sha256 {found}…, expected {row.source_hash}…: {_advice(path.parent, source)}")
     content = transformed(content, row, path)
-    if short_hash_of(content) != row.stored_hash:
-        with Image.open(io.BytesIO(content)) as image:
-            difference = quarters_differ(quarters(image), row.quarters)
-        if difference > TOLERANCE:
-            raise ValueError(
-                f"{path}: the mean colour of a quarter is {difference} of 255 from ours, expected at most {TOLERANCE}: "
-                f"Pillow {PIL.__version__} reads or scales it otherwise; install the versions of constraints.txt"
-            )
-    return content
+    return content, _ours(content, row, path)
 
 
 def transformed(content, row, path):
