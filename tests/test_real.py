@@ -233,7 +233,7 @@ def test_other_bad_input(toy, monkeypatch):
     changed = [r._replace(source_hash=digest(broken)) if r.source == "b/grey.png" else r for r in found.rows]
     with monkeypatch.context() as patch:
         use(patch, found._replace(rows=tuple(changed)))
-        with pytest.raises(ValueError, match=r"grey.png is a damaged image: cannot identify"):
+        with pytest.raises(ValueError, match=r"grey.png is not an image: expected one of JPEG"):
             rebuild.make("toy", checkout, root)
     assert not list(root.rglob("*.*"))
     (root / "real" / "toy").mkdir()
@@ -253,7 +253,8 @@ def test_a_folder_that_changed_is_noticed(toy):
     for content, words in (
         (encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "JPEG"), r"quarter is \d+ of 255 from ours"),
         (encoded(image.resize((10, 10)), "JPEG"), r"has the size \(10, 10\), expected \(104, 52\)"),
-        (whole[:90], "is a damaged image: "),
+        (whole[:-90], "is a damaged image: image file is truncated"),
+        (b"version of a pointer", "is not an image: expected one of JPEG, PNG"),
     ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=words):
@@ -262,6 +263,10 @@ def test_a_folder_that_changed_is_noticed(toy):
     with pytest.raises(
         ValueError, match=r"jpg cannot be read: No such file or directory: remove .*toy and make it anew"
     ):
+        rebuild.check("toy", root)
+    lines = (folder / "test.txt").read_text()
+    (folder / "test.txt").write_text(lines.replace(" 0\n", " 1\n", 1))
+    with pytest.raises(ValueError, match=r"test.txt is not the list of the manifest: remove .*toy and make it anew$"):
         rebuild.check("toy", root)
     with pytest.raises(ValueError, match="real task 'mnist' has no manifest: expected one of caltech101"):
         rebuild.check("mnist", root)

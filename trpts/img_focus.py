@@ -79,8 +79,8 @@ def converted_weights():
         _convert(source, path)
     except OSError as error:
         raise OSError(
-            f"the converted weights ({MEGABYTES} MB) cannot be kept in {path.parent}: {error}; free some space there, "
-            "or name another folder in the environment variable TRPTS_CACHE"
+            f"the converted weights ({MEGABYTES} MB) cannot be kept in {path.parent}: {error.strerror or error}; free "
+            "some space there, or name another folder in the environment variable TRPTS_CACHE"
         ) from error
     return path
 

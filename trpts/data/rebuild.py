@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trpts.data.images import FORMATS
 from trpts.data.manifest import TOLERANCE, quarters, quarters_differ, read_manifest, short_hash_of
@@ -80,20 +80,27 @@ def make(name, checkout, root, against=None):
 
 
 def check(name, root):
-    """Hold a task's folder against its manifest: every image must be ours, byte by byte or by size and colours. A Made.
+    """Hold a task's folder against its manifest: the same lists, and every image ours, byte by byte or by size and
+    colours. A Made.
 
-    raises  ValueError: unknown task, no folder, an image that is missing, damaged or another
+    raises  ValueError: unknown task, no folder, another list, an image that is missing, damaged or another
     """
     if name not in CHECKOUTS:
         raise ValueError(f"real task {name!r} has no manifest: expected one of {', '.join(CHECKOUTS)}")
     folder, manifest, n_identical = find(root, name), read_manifest(name), 0
-    for row in manifest.rows:
-        path = folder / row.file
+
+    def read(file):
         try:
-            content = path.read_bytes()
+            return (folder / file).read_bytes()
         except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}: remove {folder} and make it anew") from error
-        n_identical += _ours(content, row, path)
+            raise ValueError(f"{folder / file} cannot be read: {error.strerror}: {anew}") from error
+
+    anew = f"remove {folder} and make it anew"
+    for file, lines in _lists(manifest).items():
+        if read(file).decode(errors="replace").splitlines() != lines:
+            raise ValueError(f"{folder / file} is not the list of the manifest: {anew}")
+    for row in manifest.rows:
+        n_identical += _ours(read(row.file), row, folder / row.file)
     return Made(folder, len(manifest.rows), n_identical, None)
 
 
@@ -101,11 +108,8 @@ def _ours(content, row, path):
     """True where an image's bytes are those of the manifest, False where size and colours are; else ValueError."""
     if short_hash_of(content) == row.stored_hash:
         return True
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            size, means = image.size, quarters(image)
-    except Exception as error:
-        raise ValueError(f"{path} is a damaged image: {error}") from error
+    image = _opened(content, path)
+    size, means = image.size, quarters(image)
     if size != row.size:
         raise ValueError(f"{path} has the size {size}, expected {row.size}")
     if (difference := quarters_differ(means, row.quarters)) > TOLERANCE:
@@ -130,12 +134,8 @@ def transformed(content, row, path):
 
     Grey stays grey, all else becomes RGB. Lanczos; JPEG of quality 92 with colours at half the size, or PNG.
     """
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-            image = ImageOps.exif_transpose(opened)
-            image = image if image.mode == "L" else image.convert("RGB")
-    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
-        raise ValueError(f"{path} is a damaged image: {error}") from error
+    image = ImageOps.exif_transpose(_opened(content, path))
+    image = image if image.mode == "L" else image.convert("RGB")
     if row.operation.startswith("box "):
         image = image.crop(tuple(map(int, row.operation[4:].split(","))))
     elif row.operation == "red and blue swapped":
@@ -147,6 +147,18 @@ def transformed(content, row, path):
     buffer = io.BytesIO()
     image.save(buffer, **QUALITY[Path(row.file).suffix])
     return buffer.getvalue()
+
+
+def _opened(content, path):
+    """The whole image of some bytes that were read at `path`, decoded."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image.load()
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image: expected one of {', '.join(FORMATS)}") from None
+    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
+        raise ValueError(f"{path} is a damaged image: {error}") from error
+    return image
 
 
 def _difference(content, path):
@@ -164,14 +176,18 @@ def _difference(content, path):
     return difference
 
 
-def _write_lists(folder, manifest):
-    lines = {name: [] for name in LISTS}
+def _lists(manifest):
+    """{file name: lines} of the task's lists and of its classes."""
+    lines = {f"{name}.txt": [] for name in LISTS}
     for row in manifest.rows:
-        lines[row.file.split("/")[1]].append(f"{row.file} {row.label}\n")
-    lines["train800val200"] = lines["train800"] + lines["val200"]
-    lines["classes"] = [f"{name}\n" for name in manifest.class_names]
-    for name, text in lines.items():
-        (folder / f"{name}.txt").write_text("".join(text), encoding="utf-8", newline="\n")
+        lines[f"{row.file.split('/')[1]}.txt"].append(f"{row.file} {row.label}")
+    lines["train800val200.txt"] = lines["train800.txt"] + lines["val200.txt"]
+    return lines | {"classes.txt": list(manifest.class_names)}
+
+
+def _write_lists(folder, manifest):
+    for name, lines in _lists(manifest).items():
+        (folder / name).write_text("\n".join([*lines, ""]), encoding="utf-8", newline="\n")
 
 
 def _advice(checkout, source):
