@@ -68,9 +68,9 @@ def test_manifests_survive_writing(tmp_path):
 
 
 def test_quarters_by_hand():
-    """A 3 x 2 picture: the middle column belongs to neither half."""
-    pixels = np.zeros((2, 3, 3), np.uint8)
-    pixels[0, 0], pixels[0, 2], pixels[1, 0], pixels[1, 2] = (1, 2, 3), (4, 5, 6), (7, 8, 9), (255, 0, 128)
+    """A 3 x 3 picture: the middle column and row belong to no quarter."""
+    pixels = np.full((3, 3, 3), 99, np.uint8)
+    pixels[0, 0], pixels[0, 2], pixels[2, 0], pixels[2, 2] = (1, 2, 3), (4, 5, 6), (7, 8, 9), (255, 0, 128)
     assert quarters(Image.fromarray(pixels)) == "010203040506070809ff0080"
     assert quarters_differ("010203040506070809ff0080", "010203040506070809fd0083") == 3
 
