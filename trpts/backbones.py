@@ -35,7 +35,13 @@ ONCE_MEANT = {
 }
 
 
-def create_backbone(name, n_classes, weights=None, seed=0, image_size=None):
+def create_backbone(
+    name: str,
+    n_classes: int,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    image_size: int | None = None,
+) -> torch.nn.Module:
     """Build a vision transformer with a fresh head of n_classes.
 
     name     one of SMALL, or a timm tag such as "vit_base_patch16_224.augreg_in21k". Write the tag in full: the

@@ -48,7 +48,7 @@ MULTIPLIED = {"attention/output/dense": "attn.proj.weight", "mlp/fc1": "mlp.fc1.
 QKV = ("query", "key", "value")  # timm holds the three as one layer, in this order
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where the converted file is kept: $TRPTS_CACHE, else build/weights/ of a checkout, else ~/.cache/trpts/."""
     if os.environ.get("TRPTS_CACHE"):
         return Path(os.environ["TRPTS_CACHE"])
@@ -58,7 +58,7 @@ def cache_folder():
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trpts"
 
 
-def converted_weights():
+def converted_weights() -> Path:
     """Path of the weights as a safetensors file for timm's BACKBONE, in half precision; made the first time.
 
     Half precision, because it is what a lent machine can be handed (45 MB), and the rounded numbers are the same
@@ -101,7 +101,7 @@ def _convert(source, path):
         temporary.unlink(missing_ok=True)
 
 
-def read_weights(path):
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """The ViT's tensors in the ONNX file at `path`, float32, under timm's names: all but the head's.
 
     raises  ValueError: not such a file

@@ -27,7 +27,7 @@ PACKAGES = {
 }
 
 
-def package_file(name, relative, sha256=None):
+def package_file(name: str, relative: str, sha256: str | None = None) -> Path:
     """Path of the file `relative` (to the place where packages lie) of an installed package of PACKAGES.
 
     sha256  the file's hash, checked where it is given

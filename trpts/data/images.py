@@ -65,7 +65,7 @@ def read_image(path, image_size=224, normalization="half", resize="squash", plac
     return fit(image, image_size, normalization, resize)
 
 
-def fit(image, image_size, normalization, resize):
+def fit(image: Image.Image, image_size: int, normalization: str, resize: str) -> torch.Tensor:
     """A Pillow image in RGB as float32 [3, image_size, image_size]; settings as in `read_image`, not checked."""
     side = image_size if resize == "crop" else [image_size, image_size]
     image = functional.resize(image, side, InterpolationMode.BICUBIC)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 FOLDER = Path(__file__).parent / "manifests"
 TOLERANCE = 2  # of 255: what another JPEG library may do to a pixel
@@ -47,12 +48,12 @@ class Manifest(NamedTuple):
     n_bytes: int
 
     @property
-    def sources(self):
+    def sources(self) -> dict[str, str]:
         """{path in the checkout: hash}, each once."""
         return {row.source: row.source_hash for row in self.rows}
 
 
-def read_manifest(name, folder=FOLDER):
+def read_manifest(name: str, folder: str | Path = FOLDER) -> Manifest:
     """The Manifest of a task, say "nlvr_count"."""
     rows, class_names, n_bytes = [], [], 0
     for line in gzip.decompress((Path(folder) / f"{name}.tsv.gz").read_bytes()).decode().splitlines():
@@ -68,7 +69,7 @@ def read_manifest(name, folder=FOLDER):
     return Manifest(tuple(rows), tuple(class_names), n_bytes)
 
 
-def write_manifest(name, manifest, folder=FOLDER):
+def write_manifest(name: str, manifest: Manifest, folder: str | Path = FOLDER) -> None:
     """Write a Manifest; the same one gives the same bytes on every day."""
     lines = [f"#bytes\t{manifest.n_bytes}", *(f"#class\t{text}" for text in manifest.class_names)]
     for row in manifest.rows:
@@ -80,12 +81,12 @@ def write_manifest(name, manifest, folder=FOLDER):
     (Path(folder) / f"{name}.tsv.gz").write_bytes(buffer.getvalue())
 
 
-def short_hash_of(content):
+def short_hash_of(content: bytes) -> str:
     """First 16 hex digits of the SHA-256 of bytes."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def quarters(image):
+def quarters(image: Image.Image) -> str:
     """Mean red, green and blue of a Pillow image's upper left, upper right, lower left and lower right quarter.
 
     24 hex digits, rounded to whole numbers of 255. Where every pixel of two images is within TOLERANCE, so are these
@@ -97,6 +98,6 @@ def quarters(image):
     return bytes(int(mean.round()) for part in parts for mean in part.mean((0, 1))).hex()
 
 
-def quarters_differ(one, other):
+def quarters_differ(one: str, other: str) -> int:
     """The largest difference of two `quarters`."""
     return max(abs(a - b) for a, b in zip(bytes.fromhex(one), bytes.fromhex(other), strict=True))

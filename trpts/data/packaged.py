@@ -5,6 +5,7 @@ allows. Their licences differ: **ELPV is non-commercial** (CC BY-NC-SA 4.0), so 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,12 +43,12 @@ class PictureSplit(FileSplit):
         return short_hash("\n".join(lines))
 
 
-def find(name):
+def find(name: str) -> Path:
     """Path of a task's file in its package, whose hash is right; raises as `trpts.packages.package_file`."""
     return package_file(*FILES[name])
 
 
-def load(name, image_size, normalization, resize):
+def load(name: str, image_size: int, normalization: str, resize: str) -> Task:
     """The Task "real/mnist" or "real/elpv"; raises as `find`, and ValueError for a setting that is unknown."""
     check_settings(image_size, normalization, resize)
     return {"mnist": _mnist, "elpv": _elpv}[name](find(name), image_size, normalization, resize)

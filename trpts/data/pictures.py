@@ -57,7 +57,7 @@ PICTURES = {
 }  # fmt: skip
 
 
-def picture(name):
+def picture(name: str) -> Image.Image:
     """The picture of a name of PICTURES as a Pillow image in RGB.
 
     raises  ValueError: no such picture, or a file with another hash, whose licence nobody looked up;

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from trpts.data import packaged, vtab
 from trpts.data.images import task_of_files
 from trpts.data.manifest import read_manifest
+from trpts.data.task import Task
 
 
 class Source(NamedTuple):
@@ -85,7 +86,9 @@ PACKAGED = {
 TASKS = CHECKOUTS | PACKAGED
 
 
-def load(root, name, image_size=224, normalization="half", resize="squash"):
+def load(
+    root: str | Path, name: str, image_size: int = 224, normalization: str = "half", resize: str = "squash"
+) -> Task:
     """One real task; images are read from `root`, or from their package, batch by batch.
 
     name      a key of TASKS; the Task is called real/<name>
@@ -106,7 +109,7 @@ def load(root, name, image_size=224, normalization="half", resize="squash"):
     return task_of_files(f"real/{name}", n_classes, folder, splits, *settings, class_names)
 
 
-def find(root, name):
+def find(root: str | Path, name: str) -> Path:
     """The folder of a task below root, of a packaged one its package's; raises as `load`."""
     if name not in TASKS:
         raise ValueError(f"real task {name!r} is unknown: expected one of {', '.join(TASKS)}")
@@ -118,7 +121,7 @@ def find(root, name):
     return folder
 
 
-def how_to_make(name):
+def how_to_make(name: str) -> str:
     """What to clone, what to run, and how much it is, in one clause."""
     source, manifest = CHECKOUTS[name], read_manifest(name)
     return (

@@ -11,7 +11,7 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trpts.data.images import FORMATS
-from trpts.data.manifest import TOLERANCE, quarters, quarters_differ, read_manifest, short_hash_of
+from trpts.data.manifest import TOLERANCE, Row, quarters, quarters_differ, read_manifest, short_hash_of
 from trpts.data.real import CHECKOUTS, TASKS, find, how_to_make
 
 LISTS = ("train800", "val200", "test")
@@ -31,7 +31,7 @@ class Made(NamedTuple):
     difference: int | None
 
 
-def make(name, checkout, root, against=None):
+def make(name: str, checkout: str | Path, root: str | Path, against: str | Path | None = None) -> Made:
     """Write <root>/real/<name>/ from the images in `checkout`; a Made.
 
     Every source must have the hash that the manifest states. A JPEG library of another version may round otherwise: an
@@ -79,7 +79,7 @@ def make(name, checkout, root, against=None):
     return Made(folder, len(manifest.rows), n_identical, max(differences, default=None))
 
 
-def check(name, root):
+def check(name: str, root: str | Path) -> Made:
     """Hold a task's folder against its manifest: the same lists, and every image ours, byte by byte or by size and
     colours. A Made.
 
@@ -129,7 +129,7 @@ def _made(path, row, source):
     return content, _ours(content, row, path)
 
 
-def transformed(content, row, path):
+def transformed(content: bytes, row: Row, path: str | Path) -> bytes:
     """A source image's bytes -> the stored image's bytes: turned as its EXIF says, cropped, recoloured, scaled.
 
     Grey stays grey, all else becomes RGB. Lanczos; JPEG of quality 92 with colours at half the size, or PNG.

