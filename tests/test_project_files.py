@@ -16,6 +16,7 @@ import trpts
 from trpts.cli import parser
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import Project
+from trpts.packages import PACKAGES
 from trpts.press import readme
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -47,6 +48,20 @@ def test_environment_yml_is_in_step(project, pyproject):
     assert tools == [f"python{pyproject['project']['requires-python']}", "pip", "git", "make"]
     extras = ",".join(pyproject["project"]["optional-dependencies"])
     assert pip == {"pip": ["-c constraints.txt", f"-e .[{extras}]"]}
+
+
+def test_real_parts_are_pinned_by_hash_and_are_those_that_the_code_reads(project):
+    """One wheel each, in the versions of `trpts.packages`; conda's users are told how; scikit-image's pin agrees."""
+    text = (project.root / "real_parts.txt").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    found = [re.fullmatch(r"(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}", line).groups() for line in lines]
+    of_set_up = {name: p.version for name, p in PACKAGES.items() if p.in_set_up}
+    (image,) = pins(project)["scikit-image"]
+    assert dict(found) | {"scikit-image": str(image.specifier).removeprefix("==")} == of_set_up
+    environment = (project.root / "environment.yml").read_text()
+    command = "pip install --no-deps --require-hashes -r real_parts.txt"
+    assert command in environment
+    assert command in README.read_text()
 
 
 def test_bootstrap_wants_the_same_python(project, pyproject):

@@ -1,6 +1,7 @@
 """Vision transformers: the small ones of this book, or any timm ViT by its dotted tag, with weights from a file."""
 
 import logging
+import math
 import warnings
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
 from torch import nn
 
+from trpts import img_focus
 from trpts.files import capped
 from trpts.hashes import file_hash
 
@@ -34,39 +37,64 @@ ONCE_MEANT = {
 }
 
 
-def create_backbone(name, n_classes, weights=None, seed=0):
+def create_backbone(
+    name: str,
+    n_classes: int,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    image_size: int | None = None,
+) -> torch.nn.Module:
     """Build a vision transformer with a fresh head of n_classes.
 
     name     one of SMALL, or a timm tag such as "vit_base_patch16_224.augreg_in21k". Write the tag in full: the
              part behind the dot names the checkpoint, and a bare name has meant different ones over the years.
     weights  path of a safetensors file with that model's weights: a head in it is dropped, half precision becomes
              float32; "hub": the tag's file in the local Hugging Face cache (nothing is downloaded, and a file of that
-             name is "./hub"); None: random weights drawn from `seed`
+             name is "./hub"); "img-focus": the real weights of `trpts.img_focus`, for vit_small_patch14_dinov2; None:
+             random weights drawn from `seed`
+    image_size  pixels per side, a multiple of the patch size; the positions in the weights are resampled (bicubic, by
+             timm) to the grid of patches that it gives. None: the model's own size, which the weights must have too
     returns  a timm VisionTransformer; the random draw leaves torch's global generator as it was. Its attribute
              `weights_hash` is `trpts.hashes.file_hash` of the file it was built from, None for random weights; the
              attribute tells the origin and stays as it is when the weights are trained
     logs     INFO to "trpts.backbones": name, file name and hash of the weights
     warns    UserWarning: a bare name of ONCE_MEANT
     raises   ValueError: unknown name, weights that are not safetensors or belong to another architecture, "hub" for a
-             model that is not on the hub; FileNotFoundError: no such file, or none in the cache
+             model that is not on the hub, "img-focus" for another model, an image size that the model cannot have;
+             FileNotFoundError: no such file, none in the cache, no such package
     """
+    if weights == img_focus.NAME and name != img_focus.BACKBONE:
+        raise ValueError(
+            f"backbone {name!r} cannot take the weights of {img_focus.NAME}: expected {img_focus.BACKBONE!r}, without "
+            "a tag, as they are no published checkpoint"
+        )
+    if image_size is not None and (type(image_size) is not int or image_size < 1):
+        raise ValueError(f"image_size={image_size!r} for {name}: expected a whole number of pixels")
+    sized = {} if image_size is None else {"img_size": image_size}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in SMALL:
-            model = timm.models.VisionTransformer(num_classes=n_classes, **SMALL[name])
+            model = timm.models.VisionTransformer(num_classes=n_classes, **SMALL[name] | sized)
         elif timm.is_model(name):
             try:
-                model = timm.create_model(name, pretrained=False, num_classes=n_classes)
+                model = timm.create_model(name, pretrained=False, num_classes=n_classes, **sized)
             except RuntimeError as error:  # a model that timm knows, a tag that it does not
                 raise ValueError(f"backbone {name!r} is unknown: {capped(error)}") from error
+            except TypeError as error:
+                raise ValueError(f"backbone {name!r} cannot be made with {sized}: {error}") from error
             if name in ONCE_MEANT:
                 _warn_of_change(name, model.pretrained_cfg)
         else:
             raise ValueError(f"backbone {name!r} is unknown: expected one of {', '.join(SMALL)} or a timm model tag")
+    if image_size is not None:
+        _check_size(name, model, image_size)
     model.weights_hash = None
     if weights is not None:
-        path = _in_hub_cache(name, model) if weights == HUB else Path(weights)
-        _load(model, path)
+        if weights == img_focus.NAME:
+            path = img_focus.converted_weights()
+        else:
+            path = _in_hub_cache(name, model) if weights == HUB else Path(weights)
+        _load(model, path, resample=image_size is not None)
         model.weights_hash = file_hash(path)
         log.info("%s: weights from %s, sha256 %s", name, path.name, model.weights_hash)
     return model
@@ -84,6 +112,18 @@ def image_size_of(name: str, model: nn.Module) -> int:
     if size is None or not isinstance(model.get_classifier(), nn.Linear):
         raise ValueError(f"backbone {name!r} cuts no patches or has no linear head: expected a vision transformer")
     return size[0]
+
+
+def _check_size(name, model, image_size):
+    """Raise ValueError unless `image_size` is a multiple of the model's patch size."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (None,))[0]
+    if patch is None:
+        raise ValueError(f"backbone {name!r} has no patches: image_size={image_size} is for vision transformers")
+    if image_size % patch:
+        raise ValueError(
+            f"image_size={image_size} for {name}: expected a multiple of its {patch} pixels per patch, say "
+            f"{max(1, round(image_size / patch)) * patch}"
+        )
 
 
 def _warn_of_change(name, now):
@@ -115,8 +155,11 @@ def _of_head(key):
     return key.startswith("head.")
 
 
-def _load(model, path):
-    """Load every weight but the head's from `path`; the model is untouched unless all of them fit."""
+def _load(model, path, resample=False):
+    """Load every weight but the head's from `path`; the model is untouched unless all of them fit.
+
+    resample  bring the positions to the model's grid, where the file has a square grid of another size
+    """
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} does not exist")
     try:
@@ -124,6 +167,8 @@ def _load(model, path):
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {capped(error)}") from error
     wanted = {k: v for k, v in model.state_dict().items() if not _of_head(k)}
+    if resample and "pos_embed" in wanted and "pos_embed" in found:
+        found["pos_embed"] = _resampled(found["pos_embed"], model)
     for key, tensor in wanted.items():
         have = tuple(found[key].shape) if key in found else "nothing"
         if have != tuple(tensor.shape):
@@ -134,3 +179,12 @@ def _load(model, path):
         if tensor.is_floating_point() and not (found[key].is_floating_point() and found[key].isfinite().all()):
             raise ValueError(f"{path} holds {key} of {found[key].dtype}: expected finite floating-point numbers")
     model.load_state_dict({k: found[k] for k in wanted}, strict=False)
+
+
+def _resampled(positions, model):
+    """The positions [1, prefix + N, D] of a square grid, brought to the model's grid; others as they are."""
+    n_prefix = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
+    n = positions.shape[1] - n_prefix if positions.ndim == 3 else -1
+    if n < 1 or math.isqrt(n) ** 2 != n:  # no grid: refused by its shape
+        return positions
+    return resample_abs_pos_embed(positions.float(), list(model.patch_embed.grid_size), num_prefix_tokens=n_prefix)

@@ -7,7 +7,7 @@ import time
 
 import yaml
 
-from trpts import __version__, cli_claims, cli_editions, cli_images, cli_prune, cli_sweep
+from trpts import __version__, cli_claims, cli_data, cli_editions, cli_images, cli_prune, cli_sweep
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES
 from trpts.lab.project import Project
@@ -29,7 +29,7 @@ def main(argv=None):
     except OSError as error:  # a disk that fills up or a folder that closes while third-party code writes
         return _say(f"{error.filename}: {error.strerror}; mend it and run again" if error.filename else error, error)
     except ValueError as error:
-        if arguments.command.__module__ not in (cli_images.__name__, cli_prune.__name__):
+        if arguments.command.__module__ not in {part.__name__ for part in (cli_data, cli_images, cli_prune)}:
             raise  # elsewhere, a ValueError is a fault of ours
         return _say(error, error)
     except KeyboardInterrupt as error:
@@ -82,6 +82,7 @@ def parser():
     lvlm.add_argument("--minutes", type=float, help="stop after so long; the same command goes on from there")
     lvlm.add_argument("--ship", action="store_true", help="write weights and card from the checkpoint as it stands")
 
+    cli_data.add_commands(command)
     cli_images.add_commands(command)
     cli_prune.add_commands(command)
     cli_sweep.add_commands(command)

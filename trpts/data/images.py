@@ -65,6 +65,11 @@ def read_image(path, image_size=224, normalization="half", resize="squash", plac
         raise ValueError(f"{where} is a damaged image: {error}") from error
     if mode[0] in "IF":  # Pillow would cut 16 bits off at 255: a white image, without a word
         raise ValueError(f"{where} has pixels of Pillow's mode {mode!r}: expected 8 bits per channel")
+    return fit(image, image_size, normalization, resize)
+
+
+def fit(image: Image.Image, image_size: int, normalization: str, resize: str) -> torch.Tensor:
+    """A Pillow image in RGB as float32 [3, image_size, image_size]; settings as in `read_image`, not checked."""
     side = image_size if resize == "crop" else [image_size, image_size]
     image = functional.resize(image, side, InterpolationMode.BICUBIC)
     pixels = functional.pil_to_tensor(functional.center_crop(image, image_size))  # uint8 [3, size, size]

@@ -3,12 +3,12 @@
 import difflib
 from pathlib import Path
 
-from trpts.data import digits, fgvc, folder, vtab
+from trpts.data import digits, fgvc, folder, real, vtab
 from trpts.data.images import find_dataset
 from trpts.data.twins import TWINS
 
 ROOT = Path("data/paper")  # below the current folder: where the paper profile says to put the real data sets
-READERS = {"vtab": (vtab, "vtab-1k"), "fgvc": (fgvc, "fgvc")}  # and the folder of root that each reads
+READERS = {"vtab": (vtab, "vtab-1k"), "fgvc": (fgvc, "fgvc"), "real": (real, ".")}  # and the folder of root of each
 IMAGE_SIZE = 32  # of the twins, and of digits unless told
 REAL = {
     f"{kind}/{name}": (kind, name)
@@ -22,13 +22,15 @@ def load_task(name, root=ROOT, seed=0, image_size=None, **reading):
     """The Task of a name.
 
     name        a twin's ("dtd_twin"), "digits" (the real ones, in three channels), "vtab/dtd", "fgvc/cub" (aliases
-                too), or else the path of an image folder; write "./digits" for a folder that is called like a task
-    root        the folder that holds vtab-1k/ and fgvc/; other names do not need it
+                too), "real/nlvr_count", or else the path of an image folder; write "./digits" for a folder that is
+                called like a task
+    root        the folder that holds vtab-1k/, fgvc/ and real/ (or real's tasks themselves); other names, real/mnist
+                and real/elpv do not need it
     seed        twins are drawn and image folders are split by it; all other tasks are the same for every seed
     image_size  pixels per side; None: 32 for twins, which have no other, and digits, 224 for image files
     reading     of image files: normalization and resize, as in `trpts.data.images.read_image`
     raises      ValueError: no such task (with those of a similar name), a setting that the task does not have, and
-                whatever its reader finds wrong
+                whatever its reader finds wrong; FileNotFoundError: a package that is not installed
     """
     if name in TWINS or name == "digits":
         if reading or (name in TWINS and image_size not in (None, IMAGE_SIZE)):
@@ -48,17 +50,18 @@ def load_task(name, root=ROOT, seed=0, image_size=None, **reading):
 
 
 def find_real(name, root=ROOT):
-    """The folder of "vtab/dtd" or "fgvc/cub" below root; raises ValueError: no such name, or no such folder."""
+    """The folder of "vtab/dtd", "fgvc/cub" or "real/gtsrb"; raises ValueError: no such name, or no such folder."""
     if name not in REAL:
         raise _unknown(name)
     kind, key = REAL[name]
     reader, sub = READERS[kind]
-    return find_dataset(Path(root) / sub, key, reader.TASKS)[1]
+    return real.find(root, key) if reader is real else find_dataset(Path(root) / sub, key, reader.TASKS)[1]
 
 
 def _unknown(name):
     near = difflib.get_close_matches(name, ["digits", *TWINS, *REAL], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return ValueError(
-        f"task {name!r} is unknown: {hint}expected a twin, digits, vtab/<name>, fgvc/<name> or the path of a folder"
+        f"task {name!r} is unknown: {hint}expected a twin, digits, vtab/<name>, fgvc/<name>, real/<name> or the path "
+        "of a folder"
     )

@@ -10,6 +10,7 @@ by SSF, RepAdapter and GPS have it too. Lists are not stratified: CIFAR's train8
 
 import warnings
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 from trpts.data.images import Sample, find_dataset, find_file, task_of_files
@@ -63,13 +64,7 @@ def load(root, name, image_size=224, normalization="half", resize="squash"):
     """
     name, folder = find_dataset(root, name, TASKS)
     n_classes = TASKS[name].n_classes
-    listed = {split: _read_list(folder / f"{stem}.txt", n_classes) for split, stem in LISTS.items()}
-    if (folder / f"{BOTH}.txt").exists():
-        _check_union(_read_list(folder / f"{BOTH}.txt", n_classes), listed["train"] + listed["val"])
-    splits = {
-        split: [Sample(find_file(folder, path, place), label, place) for path, label, place in samples]
-        for split, samples in listed.items()
-    }
+    splits = read_lists(folder, n_classes)
     task = task_of_files(name, n_classes, folder, splits, image_size, normalization, resize)
     if name == "cifar100" and any(_is_jpeg(samples[0].path) for samples in splits.values()):
         warnings.warn(
@@ -79,6 +74,17 @@ def load(root, name, image_size=224, normalization="half", resize="squash"):
             stacklevel=2,
         )
     return task
+
+
+def read_lists(folder: Path, n_classes: int) -> dict[str, list[Sample]]:
+    """{"train": [Sample, ...], "val": ..., "test": ...} of a folder in this layout; raises ValueError as `load`."""
+    listed = {split: _read_list(folder / f"{stem}.txt", n_classes) for split, stem in LISTS.items()}
+    if (folder / f"{BOTH}.txt").exists():
+        _check_union(_read_list(folder / f"{BOTH}.txt", n_classes), listed["train"] + listed["val"])
+    return {
+        split: [Sample(find_file(folder, path, place), label, place) for path, label, place in samples]
+        for split, samples in listed.items()
+    }
 
 
 def _read_list(path, n_classes):
