@@ -6,17 +6,32 @@
 Run it in a checkout that the nodes see under the same path. Each job is a node's share: one process a core, one thread
 each, or one process in all with a GPU. A job that SLURM ends loses the runs it was in the middle of; they are handed to
 another, and jobs are sent again as long as this command runs.
+
+Whoever reaches the scheduler can run programs in your name, unless Dask's TLS is set up: the book's page on sweeping
+says how. Its dashboard answers on this machine alone.
 """
 
 import argparse
 import signal
+import sys
 import threading
 from contextlib import suppress
 
 from dask.utils import parse_bytes
 from dask_jobqueue import SLURMCluster
+from distributed import Security
 
 from trpts.lab.cluster import INSTEAD
+
+OPEN = ("warning: the connection is not encrypted, and whoever reaches this port can run programs in your name; use it "
+        "only in a network whose users you trust, or set up Dask's TLS (book/sweeping.md)")  # fmt: skip
+
+
+def tls():
+    """Dask's TLS settings where they are set up for scheduler and workers, else None."""
+    security = Security()  # of Dask's configuration files and environment
+    needed = (security.tls_ca_file, security.tls_scheduler_cert, security.tls_worker_cert)
+    return security if all(needed) else None
 
 
 def main():
@@ -26,6 +41,7 @@ def main():
     parser.add_argument("--memory", default="3GB", help="of each process (default: 3GB)")
     parser.add_argument("--hours", type=float, default=2, help="time limit of a job")
     parser.add_argument("--partition", help="SLURM's partition; default: the site's own")
+    parser.add_argument("--interface", help="network that the scheduler listens on, such as ib0; default: all")
     parser.add_argument("--gpu", action="store_true", help="one GPU a job, named GPU=1 to Dask")
     parser.add_argument("--sbatch", action="append", default=[], metavar="LINE", help="more, as --sbatch=-A=account")
     arguments = parser.parse_args()
@@ -36,9 +52,12 @@ def main():
     how = gpu if arguments.gpu else cpu
     minutes = max(1, round(60 * arguments.hours))
     memory = how["processes"] * parse_bytes(arguments.memory)
-    with SLURMCluster(cores=arguments.cores, memory=memory, queue=arguments.partition,
-                      walltime=f"{minutes // 60:02d}:{minutes % 60:02d}:00",
-                      scheduler_options={"dashboard_address": ":0"},
+    security = tls()
+    if security is None:
+        print(OPEN, file=sys.stderr, flush=True)
+    with SLURMCluster(cores=arguments.cores, memory=memory, queue=arguments.partition, interface=arguments.interface,
+                      walltime=f"{minutes // 60:02d}:{minutes % 60:02d}:00", security=security,
+                      scheduler_options={"dashboard_address": "127.0.0.1:0"},
                       job_script_prologue=keep_memory, **how) as cluster:  # fmt: skip
         cluster.adapt(minimum_jobs=arguments.jobs, maximum_jobs=arguments.jobs)  # a job that ended is sent again
         print(cluster.scheduler_address, flush=True)

@@ -1,0 +1,71 @@
+"""scripts/slurm.py: who reaches what it opens. That it brings workers is tested with the sweep."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import psutil
+import pytest
+from distributed import Client
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="SLURM runs on Linux")
+
+
+@contextmanager
+def keeper(project, folder, *arguments, **settings):
+    """(process, address) of the script, with an sbatch that takes jobs and runs none."""
+    for name in ("sbatch", "scancel"):
+        (folder / name).write_text(f'#!/bin/sh\ncp "$1" {folder}/job.sh\necho Submitted batch job 1\n')
+        (folder / name).chmod(0o755)
+    process = subprocess.Popen([sys.executable, "scripts/slurm.py", *arguments], cwd=project.root, stdout=-1, stderr=-1,
+                               text=True, env=os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+                                                            "DASK_CONFIG": str(folder)} | settings)  # fmt: skip
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def listening(process):
+    return [c.laddr for c in psutil.Process(process.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--interface", "lo"]])
+def test_only_the_scheduler_listens_outside_and_says_so(project, tmp_path, arguments):
+    with keeper(project, tmp_path, *arguments) as (process, address):
+        places = listening(process)
+    port = int(address.rsplit(":", 1)[1])
+    local = {place.port for place in places if place.ip in ("127.0.0.1", "::1")}
+    everywhere = {place.port for place in places} - local
+    assert address.startswith("tcp://")
+    assert everywhere == (set() if arguments else {port})
+    assert local - {port}, "the dashboard answers on this machine"
+    assert "whoever reaches this port can run programs in your name" in process.stderr.read()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_with_a_certificate_nobody_else_gets_in(project, tmp_path):
+    """The settings of the book's page."""
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=trpts",
+                    "-keyout", key, "-out", cert], check=True, capture_output=True)  # fmt: skip
+    one = f"{{cert: {cert}, key: {key}}}"
+    (tmp_path / "tls.yaml").write_text(
+        f"distributed: {{comm: {{tls: {{ca-file: {cert}, scheduler: {one}, worker: {one}, client: {one}}}}}}}"
+    )
+    with keeper(project, tmp_path) as (process, address):
+        ask = f"from distributed import Client; print(Client({address!r}, timeout=5).scheduler_info()['workers'])"
+        inside = subprocess.run([sys.executable, "-c", ask], env=os.environ | {"DASK_CONFIG": str(tmp_path)},
+                                capture_output=True, text=True)  # fmt: skip
+        with pytest.raises((OSError, TypeError, RuntimeError)):
+            Client(address, timeout=2)
+        with pytest.raises(OSError, match="Timed out"):
+            Client(address.replace("tls://", "tcp://"), timeout=2)
+    assert address.startswith("tls://")
+    assert inside.stdout == "{}\n", inside.stderr
+    assert process.stderr.read() == ""
+    assert f"--tls-key {key}" in (tmp_path / "job.sh").read_text()
