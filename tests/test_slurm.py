@@ -61,9 +61,9 @@ def test_with_a_certificate_nobody_else_gets_in(project, tmp_path):
         ask = f"from distributed import Client; print(Client({address!r}, timeout=5).scheduler_info()['workers'])"
         inside = subprocess.run([sys.executable, "-c", ask], env=os.environ | {"DASK_CONFIG": str(tmp_path)},
                                 capture_output=True, text=True)  # fmt: skip
-        with pytest.raises((OSError, TypeError, RuntimeError)):
+        with pytest.raises(TypeError, match="TLS expects a"):
             Client(address, timeout=2)
-        with pytest.raises(OSError, match="Timed out"):
+        with pytest.raises(OSError, match="Connection reset|Timed out"):
             Client(address.replace("tls://", "tcp://"), timeout=2)
     assert address.startswith("tls://")
     assert inside.stdout == "{}\n", inside.stderr
