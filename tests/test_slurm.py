@@ -63,7 +63,7 @@ def test_with_a_certificate_nobody_else_gets_in(project, tmp_path):
                                 capture_output=True, text=True)  # fmt: skip
         with pytest.raises(TypeError, match="TLS expects a"):
             Client(address, timeout=2)
-        with pytest.raises(OSError, match="Connection reset|Timed out"):
+        with pytest.raises(OSError, match=r"Connection reset|Timed out"):
             Client(address.replace("tls://", "tcp://"), timeout=2)
     assert address.startswith("tls://")
     assert inside.stdout == "{}\n", inside.stderr
