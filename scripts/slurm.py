@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 from dask.utils import parse_bytes
 from dask_jobqueue import SLURMCluster
@@ -28,10 +29,16 @@ OPEN = ("warning: the connection is not encrypted, and whoever reaches this port
 
 
 def tls():
-    """Dask's TLS settings where they are set up for scheduler and workers, else None."""
+    """Dask's TLS settings where they name all files that are needed, else None; FileNotFoundError: one is not there."""
     security = Security()  # of Dask's configuration files and environment
-    needed = (security.tls_ca_file, security.tls_scheduler_cert, security.tls_worker_cert)
-    return security if all(needed) else None
+    roles = [security.get_tls_config_for_role(role) for role in ("scheduler", "worker", "client")]
+    files = [role[part] for role in roles for part in ("ca_file", "cert", "key")]
+    if not all(files):
+        return None
+    for file in files:
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"Dask's TLS settings name {file}, which is not there")
+    return security
 
 
 def main():
@@ -52,13 +59,18 @@ def main():
     how = gpu if arguments.gpu else cpu
     minutes = max(1, round(60 * arguments.hours))
     memory = how["processes"] * parse_bytes(arguments.memory)
-    security = tls()
+    try:
+        security = tls()
+        cluster = SLURMCluster(
+            cores=arguments.cores, memory=memory, queue=arguments.partition, interface=arguments.interface,
+            walltime=f"{minutes // 60:02d}:{minutes % 60:02d}:00", security=security,
+            scheduler_options={"dashboard_address": "127.0.0.1:0"}, job_script_prologue=keep_memory, **how,
+        )  # fmt: skip
+    except (FileNotFoundError, RuntimeError) as error:  # RuntimeError: Dask's, for a network that is not there
+        parser.error(str(error))
     if security is None:
         print(OPEN, file=sys.stderr, flush=True)
-    with SLURMCluster(cores=arguments.cores, memory=memory, queue=arguments.partition, interface=arguments.interface,
-                      walltime=f"{minutes // 60:02d}:{minutes % 60:02d}:00", security=security,
-                      scheduler_options={"dashboard_address": "127.0.0.1:0"},
-                      job_script_prologue=keep_memory, **how) as cluster:  # fmt: skip
+    with cluster:
         cluster.adapt(minimum_jobs=arguments.jobs, maximum_jobs=arguments.jobs)  # a job that ended is sent again
         print(cluster.scheduler_address, flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)

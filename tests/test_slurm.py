@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import psutil
@@ -18,7 +19,9 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="SLURM runs on Linux")
 def keeper(project, folder, *arguments, **settings):
     """(process, address) of the script, with an sbatch that takes jobs and runs none."""
     for name in ("sbatch", "scancel"):
-        (folder / name).write_text(f'#!/bin/sh\ncp "$1" {folder}/job.sh\necho Submitted batch job 1\n')
+        (folder / name).write_text(
+            f'#!/bin/sh\ncp "$1" {folder}/job && mv {folder}/job {folder}/job.sh\necho Submitted batch job 1\n'
+        )
         (folder / name).chmod(0o755)
     process = subprocess.Popen([sys.executable, "scripts/slurm.py", *arguments], cwd=project.root, stdout=-1, stderr=-1,
                                text=True, env=os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
@@ -47,6 +50,24 @@ def test_only_the_scheduler_listens_outside_and_says_so(project, tmp_path, argum
     assert "whoever reaches this port can run programs in your name" in process.stderr.read()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "gone", "says"),
+    [
+        (["--interface", "nowhere0"], "", "'nowhere0' is not a valid network interface"),
+        ([], "gone.pem", "gone.pem, which"),
+    ],
+)
+def test_what_it_cannot_open_is_one_sentence(project, tmp_path, arguments, gone, says):
+    one = f"{{cert: {gone}, key: {gone}}}"
+    (tmp_path / "tls.yaml").write_text(
+        f"distributed: {{comm: {{tls: {{ca-file: {gone}, scheduler: {one}, worker: {one}, client: {one}}}}}}}"
+    )
+    with keeper(project, tmp_path, *arguments) as (process, address):
+        assert not address
+    assert process.returncode == 2
+    assert says in process.stderr.read().splitlines()[-1]
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 def test_with_a_certificate_nobody_else_gets_in(project, tmp_path):
     """The settings of the book's page."""
@@ -65,7 +86,10 @@ def test_with_a_certificate_nobody_else_gets_in(project, tmp_path):
             Client(address, timeout=2)
         with pytest.raises(OSError, match=r"Connection reset|Timed out"):
             Client(address.replace("tls://", "tcp://"), timeout=2)
+        job, end = tmp_path / "job.sh", time.monotonic() + 30
+        while not job.is_file() and time.monotonic() < end:  # jobs are sent behind the scenes
+            time.sleep(0.1)
     assert address.startswith("tls://")
     assert inside.stdout == "{}\n", inside.stderr
     assert process.stderr.read() == ""
-    assert f"--tls-key {key}" in (tmp_path / "job.sh").read_text()
+    assert f"--tls-key {key}" in job.read_text()
