@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from distributed import Client
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SLURM runs on Linux")
+
+ASK = "from distributed import Client; print(Client({!r}, timeout=3).scheduler_info()['workers'])"
 
 
 @contextmanager
@@ -79,17 +80,18 @@ def test_with_a_certificate_nobody_else_gets_in(project, tmp_path):
         f"distributed: {{comm: {{tls: {{ca-file: {cert}, scheduler: {one}, worker: {one}, client: {one}}}}}}}"
     )
     with keeper(project, tmp_path) as (process, address):
-        ask = f"from distributed import Client; print(Client({address!r}, timeout=5).scheduler_info()['workers'])"
-        inside = subprocess.run([sys.executable, "-c", ask], env=os.environ | {"DASK_CONFIG": str(tmp_path)},
-                                capture_output=True, text=True)  # fmt: skip
-        with pytest.raises(TypeError, match="TLS expects a"):
-            Client(address, timeout=2)
-        with pytest.raises(OSError, match=r"Connection reset|Timed out"):
-            Client(address.replace("tls://", "tcp://"), timeout=2)
+        inside, without, plain = (
+            subprocess.run([sys.executable, "-c", ASK.format(place)], env=os.environ | {"DASK_CONFIG": str(settings)},
+                           capture_output=True, text=True)
+            for place, settings in ((address, tmp_path), (address, tmp_path / "none"),
+                                    (address.replace("tls://", "tcp://"), tmp_path / "none"))
+        )  # fmt: skip
         job, end = tmp_path / "job.sh", time.monotonic() + 30
         while not job.is_file() and time.monotonic() < end:  # jobs are sent behind the scenes
             time.sleep(0.1)
     assert address.startswith("tls://")
     assert inside.stdout == "{}\n", inside.stderr
+    assert "TLS expects a" in without.stderr
+    assert "CommClosedError" in plain.stderr or "Timed out" in plain.stderr
     assert process.stderr.read() == ""
     assert f"--tls-key {key}" in job.read_text()
