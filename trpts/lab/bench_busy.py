@@ -20,8 +20,9 @@ from trpts.threads import CHOICES, SHORT_SPINS
 
 N_CLASSES, SECONDS = 20, 1.0
 DEFAULT, PASSIVE, OURS = "the runtime's default", "passive", f"{int(SHORT_SPINS['GOMP_SPINCOUNT']):,} spins"
+COUNTS = sorted({1000, 4000, int(SHORT_SPINS["GOMP_SPINCOUNT"])})  # ours, one on each side
 SETTINGS = {DEFAULT: {}, PASSIVE: {"OMP_WAIT_POLICY": "passive"}}
-SETTINGS |= {f"{n:,} spins": SHORT_SPINS | {"GOMP_SPINCOUNT": str(n)} for n in (1000, 2000, 4000)}
+SETTINGS |= {f"{n:,} spins": SHORT_SPINS | {"GOMP_SPINCOUNT": str(n)} for n in COUNTS}
 ALONE, ONE_LOOP, TWO_TORCH = "alone", "beside one busy process", "beside two torch processes"
 # Somebody else's programs: they wait by their runtime's default.
 LOOP = "print(flush=True)\nwhile True: pass"
