@@ -1,5 +1,6 @@
 """`trpts prune` on small random models of the three families: what it prints, draws and refuses."""
 
+import json
 import re
 import shutil
 import sys
@@ -146,6 +147,43 @@ def test_a_folder_that_lacks_something(folders, tmp_path, capsys, monkeypatch, g
     assert re.search(says, line)
     assert str(model) in line
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
+EVIL = "import pathlib; pathlib.Path('ran').touch()\nclass Evil: pass\n"
+MAPPED = {"auto_map": {"AutoProcessor": "evil.Evil", "AutoImageProcessor": "evil.Evil"}}
+
+
+@pytest.mark.parametrize(
+    ("gone", "file", "content"),
+    [
+        ([], "processor_config", {"processor_class": "Evil"}),
+        ([], "processor_config", {"image_processor": {"image_processor_type": "Evil", **MAPPED}}),
+        (["processor_config.json"], "preprocessor_config", {"processor_class": "Evil"}),
+        (["processor_config.json"], "tokenizer_config", {"processor_class": "Evil"}),
+    ],
+)
+def test_code_of_a_model_is_not_run(folders, tmp_path, capsys, monkeypatch, gone, file, content):
+    """Transformers asks whether to run it; here nobody is asked, and a "y" that is waiting does nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    model = without(folders["llava"], tmp_path / "model", *gone)
+    path = model / f"{file}.json"
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(before | MAPPED | content))
+    (model / "evil.py").write_text(EVIL)
+    line = refusal(capsys, "--model", model, "--image", folders["image"], "--question", QUESTION)
+    assert not (tmp_path / "ran").exists()
+    assert "model: the processor cannot be read without running program code that comes with the model" in line
+
+
+def test_another_library_s_message_is_cut(folders, tmp_path, capsys, monkeypatch):
+    """Transformers answers an unknown type with the names of all that it knows, 11,000 characters."""
+    monkeypatch.chdir(tmp_path)
+    model = without(folders["llava"], tmp_path / "model", config='{"model_type": "llava", "text_config": '
+                    '{"model_type": "unheard"}}')  # fmt: skip
+    line = refusal(capsys, "--model", model, "--image", folders["image"], "--question", QUESTION)
+    assert "unheard" in line
+    assert len(line) < 400 + len(str(model))
 
 
 def test_the_photo_is_not_drawn_over(folders, tmp_path, capsys):

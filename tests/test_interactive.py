@@ -48,6 +48,25 @@ def test_a_label_cannot_end_the_script():
     assert piece.count("</script>") == 1
 
 
+@pytest.mark.parametrize("words", ["<!--<script>", "<!-- <SCRIPT ", "]]><script>", "</SCRIPT >", "<!--</script>"])
+def test_the_script_holds_no_tags(words):
+    """A browser that meets "<!--<script>" in a script takes all that follows, other scripts included, for its text."""
+    named = {"title": words, "axis": words, "alt": words}
+    bar = bar_slider([words], [[1], [2]], [words, "two"], groups=[(0, words)], **named).data
+    for piece in (tokens(labels=[words, "two"], **named), bar):
+        script = piece[piece.index("<script>") + len("<script>") : piece.rindex("</script>")]
+        assert "<" not in script
+        assert piece.count("<script>") == piece.lower().count("<script") == 1
+
+
+def test_a_page_goes_on_behind_a_slider(browser):
+    page = browser.new_page()
+    page.set_content(f"<html lang='en'><body>{tokens(labels=['<!--<script>', 'two'])}<p id='next'>On</p></body></html>")
+    assert page.locator("#next").text_content() == "On"
+    assert page.locator("output").text_content() == "<!--<script>"
+    page.close()
+
+
 def test_pictures_follow_the_slider(browser):
     page = browser.new_page()
     problems = []

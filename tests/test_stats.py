@@ -1,8 +1,13 @@
 """Statistics worked by hand."""
 
+import html
 import math
+import re
 
 import pytest
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.myst_role import myst_role_plugin
 
 from trpts.lab.errors import TrptsError
 from trpts.lab.grid import OF
@@ -41,6 +46,25 @@ def test_a_machine_is_named_where_it_is_the_only_one():
     assert (
         "3 runs took 3.0 minutes, added up, on several machines;" in expected(lambda: mixed, "test_accuracy", "").data
     )
+
+
+NASTY = [
+    "<script>alert(1)</script>", "<!--<script>", "[x](https://example.org)", "![](https://example.org/x.png)", "`code`",
+    "*a* _b_ **c** ~~d~~", "$x^2$ and $$y$$", "a | b\n--|--", "&lt;b&gt; &amp;", "\\<b>", "{raw}`<b>`",
+    "a\n\n# title\n\n- list", "<https://example.org>", "Intel(R) Xeon(R) @ 2.20GHz",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", NASTY)
+def test_words_of_a_record_are_words_on_the_page(words):
+    """Whoever made the record: whatever it calls its processor is shown, and does nothing."""
+    machine = {"machine": {"cores": words, "processor": words}, "time_s": 60.0}
+    runs = [r | machine for r in records({("v", 0): (0.1,)})]
+    shown = MarkdownIt("commonmark").enable(["table", "strikethrough"]).use(dollarmath_plugin).use(myst_role_plugin)
+    page = shown.render(expected(lambda: runs, "test_accuracy", "").data)
+    plainly = html.escape(" ".join(words.split()))
+    assert f"added up, on {plainly} cores ({plainly});" in page
+    assert re.findall(r"</?(\w+)", page) == ["p", "strong", "strong", "strong", "strong", "p"]
 
 
 def records(table):

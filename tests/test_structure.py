@@ -5,7 +5,7 @@ import ast
 from made import imports_of, loaded_by
 
 ORDER = [f"trpts.{name}" for name in (
-    "hashes", "places", "files", "packages", "img_focus", "data", "backbones", "probe", "signals", "fisher", "rivals",
+    "threads", "hashes", "places", "files", "packages", "img_focus", "data", "backbones", "probe", "signals", "fisher", "rivals",
     "allocation", "sparse", "transprune", "tokens", "training", "delta", "methods", "tuning", "peers", "own_images",
     "ask", "lvlm", "lab", "press", "cli",
 )]  # fmt: skip

@@ -26,6 +26,7 @@ SCHEDULES = {
 }  # of trpts.transprune.schedule
 DEPTH = 32  # layers that they are written for
 MAX_SIDE = 1024  # pixels of the picture that is drawn on
+MAX_WORDS = 200  # characters of another library's message: some list everything that they know
 
 
 @dataclass
@@ -81,14 +82,17 @@ def schedule_named(name):
 def load_vlm(name, device="cpu"):
     """(model, processor) of a folder, or of the local Hugging Face cache; nothing is downloaded, nothing unpickled.
 
-    Half precision becomes bfloat16 on a CPU.
-    raises  ValueError: transformers is not installed, no model of the three FAMILIES, missing or damaged files
+    No program code from the folder is run, and nobody is asked whether it may be. Half precision becomes bfloat16 on a
+    CPU.
+    raises  ValueError: transformers is not installed, no model of the three FAMILIES, missing or damaged files, or
+            files that need code of their own
     """
     try:
         from transformers import AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
     except ImportError as error:
         raise ValueError(f"transformers is not there ({error}): install it with pip install trpts[vlm]") from None
-    folder, local = Path(name), {"local_files_only": True}
+    folder = Path(name)
+    local = {"local_files_only": True, "trust_remote_code": False}  # unset, transformers would ask, and take a "y"
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"{name} holds no config.json: expected the folder of a vision-language model")
     try:
@@ -106,7 +110,7 @@ def load_vlm(name, device="cpu"):
     try:
         processor = AutoProcessor.from_pretrained(name, **local)
     except Exception as error:  # transformers raises OSError, ValueError, TypeError and others, by what is missing
-        raise ValueError(f"{name}: the processor cannot be read: {_first_line(error)}; {mend}") from None
+        raise _unreadable(name, "processor", error, mend) from None
     if not hasattr(processor, "image_processor"):  # where files lack, a bare tokenizer comes back
         raise ValueError(f"{name} holds a {type(processor).__name__}, no processor of images; {mend}")
     kind = str(config.get("dtype") or config.get("torch_dtype") or (config.get("text_config") or {}).get("dtype"))
@@ -116,7 +120,7 @@ def load_vlm(name, device="cpu"):
             name, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
         )
     except Exception as error:
-        raise ValueError(f"{name}: the weights cannot be read: {_first_line(error)}; {mend}") from None
+        raise _unreadable(name, "weights", error, mend) from None
     if found["missing_keys"]:
         raise ValueError(f"{name}: the weights lack {len(found['missing_keys'])} tensors, {min(found['missing_keys'])} "
                          f"among them; {mend}")  # fmt: skip
@@ -217,5 +221,13 @@ def _normalization(processor):
     return (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
 
 
+def _unreadable(name, part, error, mend):
+    if "trust_remote_code" in str(error):  # transformers names the option that we do not give
+        return ValueError(f"{name}: the {part} cannot be read without running program code that comes with the model, "
+                          "and trpts runs none: expected a model of transformers' own classes")  # fmt: skip
+    return ValueError(f"{name}: the {part} cannot be read: {_first_line(error)}; {mend}")
+
+
 def _first_line(error):
-    return str(error).strip().split("\n")[0].split(". If you were")[0].rstrip(".")
+    line = str(error).strip().split("\n")[0].split(". If you were")[0].rstrip(".")
+    return line if len(line) <= MAX_WORDS else f"{line[:MAX_WORDS]} …"

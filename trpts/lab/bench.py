@@ -6,6 +6,7 @@ time measures nothing.
 
 import statistics
 
+from trpts.lab.bench_busy import bench_busy, busy_bars
 from trpts.lab.bench_fisher import bench_fisher
 from trpts.lab.bench_gradient import LAYERS, WAYS, bench_gradient
 from trpts.lab.bench_methods import STEPPING, bench_methods
@@ -32,6 +33,7 @@ BARS = {
     "scale": [(f"{size}: sparse", f"{size}: full", None) for size in settings()],
     "predict": [(method, "untouched", None) for method in PREDICTING],
     "sweep": [(PROCESSES, ONE, None), (PROCESSES, THREADS, 1.0)],
+    "busy": list(busy_bars()),
     "transprune": [(SCORING, HIGH_ROW, 0.05)],
     "chapters": [],
 }  # fmt: skip
@@ -39,9 +41,9 @@ CHAPTERS_S, CHAPTER_S = 480, 120  # the book's quick run, and its longest chapte
 MEMORY_BARS = [("sparse", "full", 0.92), ("sparse", "lora", 0.85), ("sparse and tokens", "lora", 0.65)]
 BENCHES = {"train": bench_train, "methods": bench_methods, "fisher": bench_fisher, "tokens": bench_tokens,
            "gradient": bench_gradient, "parts": bench_parts, "scale": bench_scale, "predict": bench_predict,
-           "sweep": bench_sweep, "transprune": bench_transprune}  # fmt: skip
+           "sweep": bench_sweep, "busy": bench_busy, "transprune": bench_transprune}  # fmt: skip
 # Where 16, as elsewhere, is not what is asked: one prompt, many models at once, small ones, a run's own batches.
-BATCH_SIZES = {"transprune": 1, "methods": 8, "scale": 8, "sweep": 8}
+BATCH_SIZES = {"transprune": 1, "methods": 8, "scale": 8, "sweep": 8, "busy": 32}
 
 
 def lines(name, rows, bars=True):

@@ -52,5 +52,5 @@ def _entry(row):
 
 
 def _plain(text):
-    """Text in which Markdown sees no formatting but code."""
-    return text.replace("|", "\\|").replace("*", "\\*").replace("$", "\\$")
+    """Text in which Markdown sees no formatting but code, and no HTML."""
+    return text.replace("|", "\\|").replace("*", "\\*").replace("$", "\\$").replace("<", "\\<")

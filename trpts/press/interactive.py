@@ -116,7 +116,8 @@ def _check(labels, positions, start):
 
 
 def _frame(title, axis, labels, start, panels, data, script):
-    text = json.dumps({"labels": list(labels), **data}).replace("</", "<\\/")
+    # As "\\u003c" no "<" of a text can end the script, or begin "<!--<script>", which would swallow the page behind it.
+    text = json.dumps({"labels": list(labels), **data}).replace("<", "\\u003c")
     name = f"slider-{short_hash(title + text)}"
     return HTML(FRAME.format(id=name, title=html.escape(title), axis=html.escape(axis), last=len(labels) - 1,
                              start=start, label=html.escape(labels[start]), panels="".join(panels), data=text,

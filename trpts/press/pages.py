@@ -1,6 +1,7 @@
 """Small generated parts of a chapter: facts from records, never typed by hand."""
 
 import json
+import re
 from contextlib import suppress
 
 import numpy as np
@@ -190,7 +191,7 @@ def expected(find, metric, words):
     values, made = frame(records)[metric], [r["provenance"]["machine"] for r in records]
     machines = {(machine["cores"], machine["processor"]) for machine in made}
     cores, processor = machines.pop()
-    where = f"on {cores} cores ({processor})" if not machines else "on several machines"
+    where = f"on {plain(cores)} cores ({plain(processor)})" if not machines else "on several machines"
     runs = "seeds" if values.index.is_unique else "runs"
     minutes = sum(r["time_s"] for r in records) / 60
     return Markdown(
@@ -198,6 +199,11 @@ def expected(find, metric, words):
         f"{values.min():.2f} to {values.max():.2f}). **Time**: the full profile's {len(records)} runs took "
         f"{minutes:.1f} minutes, added up, {where}; the time of this page's own run is on the status page."
     )
+
+
+def plain(text):
+    """A record's own words on one line, for Markdown: nothing in them is formatting, a link, HTML or a formula."""
+    return re.sub(r"([\\`*_\[\]<&$|~])", r"\\\1", " ".join(str(text).split()))
 
 
 def paper_and_ours(rows):

