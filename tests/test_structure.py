@@ -5,9 +5,9 @@ import ast
 from made import imports_of, loaded_by
 
 ORDER = [f"trpts.{name}" for name in (
-    "threads", "hashes", "places", "files", "packages", "img_focus", "data", "backbones", "probe", "signals", "fisher", "rivals",
-    "allocation", "sparse", "transprune", "tokens", "training", "delta", "methods", "tuning", "peers", "own_images",
-    "ask", "lvlm", "lab", "press", "cli",
+    "threads", "hashes", "places", "files", "packages", "img_focus", "data", "backbones", "probe", "signals", "fisher",
+    "rivals", "allocation", "sparse", "transprune", "tokens", "training", "delta", "methods", "tuning", "peers",
+    "own_images", "ask", "lvlm", "lab", "press", "cli",
 )]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import ast
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -260,6 +261,18 @@ def test_schedulers_that_are_none_are_named(checkout, tmp_path, monkeypatch):
         pytest.raises(TrptsError, match="has no workers: start some with `dask worker tcp://"),
     ):
         sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), empty.scheduler_address)
+
+
+def test_a_port_that_says_nothing_is_given_up(checkout, tmp_path, monkeypatch):
+    """Something listens there, and it is no scheduler: without an end the command would wait for minutes."""
+    monkeypatch.setattr(cluster, "CONNECT_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(TrptsError, match="no scheduler answers at tcp://127"):
+            sweep.sweep(checkout, cells(1), Store(tmp_path), f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - start < 20
+    with pytest.raises(TrptsError, match="no scheduler answers at tls://127"):
+        sweep.sweep(checkout, cells(1), Store(tmp_path), "tls://127.0.0.1:1")
 
 
 def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):

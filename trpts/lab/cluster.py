@@ -49,8 +49,9 @@ def cluster(scheduler=None, workers=None):
             yield client
         return
     try:
-        client = Client(scheduler, timeout=CONNECT_S)
-    except (OSError, TimeoutError, ValueError) as error:
+        with dask.config.set({"distributed.comm.timeouts.connect": CONNECT_S}):  # of a port that never says a word, too
+            client = Client(scheduler, timeout=CONNECT_S)
+    except (OSError, TimeoutError, ValueError, TypeError) as error:  # TypeError: tls:// without Dask's settings for it
         raise TrptsError(f"no scheduler answers at {scheduler} ({type(error).__name__}): expected the address that "
                          "`dask scheduler` prints, such as tcp://10.0.0.1:8786") from error  # fmt: skip
     with client:

@@ -1,7 +1,6 @@
 """Small generated parts of a chapter: facts from records, never typed by hand."""
 
 import json
-import re
 from contextlib import suppress
 
 import numpy as np
@@ -14,6 +13,7 @@ from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
 from trpts.lab.store import NotThere, flat_metrics, kind_of
+from trpts.press.words import plain
 
 PUBLISHED = "cpu"  # the device of the records that the book shows; those of others stand beside them
 
@@ -199,11 +199,6 @@ def expected(find, metric, words):
         f"{values.min():.2f} to {values.max():.2f}). **Time**: the full profile's {len(records)} runs took "
         f"{minutes:.1f} minutes, added up, {where}; the time of this page's own run is on the status page."
     )
-
-
-def plain(text):
-    """A record's own words on one line, for Markdown: nothing in them is formatting, a link, HTML or a formula."""
-    return re.sub(r"([\\`*_\[\]<&$|~])", r"\\\1", " ".join(str(text).split()))
 
 
 def paper_and_ours(rows):

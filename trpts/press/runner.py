@@ -1,6 +1,7 @@
 """Run chapters with papermill: one at a time, nothing twice, nothing half-written."""
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -77,6 +78,7 @@ def run_chapters(project, profile_name, only=None, overrides=None, force=False, 
     settings = {chapter.name: chapter.settings(profile, overrides) for chapter in chapters}  # refuse before running
     check_files(project, profile, None if only is None else settings[chapters[0].name])
     folder = make_folder(runs or project.runs(profile_name))
+    shutil.rmtree(folder / "partial", ignore_errors=True)  # of runs that were killed: nobody else runs here
     failures = {}
     for chapter in chapters:
         if not force and copy_state(chapter, settings[chapter.name], folder) == "current":

@@ -14,6 +14,7 @@ from trpts.lab.profiles import NAMES, load_profile
 from trpts.lab.provenance import machine, versions
 from trpts.lab.store import stale_because
 from trpts.press.chapters import copy_state, key_state, read_notebook
+from trpts.press.words import plain
 
 
 def chapter_rows(project, profile, chapters):
@@ -92,7 +93,7 @@ def status_page(project, profile, chapters):
     table = chapter_rows(project, profile, chapters)
     table["chapter"] = [f"[](notebooks/{name})" for name in table["chapter"]]
     records = record_rows(project)
-    committed = records[records["profile"] != "quick"].map(escape)
+    committed = records[records["profile"] != "quick"].astype({"records": object}).map(plain, na_action="ignore")
     facts = machine()
     memory = f"{facts['memory_bytes'] / 2**30:.0f} GiB" if facts["memory_bytes"] else "unknown"
     return f"""# Status of this build
@@ -114,18 +115,10 @@ method has a new version, or if its data or weights have changed. Nothing else m
 
 ## Machine
 
-{facts["system"]}, {facts["processor"]}, {facts["cores"]} cores, {memory} of memory, computing on: {facts["device"]}.
+{plain(facts["system"])}, {plain(facts["processor"])}, {facts["cores"]} cores, {memory} of memory, computing on:
+{plain(facts["device"])}.
 
 ## Versions
 
 {pd.DataFrame(versions().items(), columns=["package", "version"]).to_markdown(index=False, missingval="not installed")}
 """
-
-
-def escape(text):
-    """A text of a record for a table in Markdown: it may hold anything, and must not become part of the page."""
-    if not isinstance(text, str):
-        return text
-    for sign in ("&", "<", ">", "|", "`", "\n"):
-        text = text.replace(sign, f"&#{ord(sign)};")
-    return text

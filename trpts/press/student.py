@@ -113,7 +113,13 @@ def for_nbgrader(nb, points=1):
 
 
 def write_student_notebooks(chapters, folder):
-    """The chapters' notebooks as students get them, without any outputs, in `folder`."""
+    """The chapters' notebooks as students get them, without any outputs, in `folder`.
+
+    raises  TrptsError: one of them is there already, perhaps with somebody's solutions
+    """
+    if there := [chapter.path.name for chapter in chapters if (folder / chapter.path.name).exists()]:
+        raise TrptsError(f"{folder} holds {there[0]} already ({len(there)} notebooks), perhaps with solutions in it: "
+                         "expected another folder")  # fmt: skip
     for chapter in chapters:
         nb = for_students(chapter.nb)
         for cell in nb.cells:
@@ -124,7 +130,9 @@ def write_student_notebooks(chapters, folder):
 
 def write_assignments(chapters, course):
     """nbgrader's source notebooks: <course>/source/<chapter>/<chapter>.ipynb."""
-    for chapter in chapters:
-        path = course / "source" / chapter.name / chapter.path.name
+    places = [course / "source" / chapter.name / chapter.path.name for chapter in chapters]
+    if there := [path for path in places if path.exists()]:
+        raise TrptsError(f"{there[0]} is there already, perhaps changed by hand: expected a course without it")
+    for chapter, path in zip(chapters, places, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_notebook(for_nbgrader(read_notebook(chapter.path)), path)
