@@ -61,6 +61,15 @@ def test_failing_notebook_is_kept_aside_and_named(tiny, capsys):
     assert "no book was built: 00_a failed" in capsys.readouterr().err
 
 
+def test_what_a_killed_run_left_is_removed(tiny):
+    project = tiny({"00_a": [GOOD]})
+    leftover = project.runs("quick") / "partial" / "00_a-1.ipynb"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("half")
+    assert main(["run"]) == 0
+    assert not leftover.exists()
+
+
 def test_repaired_notebook_runs_again(tiny, capsys):
     project = tiny({"00_a": [BAD]})
     main(["run"])

@@ -226,6 +226,15 @@ def test_packing_that_is_interrupted_loses_nothing(packed, monkeypatch, n_writes
     assert sorted(r["config"]["seed"] for r in packed.records()) == [0, 1, 2, 3, 4]
 
 
+def test_what_a_killed_packer_left_is_removed(packed):
+    leftover = packed.packed / ".toy.jsonl.abc.partial"
+    leftover.mkdir()
+    (leftover / "toy.jsonl").write_text("half")
+    packed.add(full(7))
+    assert packed.pack() == 1
+    assert sorted(path.name for path in packed.packed.iterdir()) == ["provenance.json", "toy.jsonl"]
+
+
 WRITE_AND_PACK = """
 import sys
 from pathlib import Path

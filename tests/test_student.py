@@ -137,6 +137,12 @@ def test_the_command_writes_notebooks_for_students(project, tmp_path, monkeypatc
     assert [path.read_bytes() for path in sorted(project.notebooks.glob("*.ipynb"))] == before
     assert main(["student", "--nbgrader", str(tmp_path / "course")]) == 0
     assert len(list((tmp_path / "course" / "source").glob("*/*.ipynb"))) == len(CHAPTERS)
+    written[0].write_text("solved")  # a second call must not take a student's work
+    assert main(["student", "--notebooks", str(tmp_path / "class")]) == 2
+    assert "already (11 notebooks), perhaps with solutions in it" in capsys.readouterr().err
+    assert written[0].read_text() == "solved"
+    assert main(["student", "--nbgrader", str(tmp_path / "course")]) == 2
+    assert "is there already, perhaps changed by hand" in capsys.readouterr().err
 
 
 def test_pages_without_solutions(project, html, tmp_path):

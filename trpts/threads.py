@@ -12,10 +12,10 @@ import os
 import sys
 import warnings
 
-# libgomp (torch for Linux) counts turns of its waiting loop: by default 300,000, some milliseconds; 2,000 outlast the
+# libgomp (torch for Linux) counts turns of its waiting loop: by default 300,000, some milliseconds; 2,100 outlast the
 # moments between two operations. LLVM's and Intel's (torch for macOS and Windows; conda) count milliseconds, by
 # default 200; 0 would be no spinning at all. Each ignores the other's setting.
-SHORT_SPINS = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
+SHORT_SPINS = {"GOMP_SPINCOUNT": "2100", "KMP_BLOCKTIME": "1"}
 CHOICES = (*SHORT_SPINS, "OMP_WAIT_POLICY", "KMP_LIBRARY")  # all that say how threads wait
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from trpts.lab.errors import TrptsError
+from trpts.places import fresh_file
 
 MARKS = ("notebooks", "profiles")  # a checkout is known by these folders
 
@@ -91,20 +92,12 @@ def make_folder(path):
 def write_whole(path, text):
     """Write `text` to `path` so that a reader finds either the old file or the whole new one, whatever happens."""
     make_folder(path.parent)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise TrptsError(f"cannot write {path}: {_reason(error)}; nothing of it was left behind") from error
-        raise
+        with fresh_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise TrptsError(f"cannot write {path}: {_reason(error)}; nothing of it was left behind") from error
 
 
 def _reason(error):
-    return {errno.ENOSPC: "the disk is full", errno.EACCES: "no permission"}.get(error.errno, error.strerror)
+    return {errno.ENOSPC: "the disk is full", errno.EACCES: "no permission"}.get(error.errno, error.strerror or error)

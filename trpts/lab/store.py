@@ -29,6 +29,7 @@ from trpts.lab.project import make_folder, write_whole
 from trpts.lab.provenance import provenance
 from trpts.lab.versions import version_of
 from trpts.meter import peak_memory_bytes
+from trpts.places import remove_leftovers
 
 PROVENANCE = "provenance.json"
 RESTORE = "restore the file with `git checkout`, or remove what is wrong"
@@ -140,6 +141,7 @@ class Store:
         if self.packed is None or not self.single_files():
             return 0
         with FileLock(make_folder(self.loose) / "pack.lock"):
+            remove_leftovers(self.packed / PROVENANCE, *self.files())
             stamps, fresh, broken = {}, {}, []
             for path in self.single_files():
                 stamp = _stamp(path)
