@@ -39,7 +39,7 @@ def test_every_task_has_its_group(project):
 
 
 def test_a_machine_is_named_where_it_is_the_only_one():
-    one, other = ({"machine": {"cores": 2, "processor": p}, "time_s": 60.0} for p in ("A", "B"))
+    one, other = ({"provenance": {"machine": {"cores": 2, "processor": p}}, "time_s": 60.0} for p in ("A", "B"))
     runs = records({("v", 0): (0.1, 0.2), ("v", 1): (0.3,)})
     alike, mixed = ([r | m for r, m in zip(runs, machines, strict=True)] for machines in ([one] * 3, [one, other, one]))
     assert "3 runs took 3.0 minutes, added up, on 2 cores (A);" in expected(lambda: alike, "test_accuracy", "").data
@@ -58,7 +58,7 @@ NASTY = [
 @pytest.mark.parametrize("words", NASTY)
 def test_words_of_a_record_are_words_on_the_page(words):
     """Whoever made the record: whatever it calls its processor is shown, and does nothing."""
-    machine = {"machine": {"cores": words, "processor": words}, "time_s": 60.0}
+    machine = {"provenance": {"machine": {"cores": words, "processor": words}}, "time_s": 60.0}
     runs = [r | machine for r in records({("v", 0): (0.1,)})]
     shown = MarkdownIt("commonmark").enable(["table", "strikethrough"]).use(dollarmath_plugin).use(myst_role_plugin)
     page = shown.render(expected(lambda: runs, "test_accuracy", "").data)
