@@ -42,5 +42,6 @@ regress: setup ## hold the quick chapters' metrics against the committed baselin
 lab: setup     ## open the notebooks in JupyterLab
 	@$(dir $(TRPTS))jupyter lab notebooks
 
-clean:    ## remove build/ (never .venv/, never data/)
-	rm -rf build
+clean:    ## remove build/, but for records that are not packed (never .venv/, never data/)
+	rm -rf build/results/quick build/results/custom
+	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name results -exec rm -rf {} +

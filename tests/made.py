@@ -19,7 +19,7 @@ RECORD = {
     "inputs": {"data": "1" * 16, "weights": None},
     "time_s": 1.5,
     "peak_memory_bytes": 100,
-    "version": {"toy": 1, "m": 1},
+    "version": {"experiment toy": 1},
     "provenance": PROVENANCE,
 }
 

@@ -14,7 +14,7 @@ from trpts.lab.store import Store
 
 RECORD = changed(config={"kind": "tuned", "task": "digits", "seed": 0, "method": "x", "variant": "a", "profile": "full",
                          "device": "cpu"}, metrics={"test_accuracy": 0.5, "phase_s": {"train": 1.0}},
-                 version={"tuned": 1, "x": 1})  # fmt: skip
+                 version={"experiment tuned": 1})  # fmt: skip
 
 
 def made(folder, accuracies, **changes):
@@ -30,7 +30,7 @@ def made(folder, accuracies, **changes):
 def test_by_hand(tmp_path, project):
     """Differences .1 and .3: mean .2, sd .1414; the third run is in one set alone."""
     one = made(tmp_path / "a", (0.5, 0.5, 0.9))
-    other = made(tmp_path / "b", (0.6, 0.8), device="cuda", version={"tuned": 2, "x": 1})
+    other = made(tmp_path / "b", (0.6, 0.8), device="cuda", version={"experiment tuned": 2})
     table, facts = side_by_side(records_at(project, one), records_at(project, other))
     row = table.iloc[0]
     assert (row["kind"], row["variant"], row["runs"]) == ("tuned", "a", 2)

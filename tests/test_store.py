@@ -82,7 +82,7 @@ def test_flat_metrics():
         ({"metrics__accuracy": float("nan")}, "accuracy is nan"),
         ({"inputs__data": "xyz"}, r"inputs\.data"),
         ({"version": {}}, "version"),
-        ({"version": {"toy": 0}}, r"version\.toy"),
+        ({"version": {"toy": 0}}, "version"),
         ({"provenance__commit": "HEAD"}, r"provenance\.commit"),
         ({"provenance": {"versions": PROVENANCE["versions"], "machine": PROVENANCE["machine"]}}, "provenance"),
         ({"surprise": 1}, "surprise"),
@@ -145,7 +145,7 @@ def test_profiles_share_a_file_and_do_not_mix(packed, tmp_path):
      r"line 1: its provenance 'f[0-9a-f]{16}' is not in provenance\.json"),
     (lambda lines: [lines[0].replace('"kind": "toy"', '"kind": "joy"')], "line 1: a record of joy does not belong"),
     (lambda lines: [lines[0].replace("0.5", "NaN")], "line 1: not a valid record: metric accuracy is nan"),
-    (lambda lines: [lines[0].replace('"toy": 1', '"toy": "1"')], r"line 1: not a valid record: version\.toy"),
+    (lambda lines: [lines[0].replace('toy": 1', 'toy": "1"')], r"line 1: not a valid record: version"),
 ])  # fmt: skip
 def test_a_spoiled_file_is_one_sentence(packed, spoil, said):
     path = packed.packed / "toy.jsonl"
@@ -226,6 +226,34 @@ def test_packing_that_is_interrupted_loses_nothing(packed, monkeypatch, n_writes
     assert sorted(r["config"]["seed"] for r in packed.records()) == [0, 1, 2, 3, 4]
 
 
+def test_an_older_version_never_takes_the_place_of_a_newer(packed):
+    """As after a pull, when single records of the old version are still in build/."""
+    packed.add(full(0, version={"experiment toy": 2}, metrics__accuracy=0.9))
+    packed.pack()
+    packed.add(full(0, version={"experiment toy": 1}))
+    assert packed.find(full(0)["config"])["metrics"]["accuracy"] == 0.9
+    assert packed.records()[0]["metrics"]["accuracy"] == 0.9
+    packed.pack()
+    assert packed.records()[0]["version"] == {"experiment toy": 2}
+
+
+def test_packing_changes_no_digest(packed):
+    """What a chapter has read is the same, wherever it lay."""
+    packed.add(full(5))
+    before = packed.digest("toy"), packed.digest()
+    packed.pack()
+    assert (packed.digest("toy"), packed.digest()) == before
+    packed.add(full(6))
+    assert packed.digest("toy") != before[0]
+
+
+def test_what_a_record_was_made_with_is_noted_before_its_run(monkeypatch):
+    """A version that rises during hours of a run does not become the version of what it measured."""
+    experiment = toy_experiment()
+    experiment.run = lambda config: monkeypatch.setitem(versions.RAISED, "score fisher", 7) or {"accuracy": 0.5}
+    assert measure(experiment, CONFIG)["version"]["score fisher"] == 1
+
+
 def test_what_a_killed_packer_left_is_removed(packed):
     leftover = packed.packed / ".toy.jsonl.abc.partial"
     leftover.mkdir()
@@ -241,36 +269,38 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from made import changed
 from trpts.lab.store import Store
-folder, first = Path(sys.argv[1]), int(sys.argv[2])
-store = Store(folder / "loose", folder / "packed", "full")
+folder, first, profile = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+store = Store(folder / profile, folder / "packed", profile)
 print("ready", flush=True)
 sys.stdin.readline()
 for seed in range(first, first + 12):
-    store.add(changed(config__profile="full", config__seed=seed, provenance__commit=f"{seed % 16:x}" * 40))
+    store.add(changed(config__profile=profile, config__seed=seed, provenance__commit=f"{seed % 16:x}" * 40))
     if seed % 3 == 0:
         store.pack()
 store.pack()
 """
 
 
-def test_two_packers_at_once_lose_nothing(project, tmp_path):
+@pytest.mark.parametrize("profiles", [("full", "full"), ("full", "paper")])
+def test_two_packers_at_once_lose_nothing(project, tmp_path, profiles):
     """Two processes write and pack in turn, as sweeps in one checkout do; a reader misses no record for a moment."""
-    both = [subprocess.Popen([sys.executable, "-c", WRITE_AND_PACK, tmp_path, str(first)], cwd=project.root, stdin=-1,
-                             stdout=-1, text=True) for first in (0, 12)]  # fmt: skip
+    both = [subprocess.Popen([sys.executable, "-c", WRITE_AND_PACK, tmp_path, str(12 * n), profile], cwd=project.root,
+                             stdin=-1, stdout=-1, text=True) for n, profile in enumerate(profiles)]  # fmt: skip
     for process in both:
         process.stdout.readline()
     for process in both:  # when both are ready
         process.stdin.write("\n")
         process.stdin.flush()
-    store, seen = Store(tmp_path / "loose", tmp_path / "packed", "full"), 0
+    stores = [Store(tmp_path / profile, tmp_path / "packed", profile) for profile in dict.fromkeys(profiles)]
+    seen = 0
     while any(process.poll() is None for process in both):
-        n = len(store.records())
+        n = sum(len(store.records()) for store in stores)
         assert n >= seen, "a record was gone for a moment"
         seen = n
-        time.sleep(0.01)
+        time.sleep(0.005)
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(r["config"]["seed"] for r in store.records()) == list(range(24))
-    assert store.single_files() == []
+    assert sorted(r["config"]["seed"] for store in stores for r in store.records()) == list(range(24))
+    assert all(store.single_files() == [] for store in stores)
     assert len((tmp_path / "packed" / "toy.jsonl").read_text().splitlines()) == 24
 
 
@@ -322,7 +352,7 @@ def test_run_once_runs_once(tmp_path):
     run_once(experiment, CONFIG | {"seed": 1}, store)
     assert experiment.calls == [0, 1]
     assert first["config"]["kind"] == "fisher_digits"
-    assert first["version"] == {"fisher_digits": 1, "m": 1}
+    assert first["version"] == {"experiment fisher_digits": 1, "score fisher": 1, "score fisher_batch": 1}
     assert len(store.records()) == 2
 
 
@@ -331,25 +361,35 @@ def test_a_new_version_or_other_data_makes_a_record_stale(tmp_path, monkeypatch)
     record = run_once(experiment, CONFIG, store)
     assert stale_because(record, experiment.inputs) is None
     assert stale_because(record, toy_experiment(data="2" * 16).inputs) == "other data"
-    monkeypatch.setitem(versions.RAISED, "lora", 2)  # another method's
+    monkeypatch.setitem(versions.RAISED, "method lora", 2)  # another family's
     assert stale_because(record, experiment.inputs) is None
-    monkeypatch.setitem(versions.RAISED, "m", 2)
-    assert stale_because(record, experiment.inputs) == "version of m"
+    monkeypatch.setitem(versions.RAISED, "score fisher", 2)
+    assert stale_because(record, experiment.inputs) == "version of score fisher"
     again = run_once(experiment, CONFIG, store)
-    assert again["version"] == {"fisher_digits": 1, "m": 2}
+    assert again["version"]["score fisher"] == 2
     assert experiment.calls == [0, 0]
-    monkeypatch.setitem(versions.RAISED, "m", 1)
-    with pytest.raises(TrptsError, match=r"made with version 2 of m, here it has version 1: update the checkout"):
+    monkeypatch.setitem(versions.RAISED, "score fisher", 1)
+    with pytest.raises(TrptsError, match=r"made with version 2 of score fisher, here it has version 1: update"):
         stale_because(again, experiment.inputs)
 
 
 def test_versions_are_of_the_experiment_and_of_what_a_run_uses():
-    tuned = CONFIG | {"kind": "tuned", "method": "trpts", "options": {"score": "gps"}}
-    assert versions.version_of(tuned) == {"tuned": 1, "trpts": 1, "gps": 1}
-    pruned = CONFIG | {"kind": "pruning", "method": "transprune", "schedule": {"score": "fastv"}}
-    assert versions.version_of(pruned) == {"pruning": 1, "fastv": 1}  # a change to FastV makes no other stale
+    def families(kind, method, variant="v", **others):
+        return set(versions.version_of(CONFIG | {"kind": kind, "method": method, "variant": variant, **others}))
+
+    assert families("tuned", "lora", options={"r": 2}) == {"experiment tuned", "method lora"}
+    assert families("tuned", "trpts", options={}) == {"experiment tuned", "method trpts", "score fisher"}
+    assert families("tuned", "trpts", options={"score": "gps"}) == {"experiment tuned", "method trpts", "score gps"}
+    assert families("tuned", "random", options={}) == {"experiment tuned", "method random", "score random"}
+    assert families("remedy", "trpts", score="fisher_drawn", options={}) == {
+        "experiment remedy", "method trpts", "score fisher_drawn"}  # fmt: skip
+    assert families("concentration", "trpts", "magnitude") == {"experiment concentration", "score magnitude"}
+    assert families("text", "trpts", "C = 2, random") == {"experiment text", "method trpts", "score random"}
+    assert families("pruning", "transprune", schedule={"score": "fastv"}) == {"experiment pruning", "criterion fastv"}
+    assert families("pruning", "transprune", schedule=None) == {"experiment pruning"}
+    assert families("subtle", "transprune", "random, High") == {"experiment subtle", "criterion random"}
     with pytest.raises(TrptsError, match="there is no experiment 'luck'"):
-        versions.version_of(CONFIG | {"kind": "luck"})
+        families("luck", "m")
 
 
 def test_every_experiment_has_a_version():

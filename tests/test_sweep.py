@@ -314,10 +314,10 @@ def test_a_worker_without_checkout_or_package_is_refused(checkout, project, tmp_
 
 def test_a_record_of_a_later_version_is_nobodys_to_overwrite(checkout, tmp_path):
     experiment, config = cells(1)[0]
-    later = record(config | {"kind": "fisher_digits"}, 0.5, 0.5) | {"version": {"fisher_digits": 9, "fisher": 1}}
+    later = record(config | {"kind": "fisher_digits"}, 0.5, 0.5) | {"version": {"experiment fisher_digits": 9}}
     path = Store(tmp_path / "records").add(later)
     text = path.read_text()
-    with pytest.raises(TrptsError, match="made with version 9 of fisher_digits, here it has version 1"):
+    with pytest.raises(TrptsError, match="made with version 9 of experiment fisher_digits, here it has version 1"):
         sweep.sweep(checkout, [(experiment, config)], Store(path.parent), "tcp://127.0.0.1:1")
     assert path.read_text() == text
 

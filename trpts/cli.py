@@ -103,17 +103,15 @@ def parser():
 
 def cmd_run(arguments):
     """Execute the chapters that are not up to date; copies land in build/runs/<profile>/."""
+    from trpts.lab.store import packed_at_the_end
     from trpts.press.runner import run_chapters
 
     overrides = dict(_parameter(text) for text in arguments.parameter)
     if overrides and arguments.only is None:
         raise TrptsError("--parameter needs --only: parameters belong to one chapter")
     project = Project.find()
-    with project.lock():
-        try:
-            failures = run_chapters(project, arguments.profile, arguments.only, overrides, arguments.force)
-        finally:
-            project.store(arguments.profile).pack()
+    with project.lock(), packed_at_the_end(project.store(arguments.profile)):
+        failures = run_chapters(project, arguments.profile, arguments.only, overrides, arguments.force)
     return 1 if failures else 0
 
 

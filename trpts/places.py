@@ -6,7 +6,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -72,9 +72,7 @@ def claimed(path: str | Path, *others: str | Path) -> Iterator[None]:
         remove_leftovers(path, *others)
         yield
     finally:
-        with suppress(OSError):  # removed while held: who has opened it already finds it gone and tries again
-            Path(lock.lock_file).unlink()
-        lock.release()
+        lock.release()  # the file stays: who has opened it meanwhile would hold one that nobody else sees
 
 
 def remove_leftovers(*paths: str | Path) -> None:

