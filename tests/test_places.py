@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from trpts.places import check_place, claimed, fresh_file
 
@@ -86,7 +88,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_two_writers_at_once(tmp_path):
-    """Also under another name that shares the reports; what is left behind are empty lock files."""
+    """Also under another name that shares the reports; the lock file is not left behind."""
     out = tmp_path / "o.safetensors"
     with claimed(out):
         for other in (out, tmp_path / "o", tmp_path / ".." / tmp_path.name / "o.safetensors"):
@@ -96,8 +98,26 @@ def test_two_writers_at_once(tmp_path):
             pass
     with claimed(out):
         pass
-    assert sorted(path.name for path in tmp_path.iterdir() if not path.stat().st_size) == [".o.lock", ".p.lock"]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_file_that_was_removed_holds_nobody(tmp_path, monkeypatch):
+    """The first writer ends between our opening of the lock file and our lock: ours would be one that nobody sees."""
+    out, acquire, removed = tmp_path / "o", FileLock.acquire, []
+
+    def late(lock, *arguments, **options):
+        found = acquire(lock, *arguments, **options)
+        if not removed:
+            removed.append(Path(lock.lock_file).unlink())
+        return found
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    with claimed(out):
+        monkeypatch.undo()
+        with pytest.raises(ValueError, match="another process"), claimed(out):
+            pass
+    assert removed
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -117,4 +137,4 @@ def test_a_killed_writer_holds_nothing_and_its_leftovers_go(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3  # the lock, the folder, the other
     with claimed(out):
         assert not list(tmp_path.glob("*.partial"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".o[1].lock", other.name]
+    assert list(tmp_path.iterdir()) == [other]

@@ -6,7 +6,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -65,14 +65,34 @@ def claimed(path: str | Path, *others: str | Path) -> Iterator[None]:
     path = Path(path)
     lock = FileLock(path.with_name(f".{path.name.removesuffix('.safetensors')}.lock"), timeout=0)
     try:
-        lock.acquire()
+        while not _locked(lock):
+            pass
     except Timeout:
         raise ValueError(f"{path} is being written by another process: expected another name, or a later try") from None
     try:
         remove_leftovers(path, *others)
         yield
     finally:
-        lock.release()  # the file stays: who has opened it meanwhile would hold one that nobody else sees
+        with suppress(OSError):  # removed while held: who has opened it meanwhile sees that in `_locked`
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _locked(lock):
+    """Take a lock; False if its file was made or removed meanwhile, so that it might keep nobody else out."""
+    before = _inode(lock.lock_file)
+    lock.acquire()
+    if before is not None and before == _inode(lock.lock_file):
+        return True
+    lock.release()
+    return False
+
+
+def _inode(path):
+    try:
+        return os.lstat(path).st_ino
+    except FileNotFoundError:
+        return None
 
 
 def remove_leftovers(*paths: str | Path) -> None:
