@@ -5,7 +5,8 @@ version of just that experiment, method, score or criterion is raised, and its r
 
 Metrics are committed in data/baselines/canaries.json with a tolerance. The machines that records come from round
 differently (AMD and Intel, with AVX-512 and without), so every canary is run under each of KINDS, which make this
-machine compute as others do; the tolerance of a metric is what that moved it, see `tolerances`.
+machine compute as others do; the tolerance of a metric is what that moved it, see `tolerances`. Only one machine stands
+behind them so far: where a second kind moves a canary further, bless it there and widen nothing by hand.
 """
 
 import importlib
