@@ -4,6 +4,7 @@ import html
 import math
 import re
 
+import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -213,3 +214,18 @@ def test_the_front():
     assert pareto({"cheap": (1, 0.5), "good": (3, 0.9), "beaten": (3, 0.8), "dear": (4, 0.9), "same": (1, 0.5)}) == [
         "cheap", "good", "same",
     ]  # fmt: skip
+
+
+def test_words_of_records_are_words_on_the_status_page(project, monkeypatch):
+    """A record's state may quote what stands in a broken file: it is shown, and does nothing."""
+    from trpts.press import status
+
+    nasty = "<script>alert(1)</script> | a\n# title `code` [x](https://example.org)"
+    row = {"experiment": "tuned", "profile": "full", "records": None, "state": nasty}
+    monkeypatch.setattr(status, "record_rows", lambda project: pd.DataFrame([row]))
+    monkeypatch.setattr(status, "chapter_rows", lambda *_: pd.DataFrame({"chapter": ["00_a"]}))
+    page = status.status_page(project, {"profile": "quick"}, [])
+    shown = MarkdownIt("commonmark").enable("table").render(page)
+    assert "<script" not in shown
+    assert "example.org)" in shown
+    assert re.findall(r"<(a|h1|code)", shown.partition("Committed records")[2].partition("Machine")[0])[1:] == []
