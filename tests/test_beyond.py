@@ -5,7 +5,8 @@ import torch
 
 from trpts.data.task import Split
 from trpts.lab.experiments import continual, drift, many_tasks, text
-from trpts.lab.store import measure, validate
+from trpts.lab.records import validate
+from trpts.lab.store import measure
 from trpts.lab.tasks import lab_task
 
 COMMON = dict(profile="quick", device="cpu", backbone="vit_lab", weights="data/weights/vit_lab.safetensors", seed=0)

@@ -15,7 +15,8 @@ from trpts.lab.experiments import concentration, pruning, remedy, subtle, text, 
 from trpts.lab.experiments.concentration import effective_inputs
 from trpts.lab.further import FURTHER, LVLM, further_cells
 from trpts.lab.profiles import load_profile
-from trpts.lab.store import Store, kind_of, record_name
+from trpts.lab.records import kind_of, record_name
+from trpts.lab.store import Store
 from trpts.press import pages
 
 

@@ -16,7 +16,8 @@ from trpts.lab import grid
 from trpts.lab.experiments import tuned
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
-from trpts.lab.store import measure, validate
+from trpts.lab.records import validate
+from trpts.lab.store import measure
 from trpts.lab.tasks import READING, lab_task
 
 SIZES = {"train800": 6, "val200": 4, "test": 4}

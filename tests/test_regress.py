@@ -9,6 +9,7 @@ import pytest
 from trpts.lab import regress
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import fisher_digits
+from trpts.lab.records import record_name
 from trpts.lab.regress import (
     baseline_of,
     by_name,
@@ -18,7 +19,7 @@ from trpts.lab.regress import (
     write_baselines,
     write_reports,
 )
-from trpts.lab.store import Store, record_name
+from trpts.lab.store import Store
 
 VALUES = [0.70, 0.72, 0.74, 0.71, 0.73]
 

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 import pytest
 from made import CONFIG, PROVENANCE, RECORD, changed
 
-from trpts.lab import store as room
+from trpts.lab import records as room
+from trpts.lab import store as store_room
 from trpts.lab import versions
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import fisher_digits
 from trpts.lab.project import Project, write_whole
-from trpts.lab.store import Store, flat_metrics, measure, read_single, record_name, run_once, stale_because
+from trpts.lab.records import flat_metrics, read_single, record_name
+from trpts.lab.store import Store, measure, run_once, stale_because
 
 
 def full(seed, **parts):
@@ -214,7 +216,7 @@ def test_packing_that_is_interrupted_loses_nothing(packed, monkeypatch, n_writes
         written.append(path)
         write(path, text)
 
-    monkeypatch.setattr(room, "write_whole", interrupted)
+    monkeypatch.setattr(store_room, "write_whole", interrupted)
     if n_writes == 2:
         monkeypatch.setattr(room.Path, "unlink", lambda path, **_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -459,7 +461,7 @@ def test_the_committed_files_are_as_packing_writes_them(project):
     for path in files:
         records = room.read_file(path).values()
         assert path.read_text(encoding="utf-8") == room.lines_of(records), path.name
-        made |= {room._id(record["provenance"]) for record in records}
+        made |= {room.id_of(record["provenance"]) for record in records}
     assert made == room.read_provenance(project.committed / room.PROVENANCE).keys()
     everything = list(project.committed.iterdir())
     assert len(everything) <= 30

@@ -88,7 +88,7 @@ def _refuse_unused(arguments):
 
 def forecast(todo, of, store):
     """How many of the cells are missing and, going by the median time of like runs, how long they would take."""
-    from trpts.lab.store import kind_of
+    from trpts.lab.records import kind_of
 
     times = {}  # by variant, by kind and over all: a variant without a record takes what its kind takes
     for record in store.records():

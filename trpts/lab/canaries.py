@@ -26,7 +26,7 @@ from trpts import methods
 from trpts.lab import grid, regress, tasks
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import concentration, pruning, readout, text, tuned
-from trpts.lab.store import untimed
+from trpts.lab.records import untimed
 from trpts.lvlm.questions import KINDS as KINDS_OF_QUESTIONS
 from trpts.rivals import SCORES
 from trpts.sparse import sparse_layers

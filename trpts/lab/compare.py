@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from trpts.lab.errors import TrptsError
-from trpts.lab.store import Store, flat_metrics, key_of, untimed, validate
+from trpts.lab.records import flat_metrics, key_of, untimed, validate
+from trpts.lab.store import Store
 
 RESULTS = "data/results"
 

@@ -19,7 +19,7 @@ from scipy.stats import t as student_t
 
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import write_whole
-from trpts.lab.store import record_name, untimed
+from trpts.lab.records import record_name, untimed
 
 CONFIDENCE = 0.99
 MIN_SEEDS = 3

@@ -12,79 +12,41 @@ Runs write single records, and only `pack` writes the files in data/results/. Bo
 whole or not there, and everything is checked when it is read.
 """
 
-import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
-from functools import cache, lru_cache
-from importlib import resources
+from functools import lru_cache
 from pathlib import Path
 
-import fastjsonschema
 from filelock import FileLock
 
 from trpts.hashes import short_hash
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder, write_whole
 from trpts.lab.provenance import provenance
+from trpts.lab.records import (
+    PROVENANCE,
+    id_of,
+    key_of,
+    kind_of,
+    later,
+    lines_of,
+    read_file,
+    read_single,
+    record_name,
+    stamp_of,
+    text_of,
+    validate,
+)
 from trpts.lab.versions import version_of
 from trpts.meter import peak_memory_bytes
 
-PROVENANCE = "provenance.json"
 NOT_HERE = "data or weights are not here"
-RESTORE = "restore the file with `git checkout`, or remove what is wrong"
 
 
 class NotThere(TrptsError):
     """Records that have not been made yet. A page may go on without them; not without those that cannot be read."""
-
-
-def kind_of(experiment) -> str:
-    """The kind of an experiment's records: its module's own name."""
-    return experiment.__name__.rsplit(".", 1)[-1]
-
-
-def key_of(config: dict) -> str:
-    """What a record is found and sorted by: its whole configuration, as text."""
-    return json.dumps(config, sort_keys=True, ensure_ascii=False)
-
-
-def record_name(config: dict) -> str:
-    """File name of a single record."""
-    return f"{config['kind']}-{short_hash(json.dumps(config, sort_keys=True))}.json"
-
-
-def flat_metrics(record: dict) -> dict[str, float]:
-    """Metrics with lists and tables opened: {"block_share[3]": 0.12, "kind_share[qkv]": 0.4, ...}"""
-    flat = {}
-    for name, value in record["metrics"].items():
-        pairs = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else None
-        flat |= {name: value} if pairs is None else {f"{name}[{key}]": number for key, number in pairs}
-    return flat
-
-
-def untimed(record: dict) -> dict[str, float]:
-    """`flat_metrics` without seconds, which are named so and differ from run to run."""
-    return {name: x for name, x in flat_metrics(record).items() if not name.partition("[")[0].endswith("_s")}
-
-
-@cache
-def _validator():
-    schema = json.loads(resources.files("trpts.lab").joinpath("store.schema.json").read_text(encoding="utf-8"))
-    return fastjsonschema.compile(schema)
-
-
-def validate(record: dict, place) -> None:
-    """Raise TrptsError, naming `place`, unless `record` has the shape of store.schema.json and finite numbers."""
-    try:
-        _validator()(record)
-    except fastjsonschema.JsonSchemaValueException as error:
-        raise TrptsError(f"{place}: not a valid record: {error.message.removeprefix('data.')}") from None
-    for name, value in flat_metrics(record).items():
-        if not math.isfinite(value):
-            raise TrptsError(f"{place}: not a valid record: metric {name} is {value}, expected a finite number")
 
 
 class Store:
@@ -124,13 +86,13 @@ class Store:
         path = self.loose / record_name(record["config"])
         validate(record, path.name)
         with self._writing():
-            write_whole(path, _text(record, indent=1) + "\n")
+            write_whole(path, text_of(record, indent=1) + "\n")
         return path
 
     def digest(self, kind: str = "*") -> str:
         """A hash of all records of a kind: packing them does not change it."""
         paths = [*self.files(kind), *self.single_files(kind)]
-        return _digest((self.loose, self.packed, self.profile), kind, tuple((path, _stamp(path)) for path in paths))
+        return _digest((self.loose, self.packed, self.profile), kind, tuple((path, stamp_of(path)) for path in paths))
 
     def files(self, kind: str = "*") -> list[Path]:
         """The committed files."""
@@ -179,23 +141,15 @@ class Store:
         files = {path.stem: read_file(path) for path in self.files()}
         every = [r for found in files.values() for r in found.values()]  # old ones too: a reader may still be at it
         every += [r for records in fresh.values() for r in records]
-        made = {_id(r["provenance"]): r["provenance"] for r in every}
+        made = {id_of(r["provenance"]): r["provenance"] for r in every}
         try:
-            write_whole(self.packed / PROVENANCE, _text(made, indent=1) + "\n")
+            write_whole(self.packed / PROVENANCE, text_of(made, indent=1) + "\n")
             for kind, records in sorted(fresh.items()):
                 old = files.get(kind, {})
                 merged = old | {(key := key_of(r["config"])): later(r, old.get(key)) for r in records}
                 write_whole(self.packed / f"{kind}.jsonl", lines_of(merged.values()))
         except TrptsError as error:
             raise TrptsError(f"{error}; the new records stay in {self.loose}: mend it, then `trpts pack`") from None
-
-
-def later(single: dict | None, packed: dict | None) -> dict | None:
-    """Of a run's two records the single one, unless a version of the committed one is higher."""
-    if single is None or packed is None:
-        return single or packed
-    outdone = any(version > single["version"].get(name, 0) for name, version in packed["version"].items())
-    return packed if outdone else single
 
 
 @lru_cache(maxsize=64)
@@ -213,100 +167,6 @@ def packed_at_the_end(store: Store):
             store.pack()
         raise
     store.pack()
-
-
-def lines_of(records: Iterable[dict]) -> str:
-    """The text of a committed file: a line for each record, sorted."""
-    rows = {key_of(r["config"]): _text(r | {"provenance": _id(r["provenance"])}) for r in records}
-    return "".join(f"{rows[key]}\n" for key in sorted(rows))
-
-
-def _text(content, indent=None):
-    return json.dumps(content, indent=indent, sort_keys=True, ensure_ascii=False)
-
-
-def _id(made):
-    return short_hash(json.dumps(made, sort_keys=True))
-
-
-def _stamp(path):
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def read_single(path: Path) -> dict | None:
-    """Read and validate a single record; None if it has just gone, because it was packed."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:  # ValueError: truncated or not JSON, or not text
-        raise TrptsError(f"{path}: not a readable record: {error}") from error
-    validate(record, path)
-    if path.name != record_name(record["config"]):
-        raise TrptsError(f"{path}: its configuration belongs in {record_name(record['config'])}: edited or misplaced")
-    return record
-
-
-def read_file(path: Path) -> dict[str, dict]:
-    """{`key_of`: record} of a committed file; read once while it and its provenance stay the same.
-
-    raises  TrptsError: a line that is no valid record, a run that stands there twice, an unknown provenance
-    """
-    made_in = path.with_name(PROVENANCE)
-    return _read_file(path, _stamp(path), _stamp(made_in) if made_in.is_file() else None)
-
-
-@lru_cache(maxsize=64)
-def _read_file(path, *stamps):
-    found, line_of = {}, {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
-    made = read_provenance(path.with_name(PROVENANCE))  # after the records: a packer writes it before them
-    for number, line in enumerate(lines, 1):
-        place = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-            name = row["provenance"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise TrptsError(f"{place}: not a readable record: {error}; {RESTORE}") from error
-        if not isinstance(name, str) or name not in made:
-            raise TrptsError(f"{place}: its provenance {name!r} is not in {PROVENANCE}; {RESTORE}")
-        record = row | {"provenance": made[name]}
-        validate(record, place)
-        if record["config"]["kind"] != path.stem:
-            raise TrptsError(f"{place}: a record of {record['config']['kind']} does not belong here; {RESTORE}")
-        key = key_of(record["config"])
-        if key in found:
-            raise TrptsError(f"{path}: lines {line_of[key]} and {number} are of the same run: expected one record for "
-                             "each configuration; remove one of them")  # fmt: skip
-        found[key], line_of[key] = record, number
-    return found
-
-
-def read_provenance(path: Path) -> dict[str, dict]:
-    """{id: {"commit", "dirty", "versions", "machine"}}; older records have "recorded_in" for commit and dirty.
-
-    raises  TrptsError: not readable, or an entry that does not hash to its id: somebody edited it
-    """
-    if not path.is_file():
-        raise TrptsError(f"{path} is not there: records name what it holds; {RESTORE}")
-    return _read_provenance(path, _stamp(path))
-
-
-@lru_cache(maxsize=8)
-def _read_provenance(path, stamp):
-    try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        hashes = {name: _id(entry) for name, entry in made.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
-    for name, found in hashes.items():
-        if name != found:
-            raise TrptsError(f"{path}: the entry {name} hashes to {found}: it was edited; {RESTORE}")
-    return made
 
 
 def stale_because(record: dict, inputs_of: Callable[[dict], dict]) -> str | None:

@@ -19,7 +19,8 @@ from trpts.lab.cluster import INSTEAD, check_resources, check_workers, cluster, 
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder
 from trpts.lab.provenance import code_hash
-from trpts.lab.store import current_record, kind_of, record_name, validate
+from trpts.lab.records import kind_of, record_name, validate
+from trpts.lab.store import current_record
 
 AHEAD = 2  # runs handed out for each thread of the cluster, so that no worker waits for the client
 SPEAK_EVERY_S = 20.0

@@ -12,7 +12,8 @@ from trpts.lab.errors import TrptsError
 from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
-from trpts.lab.store import NotThere, flat_metrics, kind_of
+from trpts.lab.records import flat_metrics, kind_of
+from trpts.lab.store import NotThere
 from trpts.press.words import plain
 
 PUBLISHED = "cpu"  # the device of the records that the book shows; those of others stand beside them

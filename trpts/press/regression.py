@@ -7,6 +7,7 @@ import subprocess
 from trpts.lab.errors import TrptsError
 from trpts.lab.project import make_folder, write_whole
 from trpts.lab.provenance import machine, pick_device, versions
+from trpts.lab.records import untimed
 from trpts.lab.regress import (
     baseline_of,
     by_name,
@@ -17,7 +18,7 @@ from trpts.lab.regress import (
     write_baselines,
     write_reports,
 )
-from trpts.lab.store import Store, untimed
+from trpts.lab.store import Store
 from trpts.press.chapters import find_chapters
 from trpts.press.runner import run_chapters, say
 from trpts.press.status import data_name, inputs_path, read_inputs
