@@ -6,7 +6,7 @@ import io
 import statistics
 import tokenize
 
-from trpts import allocation, fisher, paper, sparse, tokens
+from trpts import allocation, fisher, paper, signals, sparse, tokens
 from trpts.lab.claims.evidence import (
     CONTRADICTED,
     FAILS,
@@ -95,7 +95,7 @@ def inference_cost(evidence):
 
 @check("T23")
 def few_lines(evidence):
-    rooms = (fisher, allocation, sparse, tokens)
+    rooms = (signals, fisher, allocation, sparse, tokens)
     n = sum(len(without_prose(inspect.getsource(room)).splitlines()) for room in rooms)
     words = f"score, allocation, sparse layers and tokens: {n} lines of code without prose"
     return HOLDS if n < 1000 else FAILS, words, "this code"
