@@ -20,6 +20,7 @@ from trpts.lab.regress import (
     write_reports,
 )
 from trpts.lab.store import Store
+from trpts.press.chapters import find_chapters
 
 VALUES = [0.70, 0.72, 0.74, 0.71, 0.73]
 
@@ -138,3 +139,18 @@ def test_page_refuses_a_mean_over_different_settings(project, monkeypatch):
         pages.full_records(fisher_digits)
     assert pages.spread(pages.frame(records[:1])["probe_test_accuracy"]).endswith("(one seed)")
     assert pages.spread(pages.frame(records[:1])["probe_test_accuracy"].iloc[:0]) == "not run"
+
+
+def test_the_quick_chapters_lie_within_their_baselines(project, html):
+    """What the chapters of this very build measured; every chapter that records something has a baseline."""
+    found = {}
+    for chapter in find_chapters(project):
+        path = project.root / "data" / "baselines" / f"{chapter.name}.json"
+        assert path.is_file() == ("seeds" in chapter.parameters), chapter.name
+        if path.is_file():
+            found |= read_baselines(path)["baselines"]
+    records = {name: project.store("quick").find(entry["config"]) for name, entry in found.items()}
+    assert len(records) >= 15
+    rows = regress.compare(found, {name: record for name, record in records.items() if record is not None})
+    assert sum(map(is_checked, rows)) > 100
+    assert [row for row in rows if not row["ok"]] == []
