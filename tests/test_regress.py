@@ -119,7 +119,7 @@ def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
     (entry,) = baselines.values()
 
     def without_square(model, batches, samples="per-sample"):
-        return {name: score.sqrt() for name, score in real(model, batches, samples).items()}
+        return {name: score.sqrt() for name, score in real(model, batches, samples=samples).items()}
 
     real = fisher_digits.fisher_scores
     monkeypatch.setattr(fisher_digits, "fisher_scores", without_square)

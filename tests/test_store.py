@@ -402,6 +402,7 @@ def test_every_experiment_has_a_version():
 
 def test_a_record_says_where_it_was_made(project, monkeypatch):
     monkeypatch.chdir(project.root)
+    store_room.provenance.cache_clear()  # of a test run during which somebody commits
     made = measure(toy_experiment(), CONFIG)["provenance"]
     assert {"torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "peft", "transformers", "tokenizers",
             "python"} <= made["versions"].keys()  # fmt: skip
