@@ -7,12 +7,13 @@ nothing but what experiments write; records come back to the client, which alone
 import importlib
 import logging
 import os
+import socket
 from contextlib import contextmanager
 
 import dask
 import torch
 from distributed import Client, LocalCluster
-from distributed.comm import CommClosedError
+from distributed.comm import CommClosedError, get_address_host_port, parse_address
 
 from trpts.lab.errors import TrptsError
 from trpts.lab.provenance import code_hash
@@ -49,8 +50,8 @@ def cluster(scheduler=None, workers=None):
             yield client
         return
     try:
-        with dask.config.set({"distributed.comm.timeouts.connect": CONNECT_S}):  # of a port that never says a word, too
-            client = Client(scheduler, timeout=CONNECT_S)
+        _wait_for_a_word(scheduler)
+        client = Client(scheduler, timeout=CONNECT_S)
     except (OSError, TimeoutError, ValueError, TypeError) as error:  # TypeError: tls:// without Dask's settings for it
         raise TrptsError(f"no scheduler answers at {scheduler} ({type(error).__name__}): expected the address that "
                          "`dask scheduler` prints, such as tcp://10.0.0.1:8786") from error  # fmt: skip
@@ -59,6 +60,18 @@ def cluster(scheduler=None, workers=None):
             raise TrptsError(f"the scheduler at {scheduler} has no workers: start some with `dask worker {scheduler} "
                              "--nthreads 1` in a checkout of this version")  # fmt: skip
         yield client
+
+
+def _wait_for_a_word(scheduler):
+    """Wait for the first byte from a tcp:// address, at most CONNECT_S; OSError: there is none.
+
+    A Dask scheduler greets whoever connects. Dask's client waits for that without an end where something listens that
+    never says a word.
+    """
+    if parse_address(scheduler)[0] == "tcp":
+        with socket.create_connection(get_address_host_port(scheduler), CONNECT_S) as connection:
+            if not connection.recv(1):
+                raise ConnectionError("the connection was closed")
 
 
 def workers_of(client):
