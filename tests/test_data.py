@@ -88,5 +88,27 @@ def test_load_task_of_a_twin(monkeypatch):
     assert load_task("eurosat_twin", seed=1).data_hash() != task.data_hash()
     with pytest.raises(ValueError, match="eurosat_twin cannot be had with image_size=64: expected none"):
         load_task("eurosat_twin", image_size=64)
+    with pytest.raises(ValueError, match="; twins that have them are clevr_count_twin, clevr_dist_twin, dsprites_"):
+        load_task("eurosat_twin", image_size=32, normalization="half")
     with pytest.raises(ValueError, match="digits cannot be had with normalization: expected none"):
         load_task("digits", normalization="half")
+
+
+def test_load_task_draws_some_twins_at_any_size(monkeypatch):
+    monkeypatch.setattr(twin, "SPLITS", {"train": 8, "val": 4, "test": 4})
+    name, settings = "dsprites_ori_twin", {"image_size": 84, "normalization": "imagenet"}
+    task = load_task(name, seed=2, resize="crop", **settings)
+    assert [len(split) for split in (task.train, task.val, task.test)] == [8, 4, 4]
+    assert task.data_hash() == TWINS[name].task(2, 84, "imagenet").data_hash()
+    assert task.data_hash() == load_task(name, seed=2, resize="squash", **settings).data_hash(), "nothing is resized"
+    assert task.train.images.shape == (8, 3, 84, 84)
+    assert load_task(name).data_hash() == TWINS[name].task().data_hash()
+    assert load_task(name, image_size=32, normalization="half").data_hash() == load_task(name).data_hash()
+    for wrong, message in (
+        ({"resize": "stretch"}, "resize='stretch' is unknown: expected one of squash, crop"),
+        ({"normalization": "other"}, "normalization='other' is unknown"),
+        ({"image_size": 0}, "image_size=0: expected at least 1 pixel"),
+        ({"colour": 1}, f"{name} cannot be had with colour: expected image_size, normalization or resize"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_task(name, **wrong)

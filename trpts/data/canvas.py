@@ -3,9 +3,16 @@
 Arrays are float32 NumPy. A batch of pictures is [n, S, S, 3] with colours in [0, 1] and S = 2 * SIZE: drawn at twice
 the final resolution, `finish` averages 2 x 2 pixels. Coordinates run from -1 (left, top) to 1 (right, bottom).
 Parameters that differ from picture to picture have shape [n] and are given through `per`, which makes them [n, 1, 1].
+
+Pictures have SIZE = 32 pixels per side unless they are drawn inside `with at_size(84):`. There the functions below work
+at that size, and S in their docstrings means `drawn_side()`. The constants stay those of 32 pixels: a module that uses
+them can only draw at 32.
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -13,10 +20,35 @@ SIZE = 32
 S = 2 * SIZE
 EDGE = 2.0 / S  # width of a soft edge: one drawn pixel
 
+_size = ContextVar("pixels per side of a finished picture", default=SIZE)
 
-def grid():
+
+@contextmanager
+def at_size(size: int) -> Iterator[None]:
+    """Draw pictures of `size` x `size` pixels inside this context; raises ValueError: fewer than one."""
+    if size < 1:
+        raise ValueError(f"size={size}: expected at least 1 pixel")
+    token = _size.set(size)
+    try:
+        yield
+    finally:
+        _size.reset(token)
+
+
+def final_side() -> int:
+    """Pixels per side of a finished picture: SIZE, or the size of the surrounding `at_size`."""
+    return _size.get()
+
+
+def drawn_side() -> int:
+    """Pixels per side while drawing: twice `final_side()`."""
+    return 2 * final_side()
+
+
+def grid() -> tuple[np.ndarray, np.ndarray]:
     """x, y of all pixels, each [1, S, S]."""
-    line = ((np.arange(S, dtype=np.float32) + 0.5) / S) * 2 - 1
+    side = drawn_side()
+    line = ((np.arange(side, dtype=np.float32) + 0.5) / side) * 2 - 1
     y, x = np.meshgrid(line, line, indexing="ij")
     return x[None], y[None]
 
@@ -65,8 +97,9 @@ def segment(x, y, x0, y0, x1, y1):
     return np.hypot(x - x0 - t * dx, y - y0 - t * dy)
 
 
-def cover(distance, edge=EDGE):
-    """Coverage in [0, 1] of a shape from its signed distance."""
+def cover(distance: np.ndarray, edge: float | np.ndarray | None = None) -> np.ndarray:
+    """Coverage in [0, 1] of a shape from its signed distance; `edge`: width of the soft edge, by default one pixel."""
+    edge = 2.0 / drawn_side() if edge is None else edge
     return np.clip(0.5 - distance / edge, 0, 1).astype(np.float32)
 
 
@@ -79,10 +112,11 @@ def paint(pictures, colour, coverage):
     return pictures
 
 
-def blank(n, colour=(0.0, 0.0, 0.0)):
+def blank(n: int, colour=(0.0, 0.0, 0.0)) -> np.ndarray:
     """n pictures of one colour each: [3] or [n, 3]."""
+    side = drawn_side()
     colour = np.broadcast_to(np.asarray(colour, dtype=np.float32), (n, 3))
-    return np.repeat(np.repeat(colour[:, None, None, :], S, 1), S, 2)
+    return np.repeat(np.repeat(colour[:, None, None, :], side, 1), side, 2)
 
 
 def hsv(h, s, v):
@@ -92,13 +126,14 @@ def hsv(h, s, v):
     return v[..., None] - v[..., None] * s[..., None] * np.clip(np.minimum(k, 4 - k), 0, 1)
 
 
-def noise(rng, n, cells, octaves=1):
+def noise(rng: np.random.Generator, n: int, cells: int, octaves: int = 1) -> np.ndarray:
     """Smooth noise in [0, 1], [n, S, S]: random values on a grid of `cells`, bilinear; octaves double the cells."""
-    total, weight = np.zeros((n, S, S), np.float32), 0.0
+    side = drawn_side()
+    total, weight = np.zeros((n, side, side), np.float32), 0.0
     for octave in range(octaves):
         k = cells * 2**octave
         values = rng.random((n, k + 1, k + 1), dtype=np.float32)
-        at = (np.arange(S, dtype=np.float32) + 0.5) / S * k
+        at = (np.arange(side, dtype=np.float32) + 0.5) / side * k
         i = np.minimum(at.astype(int), k - 1)
         t = at - i
         t = t * t * (3 - 2 * t)
@@ -108,10 +143,13 @@ def noise(rng, n, cells, octaves=1):
     return total / weight
 
 
-def finish(pictures, rng=None, grain=0.0):
-    """[n, S, S, 3] in [0, 1] -> uint8 [n, SIZE, SIZE, 3]; `grain` is the deviation of camera noise, drawn by rng."""
-    n = len(pictures)
-    small = pictures.reshape(n, SIZE, 2, SIZE, 2, 3).mean((2, 4))
+def finish(pictures: np.ndarray, rng: np.random.Generator | None = None, grain: float = 0.0) -> np.ndarray:
+    """[n, S, S, 3] in [0, 1] -> uint8 [n, S / 2, S / 2, 3].
+
+    `grain` is the deviation of camera noise, which rng draws for each pixel of the finished picture.
+    """
+    n, side = len(pictures), final_side()
+    small = pictures.reshape(n, side, 2, side, 2, 3).mean((2, 4))
     if grain:
         small = small + rng.normal(0, grain, small.shape).astype(np.float32)
     return (np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -123,6 +161,6 @@ def in_parts(render, size=50):
     @functools.wraps(render)
     def parts(labels, rng, split):
         pieces = [render(labels[i : i + size], rng, split) for i in range(0, len(labels), size)]
-        return np.concatenate(pieces) if pieces else np.zeros((0, SIZE, SIZE, 3), np.uint8)
+        return np.concatenate(pieces) if pieces else np.zeros((0, final_side(), final_side(), 3), np.uint8)
 
     return parts

@@ -1,6 +1,7 @@
 """Twins: 24 procedural tasks that stand in for VTAB-1k's 19 and FGVC's 5, offline and deterministic by seed.
 
 A twin asks what its real counterpart asks, of rendered 32 x 32 images: its `differs` says what is different.
+The six that show solids on a plane or sprites can be drawn at any size (`Twin.any_size`).
 Pre-training (`trpts.data.formula`) shares no generator with them.
 """
 

@@ -8,19 +8,21 @@ carried into the unit solid's frame, where each intersection is one formula; the
 import numpy as np
 
 from trpts.data import canvas
-from trpts.data.canvas import S
 
 BALL, BLOCK, TUBE, CONE = range(4)
 NOTHING = -1  # an empty place in a scene's list of solids
-CHUNK = 16  # pictures drawn at once: their rays stay in the processor's cache
+CHUNK = 16  # pictures drawn at once, fewer if they are larger than 32 pixels: their rays stay in the processor's cache
 FAR = np.float32(1e6)
 
-_x, _y = canvas.grid()
-PIXELS = np.stack([_x.ravel(), -_y.ravel(), np.ones(S * S, np.float32)])  # right, up, forward: [3, P]
+
+def view() -> np.ndarray:
+    """[3, P]: how far right, up and forward each of the P drawn pixels lies, before the camera is turned."""
+    x, y = canvas.grid()
+    return np.stack([x.ravel(), -y.ravel(), np.ones(x.size, np.float32)])
 
 
 def camera(yaw, pitch, field):
-    """[n, 3, 3]: takes PIXELS to ray directions. yaw 0 looks along +y, positive pitch up; field: half its angle."""
+    """[n, 3, 3]: takes `view` to ray directions. yaw 0 looks along +y, positive pitch up; field: half its angle."""
     n = len(yaw)
     cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
     wide = np.broadcast_to(np.tan(field), n)[:, None]
@@ -106,17 +108,19 @@ def draw(eye, aim, parts, light, ambient, backdrop, shadows=True):
     backdrop(rows, eye, d) -> depth [c, P], lit colour [c, 3, P], and where the ground is, [c, P].
     """
     eye, ambient = eye.astype(np.float32), ambient.astype(np.float32)
-    pictures = np.empty((len(eye), S * S, 3), np.float32)
+    pixels, side = view(), canvas.drawn_side()
+    chunk = max(1, min(CHUNK, CHUNK * canvas.S**2 // side**2))
+    pictures = np.empty((len(eye), side * side, 3), np.float32)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for start in range(0, len(eye), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(eye)))
+        for start in range(0, len(eye), chunk):
+            rows = np.arange(start, min(start + chunk, len(eye)))
             own = {key: value[rows] for key, value in parts.items()}
-            pictures[rows] = _draw(eye[rows], aim[rows], own, light[rows], ambient[rows], rows, backdrop, shadows)
-    return pictures.reshape(-1, S, S, 3)
+            d = aim[rows] @ pixels  # [c, 3, P]
+            pictures[rows] = _draw(eye[rows], d, own, light[rows], ambient[rows], rows, backdrop, shadows)
+    return pictures.reshape(-1, side, side, 3)
 
 
-def _draw(eye, aim, parts, light, ambient, rows, backdrop, shadows):
-    d = aim @ PIXELS  # [c, 3, P]
+def _draw(eye, d, parts, light, ambient, rows, backdrop, shadows):
     depth, colour, ground = backdrop(rows, eye, d)
     colour = colour.transpose(0, 2, 1).copy()  # [c, P, 3]
     shade = (ambient / (ambient + (1 - ambient) * light[:, 2]))[:, None, None]

@@ -78,6 +78,7 @@ TWINS = (
         "positions, two to a bin, and noiseless binary pictures of 64 x 64.",
         n_classes=LOCATIONS,
         render=dsprites_loc,
+        any_size=True,
     ),
     Twin(
         name="dsprites_ori_twin",
@@ -87,5 +88,6 @@ TWINS = (
         "the original's squares and ellipses look alike in several bins. Larger sprites, any angle, slight grain.",
         n_classes=ORIENTATIONS,
         render=dsprites_ori,
+        any_size=True,
     ),
 )

@@ -3,7 +3,6 @@
 import numpy as np
 
 from trpts.data import canvas
-from trpts.data.canvas import S
 from trpts.data.twins.rays import (
     BALL,
     BLOCK,
@@ -145,7 +144,7 @@ def norb(azimuth, elevation, rng):
     aim, backdrop = camera(azimuth, -elevation, 0.36), plain(tone, lit, light, ambient)
     pictures = draw(eye, aim, parts, light, ambient, backdrop)
     pictures *= 0.85 + 0.3 * canvas.noise(rng, n, 2)[..., None]
-    grain = rng.standard_normal((n, S, S, 1), dtype=np.float32)
+    grain = rng.standard_normal((*pictures.shape[:3], 1), dtype=np.float32)
     return canvas.finish((pictures.mean(3, keepdims=True) + 0.02 * grain).repeat(3, 3))
 
 
@@ -170,6 +169,7 @@ TWINS = (
         "colours, real materials, soft shadows and 480 x 320 pixels.",
         n_classes=MOST - FEWEST + 1,
         render=clevr_count,
+        any_size=True,
     ),
     Twin(
         name="clevr_dist_twin",
@@ -179,6 +179,7 @@ TWINS = (
         "has three to ten solids of two sizes and a fixed camera but for jitter.",
         n_classes=len(DISTANCES) - 1,
         render=clevr_dist,
+        any_size=True,
     ),
     Twin(
         name="smallnorb_azi_twin",
@@ -188,6 +189,7 @@ TWINS = (
         "unevenly lit ground; the original has photographs of fifty toys at nine elevations.",
         n_classes=AZIMUTHS,
         render=smallnorb_azi,
+        any_size=True,
     ),
     Twin(
         name="smallnorb_ele_twin",
@@ -197,5 +199,6 @@ TWINS = (
         "photographs of fifty toys and steps of 5 degrees from 30 to 70.",
         n_classes=len(ELEVATIONS),
         render=smallnorb_ele,
+        any_size=True,
     ),
 )
