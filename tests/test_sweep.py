@@ -480,7 +480,7 @@ def test_learning_rates_are_chosen_by_validation_images(tmp_path, monkeypatch):
         "profile": "full",
         "benchmark": {"backbone": "x", "weights": None, "tasks": ["a", "b", "c"], "sweep": swept},
     }
-    made = grid.tuning_cells(profile, ["linear"])
+    made = grid.tuning_cells(profile, Store(tmp_path), ["linear"])
     assert [(c["task"], c["lr"]) for _, c in made] == [("a", 0.1), ("a", 0.2), ("b", 0.1), ("b", 0.2)]
     with pytest.raises(TrptsError, match=r"linear: 0 of 4 tuning records .*`trpts sweep --tuning` first"):
         grid.comparison_cells(profile, Store(tmp_path), methods=["linear"])
@@ -494,7 +494,7 @@ def test_learning_rates_are_chosen_by_validation_images(tmp_path, monkeypatch):
     with pytest.raises(TrptsError, match="task 'd' is not in the profile: expected some of a, b, c"):
         grid.comparison_cells(profile, Store(tmp_path), ["d"], ["linear"])
     with pytest.raises(TrptsError, match="method 'luck' is unknown: expected some of linear; full"):
-        grid.tuning_cells(profile, ["luck"])
+        grid.tuning_cells(profile, Store(tmp_path), ["luck"])
 
 
 def record(config, val, test):

@@ -9,13 +9,13 @@ import yaml
 
 from trpts import __version__, cli_claims, cli_data, cli_editions, cli_images, cli_prune, cli_sweep
 from trpts.lab.errors import TrptsError
-from trpts.lab.profiles import NAMES
+from trpts.lab.profiles import CHAPTERS
 from trpts.lab.project import Project
 
 # Commands that keep what they finished. `tune` says itself whether it does: it may be stopped before a checkpoint.
 RESUMED = ("cmd_run", "cmd_book", "cmd_refresh", "cmd_sweep", "cmd_pretrain", "cmd_lvlm_train",
            "cmd_student", "cmd_pdf")  # fmt: skip
-PROFILES = f"one of {', '.join(NAMES)} (default: quick)"
+PROFILES = f"one of {', '.join(CHAPTERS)} (default: quick)"
 
 
 def main(argv=None):

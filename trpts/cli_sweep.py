@@ -9,20 +9,24 @@ from trpts.lab.project import Project
 
 def add_commands(command):
     sub = command("sweep", cmd_sweep, "compare methods: every run that is missing, here or on a Dask cluster")
-    sub.add_argument("--profile", default="full", help="full (the laboratory, default) or paper (your own data sets)")
+    sub.add_argument(
+        "--profile",
+        default="full",
+        help="full (the laboratory, default), real (real weights and images) or paper (your own)",
+    )
     which = sub.add_mutually_exclusive_group()
     which.add_argument("--tuning", action="store_true", help="the runs that choose each method's learning rate")
     which.add_argument("--ablations", nargs="*", metavar="FIGURE", help="TR-PTS's switches instead; default: all")
     which.add_argument("--further", nargs="*", metavar="EXPERIMENT", help="runs beside the comparison; default: all")
     sub.add_argument("--tasks", nargs="+", metavar="TASK", help="default: as the profile says")
     sub.add_argument("--methods", nargs="+", metavar="METHOD", help="by the names of the tables; default: all")
-    sub.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: 0 1 2")
+    sub.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: those of the comparison")
     sub.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler; default: processes of this machine")
     sub.add_argument("--workers", type=int, metavar="N", help="how many processes here; default: as many as cores")
     sub.add_argument("--gpu", action="store_true", help="each run takes a worker's resource GPU=1; with --scheduler")
     sub.add_argument("--dry-run", action="store_true", help="say what is missing and how long it would take")
     sub = command("pack", cmd_pack, "move single records from build/ into the committed files of data/results/")
-    sub.add_argument("--profile", default="full", help="full (default) or paper")
+    sub.add_argument("--profile", default="full", help="full (default), real or paper")
 
 
 def cmd_sweep(arguments):
@@ -41,23 +45,28 @@ def cmd_sweep(arguments):
     if arguments.gpu and not arguments.scheduler:
         raise TrptsError("--gpu needs --scheduler ADDRESS: workers with a GPU say so when they are started")
     _refuse_unused(arguments)
-    seeds = grid.SEEDS if arguments.seeds is None else arguments.seeds
     project = Project.find()
     profile, store = load_profile(project, arguments.profile), project.results(arguments.profile)
     device = "cuda" if arguments.gpu else None  # None: as this machine has it
     if arguments.tuning:
-        cells = grid.tuning_cells(profile, arguments.methods, device)
+        cells = grid.tuning_cells(profile, store, arguments.methods, device)
     elif arguments.ablations is not None:
-        cells = grid.ablation_cells(profile, store, arguments.ablations, seeds, device)
+        cells = grid.ablation_cells(profile, store, arguments.ablations, arguments.seeds, device)
     elif arguments.further is not None:
-        cells = further.further_cells(profile, store, arguments.further, seeds, device)
+        cells = further.further_cells(profile, store, arguments.further, arguments.seeds, device)
     else:
-        cells = grid.comparison_cells(profile, store, arguments.tasks, arguments.methods, seeds, device)
+        cells = grid.comparison_cells(profile, store, arguments.tasks, arguments.methods, arguments.seeds, device)
     if arguments.dry_run:
         print(forecast(missing(cells, store), len(cells), store))
         return 0
-    failed, left = sweep(project, cells, store, arguments.scheduler, arguments.workers,
-                         {"GPU": 1} if arguments.gpu else None)  # fmt: skip
+    while True:
+        failed, left = sweep(project, cells, store, arguments.scheduler, arguments.workers,
+                             {"GPU": 1} if arguments.gpu else None)  # fmt: skip
+        if failed or left or not arguments.tuning:
+            break
+        known, cells = cells, grid.tuning_cells(profile, store, arguments.methods, device)
+        if len(cells) == len(known) and not missing(cells, store):
+            break
     for name, error in failed.items():
         say(f"{name}: {error}")
     if left:
@@ -70,7 +79,7 @@ def cmd_pack(arguments):
     from trpts.lab.profiles import load_profile
 
     if arguments.profile == "quick":
-        raise TrptsError("--profile quick: its records are never committed: expected full or paper")
+        raise TrptsError("--profile quick: its records are never committed: expected full, real or paper")
     project = Project.find()
     load_profile(project, arguments.profile)
     print(f"{project.store(arguments.profile).pack()} records packed into {project.committed}")

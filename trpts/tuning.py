@@ -67,7 +67,8 @@ class TuneResult:
 @torch.inference_mode(False)  # nothing made there can be trained
 @torch.enable_grad()
 def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimizer="adam", weight_decay=0.0,
-         warmup_fraction=0.1, head="probe", seed=0, autocast=False, checkpoint=None, **options):  # fmt: skip
+         warmup_fraction=0.1, head="probe", seed=0, autocast=False, checkpoint=None, head_lr=None,
+         **options):  # fmt: skip
     """Fine-tune `model` on `task` by a method; the model is changed in place.
 
     The paper trains with Adam, a cosine and 100 epochs; learning rate, batch size, warm-up and weight decay are not
@@ -75,6 +76,7 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
 
     head        "probe": a linear probe on the training images is every method's start (ours: the paper does not say);
                 "keep": the head as it is
+    head_lr     learning rate of the head, None: lr
     autocast    train in bfloat16 where PyTorch thinks it safe; accuracies are measured in full precision
     checkpoint  path of a safetensors file to go on from and to write to, at the latest before the test images are
                 looked at. It stays: remove it when what was tuned is saved
@@ -99,8 +101,10 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
         "optimizer": optimizer, "weight_decay": weight_decay, "warmup_fraction": warmup_fraction, "head": head,
         "seed": seed, "autocast": autocast, "options": options,
     }  # fmt: skip
+    if head_lr is not None:  # named only where given: checkpoints of before it could be given are still read
+        settings["head_lr"] = head_lr
     check_method(method, model, options)
-    check_settings(epochs, lr, batch_size, optimizer)
+    check_settings(epochs, lr, batch_size, optimizer, head_lr)
     if checkpoint is not None:
         check_place(checkpoint)
     with nullcontext() if checkpoint is None else claimed(checkpoint):
@@ -124,8 +128,8 @@ def _tune(model, task, settings, checkpoint, n_parameters):
         model.get_parameter(name).requires_grad_(False)
     time_s["select"] = clock() - start
     identity = settings if checkpoint is None else settings | _hashes(model, task)
-    names = ("lr", "batch_size", "optimizer", "weight_decay", "warmup_fraction", "seed", "autocast")
-    training = Training(model, task.train, epochs, **{name: settings[name] for name in names})
+    names = ("lr", "batch_size", "optimizer", "weight_decay", "warmup_fraction", "seed", "autocast", "head_lr")
+    training = Training(model, task.train, epochs, **{name: settings[name] for name in names if name in settings})
     n_trainable = sum(p.numel() for p in training.trained.values())
     print(describe(method, n_trainable, n_parameters, prepared), file=sys.stderr, flush=True)
     with prepared.around():

@@ -127,6 +127,10 @@ class FileSplit:
         """The first n samples; the splits are shuffled once when they are made."""
         return replace(self, rows=self.rows.first(n))
 
+    def after(self, n):
+        """All samples but the first n."""
+        return replace(self, rows=self.rows.after(n))
+
     def data_hash(self):
         """Hash of every sample's path below `root`, size in bytes and label, in order, and of the settings.
 

@@ -37,6 +37,12 @@ class Split:
             raise ValueError(f"{n} samples asked for: expected 1 to {len(self)}")
         return Split(self.images[:n], self.labels[:n])
 
+    def after(self, n):
+        """All samples but the first n."""
+        if not 0 <= n < len(self):
+            raise ValueError(f"samples after the first {n} asked for: expected 0 to {len(self) - 1}")
+        return Split(self.images[n:], self.labels[n:])
+
     def data_hash(self):
         """`tensor_hash` of images and labels."""
         return tensor_hash(self.images, self.labels)

@@ -101,11 +101,16 @@ FURTHER = {  # name: (experiment, its configurations, what of the profile it use
 }
 
 
-def further_cells(profile, store, names=None, seeds=grid.SEEDS, device=None):
+def further_cells(profile, store, names=None, seeds=None, device=None):
     """[(experiment, configuration)] of what FURTHER names, all if None; seeds outermost."""
     unknown = [name for name in names or () if name not in FURTHER]
     if unknown:
         raise TrptsError(f"experiment {unknown[0]!r} is unknown: expected some of {', '.join(FURTHER)}")
+    if grid.comparison_of(profile).fair:
+        raise TrptsError(
+            f"--further: the profile {profile['profile']!r} has a comparison alone: expected full or paper"
+        )
+    seeds = grid.SEEDS if seeds is None else seeds
     shared, swept = grid.common(profile, device), profile["benchmark"]["sweep"]
     found = grid.chosen_rates(profile, store, [grid.OF, "full", "linear"], device)
     rates, cells = {method: rate for method, (rate, _) in found.items()}, []

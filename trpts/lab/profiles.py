@@ -9,7 +9,8 @@ import yaml
 from trpts import paper
 from trpts.lab.errors import TrptsError
 
-NAMES = ("quick", "full", "paper")
+NAMES = ("quick", "full", "real", "paper")
+CHAPTERS = ("quick", "full", "paper")  # those that chapters run on; "real" is swept, and read
 BENCHMARK = ("backbone", "weights", "tasks", "root", "reading", "settings", "sweep")
 SWEEP = ("tuning_tasks", "compared_tasks", "epochs", "batch_size", "rates")
 NEED = ("what", "size_mb", "source", "path", "how")
@@ -23,8 +24,10 @@ def load_profile(project, name):
                patterns that each task's folder must match
     benchmark  what methods are compared on: backbone, weights; tasks, root and reading as for
                `trpts.data.load.load_task`; settings, the name of a table {task: settings} in `trpts.paper`, or null;
-               sweep, what `trpts.lab.grid` runs: tuning_tasks, compared_tasks (some of the tasks), epochs,
-               batch_size, rates ({few, all}: learning rates to choose from)
+               sweep, what `trpts.lab.grid` runs: tuning_tasks, compared_tasks (some of the tasks), epochs, batch_size,
+               rates ({few, all}: learning rates to choose from; a method may have its own under its name) and, where
+               it is given, comparison (fair, or else laboratory); matmul, where it is given, {device: what
+               `torch.set_float32_matmul_precision` is set to}
     chapters   {chapter: {parameter: value}}
     """
     if name not in NAMES:
@@ -48,13 +51,15 @@ def load_profile(project, name):
 
 
 def _check_benchmark(path, benchmark):
-    if not isinstance(benchmark, dict) or set(benchmark) != set(BENCHMARK):
+    if not isinstance(benchmark, dict) or set(benchmark) - {"matmul"} != set(BENCHMARK):
         raise TrptsError(f"{path}: expected benchmark to hold {', '.join(BENCHMARK)}")
     sweep = benchmark["sweep"]
-    if not isinstance(sweep, dict) or set(sweep) != set(SWEEP):
+    if not isinstance(sweep, dict) or set(sweep) - {"comparison"} != set(SWEEP):
         raise TrptsError(f"{path}: expected benchmark's sweep to hold {', '.join(SWEEP)}")
-    if not isinstance(sweep["rates"], dict) or set(sweep["rates"]) != {"few", "all"}:
+    if not isinstance(sweep["rates"], dict) or not set(sweep["rates"]) >= {"few", "all"}:
         raise TrptsError(f"{path}: rates: {sweep['rates']}: expected learning rates under few and under all")
+    if sweep.get("comparison", "laboratory") not in ("laboratory", "fair"):
+        raise TrptsError(f"{path}: comparison: {sweep['comparison']}: expected laboratory or fair")
     for name in ("tuning_tasks", "compared_tasks"):
         if unknown := [task for task in sweep[name] if task not in benchmark["tasks"]]:
             raise TrptsError(f"{path}: {name} has {unknown[0]!r}: expected some of the benchmark's tasks")

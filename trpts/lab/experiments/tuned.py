@@ -7,16 +7,18 @@ Comparison, choice of learning rates and ablations are all this experiment (`trp
 the same run, they find the same record.
 """
 
+import torch
+
 import trpts.peers  # noqa: F401  registers its methods
 from trpts.backbones import create_backbone
 from trpts.lab.flops import counted_flops
 from trpts.lab.provenance import weights_path
-from trpts.lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
+from trpts.lab.tasks import inputs, task_of  # noqa: F401 - every experiment has `inputs`
 from trpts.training import Diverged
 from trpts.tuning import tune
 
 VERSION = 1
-TUNING = ("epochs", "lr", "batch_size")
+TUNING = ("epochs", "lr", "batch_size", "head_lr")
 
 
 def cell(variant, method, options, task, seed, lr, **common):
@@ -33,13 +35,20 @@ def cell(variant, method, options, task, seed, lr, **common):
 
 
 def run(config):
-    """Metrics of one run; `config` has backbone, weights, task, method, options (of the method), lr, seed, epochs, …"""
-    task = lab_task(config["task"], config["seed"]).to(config["device"])
-    model = create_backbone(config["backbone"], task.n_classes, weights_path(config), config["seed"])
+    """Metrics of one run; `config` has backbone, weights, task, method, options (of the method), lr, seed, epochs, …
+
+    image_size, normalization, resize  where it has them, how the task is read, and the size that the backbone takes
+    matmul     where it has it, how exact products of float32 are (`torch.set_float32_matmul_precision`): "high" lets a
+               GPU round their factors to 10 bits
+    """
+    if "matmul" in config:
+        torch.set_float32_matmul_precision(config["matmul"])
+    task, size = task_of(config).to(config["device"]), config.get("image_size")
+    model = create_backbone(config["backbone"], task.n_classes, weights_path(config), config["seed"], size)
     model = model.to(config["device"])
     images, _ = next(iter(task.val.batches(1)))
     untouched = counted_flops(model, images)
-    settings = {name: config[name] for name in TUNING}
+    settings = {name: config[name] for name in TUNING if name in config}
     try:
         result = tune(model, task, config["method"], **settings, seed=config["seed"], **config["options"])
     except Diverged:  # of all that is tried, this learning rate is the last to choose
@@ -56,6 +65,8 @@ def run(config):
         "flops_ratio": flops / untouched,
         "phase_s": result.time_s,
     }
+    if "image_size" in config:  # of pre-trained weights: whether so many epochs are enough
+        metrics["losses"] = {str(epoch): loss for epoch, loss in enumerate(result.losses, 1)}
     if result.plan is not None:
         metrics["connections_per_neuron"] = result.plan.connections_per_neuron
         metrics["token_blocks"] = {str(b): 1.0 * (b in result.plan.token_blocks) for b in range(len(model.blocks))}
