@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from trpts.lab.clock import interleaved, timed
-from trpts.sparse import selected_gradient
+from trpts.sparse import sampled_gradient
 
 LAYERS = {"qkv": (2304, 768), "attention output": (768, 768), "MLP in": (3072, 768), "MLP out": (768, 3072)}
 TOKENS = 197
@@ -39,7 +39,7 @@ def turned_at_once(g, x, index):
 
 
 WAYS = {
-    "sampled_addmm": selected_gradient,
+    "sampled_addmm": sampled_gradient,
     "sampled_addmm, turned at once": turned_at_once,
     "dense, then gather": dense_then_gather,
     "gather columns": gather_columns,
