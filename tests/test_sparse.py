@@ -11,7 +11,7 @@ from trpts import sparse
 from trpts.fisher import SAMPLES, fisher_scores
 from trpts.lab.bench_gradient import turned_at_once
 from trpts.signals import layer_signals, pixels_of_patches, scored_layers
-from trpts.sparse import attach, attached, detach, selected_gradient, sparse_layers
+from trpts.sparse import attach, attached, detach, sampled_gradient, selected_gradient, sparse_layers
 
 X = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(6) % 5
@@ -58,22 +58,29 @@ def test_by_hand():
     g = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
     x = torch.tensor([[1.0, 0.0, 2.0], [4.0, 5.0, 6.0]])
     index = torch.tensor([[2], [0]])  # neuron 0: 1·2 + 3·6 = 20; neuron 1: 2·1 - 1·4 = -2
-    dense_from, sparse.DENSE_FROM = sparse.DENSE_FROM, 2
-    try:
-        torch.testing.assert_close(selected_gradient(g, x, index), torch.tensor([[20.0], [-2.0]]))
-    finally:
-        sparse.DENSE_FROM = dense_from
-    torch.testing.assert_close(selected_gradient(g, x, index), torch.tensor([[20.0], [-2.0]]))
+    for gradient in (selected_gradient, sampled_gradient):
+        torch.testing.assert_close(gradient(g, x, index), torch.tensor([[20.0], [-2.0]]))
 
 
-@pytest.mark.parametrize("C", [1, 3, 12])  # 12 of 16 goes the dense way
+@pytest.mark.parametrize(("C", "columns"), [(1, 16), (3, 16), (3, 300), (80, 300)])  # 300 columns: sampled at C = 3
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
-def test_operator_selects_from_the_dense_product(C, kind):
+@pytest.mark.parametrize("autocast", [False, True])  # backward() may be called inside the context
+def test_operator_selects_from_the_dense_product(C, columns, kind, autocast):
     generator = torch.Generator().manual_seed(2)
-    g, x = torch.randn(50, 7, generator=generator).to(kind), torch.randn(50, 16, generator=generator).to(kind)
-    index = torch.rand(7, 16, generator=generator).topk(C, 1).indices.sort(1).values
+    g, x = torch.randn(50, 7, generator=generator).to(kind), torch.randn(50, columns, generator=generator).to(kind)
+    index = torch.rand(7, columns, generator=generator).topk(C, 1).indices.sort(1).values
     wide = torch.float64 if kind == torch.float64 else torch.float32
-    torch.testing.assert_close(selected_gradient(g, x, index), (g.to(wide).T @ x.to(wide)).gather(1, index))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = selected_gradient(g, x, index)
+    torch.testing.assert_close(found, (g.to(wide).T @ x.to(wide)).gather(1, index))
+
+
+def test_few_columns_take_the_dense_product_and_many_the_sampled_one(monkeypatch):
+    sampled = []
+    monkeypatch.setattr(sparse, "sampled_gradient", lambda g, x, i: sampled.append(x.shape[1]) or g.new_zeros(i.shape))
+    for columns, C in ((74, 2), (75, 2), (224, 32), (225, 32)):  # 64 + 5 C
+        selected_gradient(torch.ones(3, 4), torch.ones(3, columns), torch.zeros(4, C, dtype=torch.int64))
+    assert sampled == [75, 225]
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
@@ -81,13 +88,14 @@ def test_operator_selects_from_the_dense_product(C, kind):
     ("T", "fan_in", "out"),
     [(130, 16, 7), (130, sparse.WIDE, 7), (130, 16, sparse.WIDE), (64, sparse.WIDE + 3, sparse.WIDE), (1, 768, 768)],
 )
-def test_turning_by_rows_changes_no_bit(T, fan_in, out, kind):
-    """Against the product that turns both sides itself, on which earlier records rest."""
+def test_transposing_by_rows_changes_no_bit(T, fan_in, out, kind):
+    """Against the product that transposes both sides itself, on which earlier records rest."""
     generator = torch.Generator().manual_seed(3)
     g, x = torch.randn(T, out, generator=generator).to(kind), torch.randn(T, fan_in, generator=generator).to(kind)
     index = torch.rand(out, fan_in, generator=generator).topk(3, 1).indices.sort(1).values
     wide = torch.promote_types(kind, torch.float32)
-    assert torch.equal(selected_gradient(g, x, index), turned_at_once(g.to(wide), x.to(wide), index))
+    g, x = g.to(wide), x.to(wide)
+    assert torch.equal(sampled_gradient(g, x, index), turned_at_once(g, x, index))
 
 
 def test_no_connections_is_the_linear_probe():

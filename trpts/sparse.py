@@ -1,15 +1,22 @@
 """Row-sparse tuning: a Linear layer that trains C_l connections of each neuron, and pays for those alone.
 
-The update of TR-PTS, Θ ← Θ − η (M ⊙ ∇L) with a mask M, is usually computed as written: a dense gradient, then most of
-it thrown away. Every row of M has exactly C_l ones, so that the selected entries fit a rectangle, and
+The update of TR-PTS, Θ ← Θ − η (M ⊙ ∇L) with a mask M, is usually computed as written: a dense gradient, most of which
+is then thrown away. Every row of M has exactly C_l ones, so that the selected entries fit a rectangle, and
 
     ∂L/∂V[o, k] = Σ_n g[n, o] · x[n, index[o, k]]        x [T, in], g = ∂L/∂z [T, out], index [out, C_l]
 
-is the whole gradient: T·out·C_l products in place of T·out·in. Forward is the plain layer with the tuned values in
-place, so inference costs nothing extra; the gradient of the input is the dense one.
+is the whole gradient. It reads only the input columns that some neuron selects. Call them U, sorted, and let
+local[o, k] be the position of index[o, k] in U. Then
 
-Where a model uses a layer's weight past the layer's `forward` (timm's EVA, `nn.MultiheadAttention`), the weight that it
-reads leads the gradient to the values all the same, by way of a dense one.
+    ∂L/∂V = (gᵀ x[:, U]).gather(1, local)                T·out·|U| products in place of T·out·in
+
+so the layer keeps x[:, U] for the backward pass and the rest of its input is freed. Selections by Fisher information
+concentrate: all neurons of a layer want the same few inputs. Where a selection is scattered, a sampled product computes
+its T·out·C_l products alone. Forward is the plain layer with the tuned values in place, so inference costs nothing
+extra; the gradient of the input is the dense one.
+
+Where a model uses a layer's weight outside the layer's `forward` (timm's EVA, `nn.MultiheadAttention`), the weight that
+it reads leads the gradient to the values all the same, by way of a dense one.
 """
 
 import functools
@@ -25,38 +32,47 @@ with warnings.catch_warnings():  # PyTorch calls CSR tensors beta, once per proc
     warnings.simplefilter("ignore")
     torch.zeros(1, 1).to_sparse_csr()
 
-# From this share of the fan-in on, the dense product is the faster way to the same entries (`trpts bench train`).
-DENSE_FROM = 0.25
-# PyTorch turns a matrix of rows so long at one go, missing the cache with every entry; by as many rows it need not.
+# Up to this share of the fan-in a layer keeps x[:, U], above it x itself. A copy frees x only if nothing else keeps x:
+# three layers that read one x (query, key, value) would each keep nearly all of it.
+KEEP_COLUMNS_UP_TO = 0.5
+# The CPU takes the dense product up to |U| = 64 + 5 C columns and the sampled one above. Dense costs T·out·|U| fast
+# products; sampled costs T·out·C slow ones and a transposition of g. `trpts bench gradient` measures the crossing.
+DENSE_COLUMNS, DENSE_COLUMNS_PER_CONNECTION = 64, 5
+# From this width on, a plain transpose misses the cache at every entry; transposing ROWS rows at a time avoids that.
 WIDE, ROWS = 512, 64
 
 
 @torch.library.custom_op("trpts::selected_gradient", mutates_args=())
 def selected_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Σ_n g[n, o] · x[n, index[o, k]]: float32 [out, C] of g [T, out], x [T, in], index [out, C].
+    """Σ_n g[n, o] · x[n, index[o, k]]: [out, C] of g [T, out], x [T, columns], index [out, C].
 
-    One opaque operator, so that torch.compile passes over it. sampled_addmm knows no half precision: both sides are
-    converted to float32 first (float64 stays).
+    Computed and returned in float32 (float64 stays), inside an autocast context too. One opaque operator, so that
+    torch.compile does not trace into it.
     """
     kind = torch.promote_types(g.dtype, torch.float32)
-    g, x = g.to(kind), x.to(kind)
+    dense = g.device.type != "cpu" or x.shape[1] <= DENSE_COLUMNS + DENSE_COLUMNS_PER_CONNECTION * index.shape[1]
+    with torch.autocast(g.device.type, enabled=False):
+        g, x = g.to(kind), x.to(kind)
+        return (g.T @ x).gather(1, index) if dense else sampled_gradient(g, x, index)
+
+
+def sampled_gradient(g, x, index):
+    """The same entries from T·out·C products; sampled_addmm takes float32 and float64 alone."""
     out, C = index.shape
-    if C / x.shape[1] >= DENSE_FROM:
-        return (g.T @ x).gather(1, index)
     starts = torch.arange(0, out * C + 1, C, device=g.device)
     pattern = torch.sparse_csr_tensor(starts, index.flatten(), g.new_zeros(out * C), (out, x.shape[1]),
                                       check_invariants=False)  # fmt: skip
-    return torch.sparse.sampled_addmm(pattern, _turned(g), _turned(x).T, beta=0.0).values().view(out, C)
+    return torch.sparse.sampled_addmm(pattern, _transposed(g), _transposed(x).T, beta=0.0).values().view(out, C)
 
 
-def _turned(x):
-    """x.T, on a CPU laid out so that the product need not turn it: the same, sooner (`trpts bench gradient`)."""
-    if x.device.type != "cpu" or x.shape[1] < WIDE:
+def _transposed(x):
+    """x.T, laid out in memory as the product wants it where x is wide: the same, sooner (`trpts bench gradient`)."""
+    if x.shape[1] < WIDE:
         return x.T
-    turned = x.new_empty(x.shape[1], x.shape[0])
-    for columns, rows in zip(turned.split(ROWS, 1), x.split(ROWS), strict=True):
+    transposed = x.new_empty(x.shape[1], x.shape[0])
+    for columns, rows in zip(transposed.split(ROWS, 1), x.split(ROWS), strict=True):
         columns.copy_(rows.T)
-    return turned
+    return transposed
 
 
 @selected_gradient.register_fake
@@ -71,18 +87,18 @@ def write_values(weight: torch.Tensor, index: torch.Tensor, values: torch.Tensor
 
 
 class _GradientOfValues(torch.autograd.Function):
-    """The layer's output z [..., out] as it is; on the way back, the values' gradient is taken from what passes."""
+    """The layer's output z [..., out] as it is; on the way back, the values' gradient from g and the kept columns."""
 
     @staticmethod
-    def forward(ctx, z, x, values, index):
-        ctx.save_for_backward(x, index)
-        return z.detach()  # not a view to autograd: an operation behind it may change it in place
+    def forward(ctx, z, kept, values, local):
+        ctx.save_for_backward(kept, local)
+        return z.detach()  # not a view to autograd: a later operation may change it in place
 
     @staticmethod
     def backward(ctx, g):
-        x, index = ctx.saved_tensors
-        wanted = selected_gradient(g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1]), index)  # [out, C]
-        return g, None, wanted, None
+        kept, local = ctx.saved_tensors
+        rows = g.reshape(-1, g.shape[-1])  # [T, out]
+        return g, None, selected_gradient(rows, kept.reshape(-1, kept.shape[-1]), local), None
 
 
 class _GradientOfEntries(torch.autograd.Function):
@@ -101,11 +117,11 @@ class _GradientOfEntries(torch.autograd.Function):
 
 
 class _RowSparse:
-    """What a layer gains while it is attached: parameter `values` [out, C] and buffer `index` [out, C]."""
+    """What a layer gains while it is attached: parameter `values` [out, C], buffers `index`, `columns` and `local`."""
 
     @property
     def weight(self):
-        """What whoever reads it past `forward` gets: the values are in it, and its gradient reaches them."""
+        """The weight as code outside `forward` reads it: the values are in it, and its gradient reaches them."""
         self.write()
         if torch.is_grad_enabled() and self.values.requires_grad:
             return _GradientOfEntries.apply(self._parameters["weight"], self.values, self.index)
@@ -114,7 +130,7 @@ class _RowSparse:
     def write(self):
         """Put the values into the weight. Always: fused optimisers change a parameter without raising its version.
 
-        Past autograd's eye, so that two forward passes may precede one backward; C entries a row, next to no time.
+        Autograd does not see it, so that two forward passes may precede one backward; C entries a row, next to no time.
         """
         weight = self._parameters["weight"]
         write_values(weight if torch.compiler.is_compiling() else weight.data, self.index, self.values.detach())
@@ -125,7 +141,8 @@ class _RowSparse:
 
     def _with_gradient(self, z, x):
         if torch.is_grad_enabled() and self.values.requires_grad:
-            return _GradientOfValues.apply(z, x.detach().to(z.dtype), self.values, self.index)
+            kept = x.detach() if self.columns is None else x.detach().index_select(-1, self.columns)  # [..., |U|]
+            return _GradientOfValues.apply(z, kept.to(z.dtype), self.values, self.local)
         return z
 
 
@@ -161,6 +178,12 @@ def sparse_class(plain):
     return type(f"Sparse{plain.__name__}", (_RowSparse, plain), {"__doc__": f"A {plain.__name__}, attached."})
 
 
+def columns_and_local(index, fan_in):
+    """(U, local): U[local] = index [out, C]; (None, index) where U is so large that the layer keeps its whole input."""
+    columns, local = index.unique(return_inverse=True)
+    return (columns, local) if len(columns) <= KEEP_COLUMNS_UP_TO * fan_in else (None, index)
+
+
 @torch.inference_mode(False)  # what is made there can never be trained
 def attach(model, index, *, biases=True):
     """Make `model` train the indexed connections, the biases of their layers and the head; freeze the rest. In place.
@@ -190,7 +213,9 @@ def attach(model, index, *, biases=True):
         values = rows.gather(1, places)
         layer.__class__ = sparse_class(type(layer))
         layer.values = nn.Parameter(values.to(torch.promote_types(values.dtype, torch.float32), copy=True))
-        layer.register_buffer("index", places, persistent=False)
+        columns, local = columns_and_local(places, rows.shape[1])
+        for buffer, tensor in {"index": places, "columns": columns, "local": local}.items():
+            layer.register_buffer(buffer, tensor, persistent=False)
         model._before_attach["tensors"][name] = (values, None if layer.bias is None else layer.bias.detach().clone())
         if biases and layer.bias is not None:
             layer.bias.requires_grad_(True)
@@ -201,7 +226,7 @@ def detach(model):
     for layer in sparse_layers(model).values():
         layer.write()
         layer.__class__ = type(layer).__bases__[1]  # behind _RowSparse
-        del layer.values, layer.index
+        del layer.values, layer.index, layer.columns, layer.local
     before = vars(model).pop("_before_attach", None)
     if before is None:
         raise ValueError("the model has no selected connections: nothing to detach")

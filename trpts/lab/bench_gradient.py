@@ -1,6 +1,8 @@
-"""Ways to the gradient of the selected values, one layer of ViT-B/16 at a time: why `trpts.sparse` takes sampled_addmm.
+"""Ways to the gradient of the selected values, one layer of ViT-B/16 at a time: why `trpts.sparse` takes which when.
 
-All give Σ_n g[n, o] · x[n, index[o, k]] to rounding; a test holds them to it.
+All give Σ_n g[n, o] · x[n, index[o, k]] to rounding; a test holds them to it. First over a whole input, where a
+scattered selection takes sampled_addmm; then over the few columns that a concentrated selection uses, |U| of them,
+where the dense product is faster up to the crossing that `trpts.sparse` names.
 """
 
 from functools import partial
@@ -8,10 +10,11 @@ from functools import partial
 import torch
 
 from trpts.lab.clock import interleaved, timed
-from trpts.sparse import selected_gradient
+from trpts.sparse import sampled_gradient
 
 LAYERS = {"qkv": (2304, 768), "attention output": (768, 768), "MLP in": (3072, 768), "MLP out": (768, 3072)}
 TOKENS = 197
+COLUMNS = (16, 64, 96, 192)  # sizes of U on both sides of the crossing
 
 
 def dense_then_gather(g, x, index):
@@ -30,7 +33,7 @@ def gather_rows(g, x, index):
 
 
 def turned_at_once(g, x, index):
-    """The sampled product, which turns both sides itself, each at one go."""
+    """The sampled product, which transposes both sides itself, each at once."""
     out, C = index.shape
     starts = torch.arange(0, out * C + 1, C, device=g.device)
     pattern = torch.sparse_csr_tensor(starts, index.flatten(), g.new_zeros(out * C), (out, x.shape[1]),
@@ -39,7 +42,7 @@ def turned_at_once(g, x, index):
 
 
 WAYS = {
-    "sampled_addmm": selected_gradient,
+    "sampled_addmm": sampled_gradient,
     "sampled_addmm, turned at once": turned_at_once,
     "dense, then gather": dense_then_gather,
     "gather columns": gather_columns,
@@ -56,4 +59,9 @@ def bench_gradient(batch_size=16, rounds=5, device="cpu", C=2):
         index = torch.rand(out, fan_in, generator=generator).topk(C, 1).indices.sort(1).values.to(device)
         for way, function in WAYS.items():
             works[f"{layer}: {way}"] = timed(partial(function, g, x, index), device)
+        for n in COLUMNS:
+            kept = x[:, :n].contiguous()
+            local = torch.rand(out, n, generator=generator).topk(C, 1).indices.sort(1).values.to(device)
+            for way in ("dense, then gather", "sampled_addmm"):
+                works[f"{layer}, {n} columns: {way}"] = timed(partial(WAYS[way], g, kept, local), device)
     return interleaved(works, rounds)
