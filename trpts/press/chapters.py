@@ -13,6 +13,7 @@ from trpts.lab.provenance import code_hash, versions
 from trpts.press.launch import SET_UP
 
 EXPERIMENTS, BENCHES, CLAIMS = "trpts.lab.experiments", "trpts.lab.bench_files", "trpts.lab.claims"
+GATE = "trpts.lab.gate"
 PAGES = "trpts.press.pages"
 
 
@@ -96,6 +97,12 @@ class Chapter:
         kinds = [name.rsplit(".", 1)[-1] for name in self.imports if name.startswith(EXPERIMENTS + ".")]
         store, files = self.project.store("full"), []
         records = [f"{kind} {store.digest(kind)}" for kind in (["*"] if claims else kinds)]
+        if GATE in self.imports:
+            records.append(f"real {self.project.store('real').digest('tuned')}")
+            files.append(self.project.root / "profiles" / "real.yaml")
+        if GATE in self.imports:
+            records.append(f"real {self.project.store('real').digest('tuned')}")
+            files.append(self.project.root / "profiles" / "real.yaml")
         if claims or BENCHES in self.imports:
             files += sorted((self.project.root / "data" / "bench").glob("*.json"))
         if claims:  # the sentences that it shows are data too

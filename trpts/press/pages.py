@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from trpts.lab import grid, stats
+from trpts.lab import gate, grid, stats
 from trpts.lab.errors import TrptsError
 from trpts.lab.further import further_cells
 from trpts.lab.profiles import load_profile
@@ -107,6 +107,26 @@ def strongest_alike_sentence(records):
     return (f"{words}. {grid.OF} minus {name} is {100 * middle:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f} "
             f"over tasks{'' if n_seeds == 1 else f', {n_seeds} seeds'}). It is picked as the strongest by these same "
             "means, which flatters it a little.")  # fmt: skip
+
+
+def gate_table(beds):
+    """What each test bed shows of what is known, and which of them pass, in Markdown.
+
+    beds  {name of a test bed: its records}
+    """
+    rows, words = [], []
+    for bed, records in beds.items():
+        found = gate.judged(records)
+        for row in found.to_dict("records"):
+            seeds = ", ".join(f"{100 * x:+.1f}" for x in row["by seed"])
+            rows.append({"test bed": bed, "task": row["task"], "asked": row["asked"], "wanted": row["wanted"],
+                         "points": f"{100 * row['difference']:+.1f}", "by seed": seeds,
+                         "holds": "yes" if row["holds"] else "**no**"})  # fmt: skip
+        passes = "passes" if found["holds"].all() else "does not pass"
+        words.append(f"*{bed}* {passes}: {found['holds'].sum()} of {len(found)} conditions hold.")
+    if not any(" passes: " in sentence for sentence in words):
+        words.append("**No test bed passes, so this chapter draws no verdict on TR-PTS.**")
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) + "\n\n" + " ".join(words)
 
 
 def ablation_runs(figure):
