@@ -53,8 +53,9 @@ def test_each_method_trains_what_it_says(narrow, method):
         neurons, head = 10 * (3 * 32 + 32 + 128 + 32), 20 * 33
         n_all = sum(p.numel() for p in small("", 20).parameters())
         sums = 10 * ((32 + 96) + (32 + 32) + (32 + 128) + (128 + 32))  # in + out of each layer
-        wanted = {"full": n_all, "mask": n_all, "sparse": neurons * 3 + head, "sparse and tokens": neurons * 3 + head,
-                  "lora": 8 * sums + head, "limit": head + 32}  # fmt: skip
+        ours, outs = neurons * 3 + head, 10 * (96 + 32 + 128 + 32)
+        wanted = {"full": n_all, "mask": n_all, "sparse": ours, "scattered": ours, "sparse and tokens": ours,
+                  "lora": 8 * sums + head, "lora-fa": 8 * outs + head, "limit": head + 32}  # fmt: skip
         assert trainee.n_trainable == wanted[method]
         before = {k: v.clone() for k, v in trainee.model.state_dict().items()}
         trainee.step()
@@ -204,12 +205,13 @@ def test_freed_memory_is_kept():
 
 
 def test_verdicts():
-    seconds = {"full": 1.0, "mask": 1.0, "lora": 0.9, "sparse": 0.79, "sparse and tokens": 0.6, "limit": 0.6}
+    seconds = {"full": 1.0, "mask": 1.0, "lora": 0.9, "lora-fa": 0.9, "scattered": 0.9, "sparse": 0.79,
+               "sparse and tokens": 0.6, "limit": 0.6}  # fmt: skip
     rows = {name: {"s": [s], "peak_bytes": 100, "n_trainable": 1} for name, s in seconds.items()}
     text = "\n".join(lines("train", rows))
     assert "sparse / full: 0.790 (0.790 to 0.790), bar 0.8: met" in text
-    assert "sparse and tokens / full: 0.600 (0.600 to 0.600), bar 0.52: missed" in text
-    assert "peak memory, sparse / full: 1.000, bar 0.92: missed" in text
+    assert "sparse and tokens / full: 0.600 (0.600 to 0.600), bar 0.5: missed" in text
+    assert "peak memory, sparse / lora: 1.000, bar 0.7: missed" in text
     assert "bar" not in "".join(lines("train", rows, bars=False))
 
 

@@ -21,8 +21,9 @@ from trpts.lab.clock import ratio, verdict
 
 # What each bench is held against: (name, other, at most); None: shown without a bar.
 BARS = {
-    "train": [("sparse", "full", 0.80), ("sparse", "lora", 0.92), ("sparse", "mask", 0.80),
-              ("sparse and tokens", "full", 0.52), ("sparse and tokens", "lora", 0.60), ("limit", "full", None)],
+    "train": [("sparse", "limit", 1.05), ("sparse", "lora", 0.88), ("sparse", "lora-fa", None), ("sparse", "full", 0.80),
+              ("sparse", "mask", 0.80), ("sparse and tokens", "full", 0.50), ("sparse and tokens", "lora", 0.60),
+              ("scattered", "lora", None), ("limit", "full", None)],
     "fisher": [("per-sample, one pass", "plain forward and backward", 1.15),
                ("per-sample, one pass", "loop of single images", 1.0)],
     "tokens": [("token selection", "all tokens", None), ("its scoring", "one block", 0.02)],
@@ -38,7 +39,7 @@ BARS = {
     "chapters": [],
 }  # fmt: skip
 CHAPTERS_S, CHAPTER_S = 480, 120  # the book's quick run, and its longest chapter
-MEMORY_BARS = [("sparse", "full", 0.92), ("sparse", "lora", 0.85), ("sparse and tokens", "lora", 0.65)]
+MEMORY_BARS = [("sparse", "limit", 1.07), ("sparse", "lora", 0.70), ("sparse and tokens", "lora", 0.52)]
 BENCHES = {"train": bench_train, "methods": bench_methods, "fisher": bench_fisher, "tokens": bench_tokens,
            "gradient": bench_gradient, "parts": bench_parts, "scale": bench_scale, "predict": bench_predict,
            "sweep": bench_sweep, "busy": bench_busy, "transprune": bench_transprune}  # fmt: skip

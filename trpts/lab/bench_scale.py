@@ -7,7 +7,7 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-from trpts.lab.bench_train import N_CLASSES, random_index
+from trpts.lab.bench_train import N_CLASSES, SHARE, drawn_index
 from trpts.lab.clock import interleaved, timed
 from trpts.lab.measure import vit_flops
 from trpts.sparse import attach
@@ -35,7 +35,7 @@ def bench_scale(batch_size=8, rounds=5, device="cpu"):
             model = model.to(device).train()
             facts[f"{name}: {method}"] = {"flops": vit_flops(model), **size}
             if method == "sparse":
-                attach(model, random_index(model))
+                attach(model, drawn_index(model, SHARE))
             works[f"{name}: {method}"] = timed(_step(model, batch_size, size["side"], device), device)
     rows = interleaved(works, rounds)
     return {name: row | facts[name] for name, row in rows.items()}
