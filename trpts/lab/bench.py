@@ -21,9 +21,9 @@ from trpts.lab.clock import ratio, verdict
 
 # What each bench is held against: (name, other, at most); None: shown without a bar.
 BARS = {
-    "train": [("sparse", "limit", 1.05), ("sparse", "lora", 0.88), ("sparse", "lora-fa", None), ("sparse", "full", 0.80),
-              ("sparse", "mask", 0.80), ("sparse and tokens", "full", 0.50), ("sparse and tokens", "lora", 0.60),
-              ("scattered", "lora", None), ("limit", "full", None)],
+    "train": [("sparse", "limit", 1.05), ("sparse", "lora", 0.88), ("sparse", "lora-fa", None),
+              ("sparse", "full", 0.80), ("sparse", "mask", 0.80), ("sparse and tokens", "full", 0.50),
+              ("sparse and tokens", "lora", 0.60), ("scattered", "lora", None), ("limit", "full", None)],
     "fisher": [("per-sample, one pass", "plain forward and backward", 1.15),
                ("per-sample, one pass", "loop of single images", 1.0)],
     "tokens": [("token selection", "all tokens", None), ("its scoring", "one block", 0.02)],

@@ -1,8 +1,8 @@
 """The gate: can a test bed show what is known? Only one that can may judge a method.
 
-Two orderings are known from many papers (VTAB-1k's tables in VPT, NOAH, SSF, GPS), and a test bed passes if both show in
-it: on structured tasks low-rank updates are far ahead of a linear probe, and on natural images, of which a thousand are
-labelled, tuning everything is not ahead of them. It is judged on tasks that no method is compared on, by validation
+Two orderings are known from many papers (VTAB-1k's tables in VPT, NOAH, SSF, GPS), and a test bed passes if both show
+in it: on structured tasks low-rank updates are far ahead of a linear probe, and on natural images, of which a thousand
+are labelled, tuning everything is not ahead of them. It is judged on tasks that no method is compared on, by validation
 images, over several seeds, each method at its own best learning rate.
 
 At most three beds are tried, and all of them are published, whether they pass or not.
