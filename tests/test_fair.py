@@ -129,6 +129,13 @@ def test_scores_are_taken_with_a_head_of_other_images(model, task):
     assert not torch.equal(seen[0], head)
 
 
+def test_a_held_out_head_needs_other_images(model, task):
+    with pytest.raises(
+        ValueError, match=r"held_out=True with n_scored=48, which are all training images: expected few"
+    ):
+        prepared(model, task, n_scored=500, held_out=True)
+
+
 def test_another_score_allocates(task):
     def fresh(**options):
         model = create_backbone("vit_lab", 3, seed=1)

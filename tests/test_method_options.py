@@ -44,7 +44,7 @@ OPTIONS = {  # method: what moves by default, and (option, value, what moves wit
     "trpts": (CONNECTIONS, [
         *ALLOCATED, ("connections", False, HEAD), ("patches", True, CONNECTIONS | PATCHES), ("keep", 0.5, CONNECTIONS),
         ("merge", "drop", CONNECTIONS), ("token_score", "ttv", CONNECTIONS), ("n_token_blocks", 1, CONNECTIONS),
-        ("placement", "every", CONNECTIONS),
+        ("placement", "every", CONNECTIONS), ("held_out", True, CONNECTIONS), ("allocated_by", "random", CONNECTIONS),
     ]),
     "bitfit": ({n for n in EVERYTHING if n.endswith("bias")} | HEAD, []),
     "mask": (CONNECTIONS, ALLOCATED),
@@ -60,7 +60,7 @@ OPTIONS = {  # method: what moves by default, and (option, value, what moves wit
     "vpt-deep": (HEAD, PROMPTS),
 }  # fmt: skip
 BY_NAME = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
-SMALL = {"vpt-shallow": {"n_prompts": 3}, "vpt-deep": {"n_prompts": 3}, "lora": {"r": 3}}
+SMALL = {"trpts": {"n_scored": 8}, "vpt-shallow": {"n_prompts": 3}, "vpt-deep": {"n_prompts": 3}, "lora": {"r": 3}}
 CASES = [(method, {}, moves) for method, (moves, _) in OPTIONS.items()]
 CASES += [(method, {option: value}, moves) for method, (_, given) in OPTIONS.items() for option, value, moves in given]
 

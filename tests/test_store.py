@@ -480,4 +480,4 @@ def test_the_command_packs(tmp_path, project, monkeypatch, capsys):
     assert "1 records packed into" in capsys.readouterr().out
     assert Project(tmp_path).store("full").records() == [full(0)]
     assert main(["pack", "--profile", "quick"]) == 2
-    assert "its records are never committed: expected full or paper" in capsys.readouterr().err
+    assert "its records are never committed: expected full, real or paper" in capsys.readouterr().err

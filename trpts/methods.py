@@ -132,6 +132,9 @@ def prepare_trpts(model, task, seed, *, score="fisher", allocated_by=None, n_sco
         allocation["per_neuron"] = PER_NEURON
     counted = COUNTED if biases else ("weights", "head")
     n_scored = min(n_scored, len(task.train))
+    if held_out and n_scored == len(task.train):
+        raise ValueError(f"held_out=True with n_scored={n_scored}, which are all training images: expected fewer, so "
+                         "that others are left for the head")  # fmt: skip
     with _scoring_head(model, task.train.after(n_scored) if held_out else None):
         scores, allocating = (
             connection_score(s, seed, patches)(model, task.train.first(n_scored).batches(32)) if s is not None else None
