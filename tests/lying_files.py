@@ -52,10 +52,7 @@ class Lab:
         save_delta(model, self.path("delta"), **notes, settings={"lr": 0.001, "options": {"keep": 0.5}})
         plain, _ = load_model(self.path("delta"), self.path("weights"))
         write_tensors(self.path("export"), plain.state_dict(), notes | {"format": MODEL_FORMAT})
-        run = self.run("nowhere")
-        run.to_the_end()
-        run.path = self.path("checkpoint")
-        run._save()
+        self.run(self.path("checkpoint")).to_the_end()
         self.plain = create_backbone("vit_mini", 3, self.path("weights"), seed=5).eval()
         self.untouched = {k: t.clone() for k, t in self.plain.state_dict().items()}
 
