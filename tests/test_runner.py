@@ -95,7 +95,7 @@ def test_parameters_reach_the_notebook_and_unknown_ones_are_refused(tiny, capsys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--profile", "huge"], "profile 'huge' does not exist: expected one of quick, full, paper"),
+        (["run", "--profile", "huge"], "profile 'huge' does not exist: expected one of quick, full, real, paper"),
         (["run", "--only", "07"], "chapter '07' does not exist: there are 00_a"),
         (["run", "-p", "n=1"], "--parameter needs --only"),
         (["run", "--only", "00", "-p", "n"], "--parameter 'n': expected NAME=VALUE"),

@@ -5,6 +5,7 @@ import time
 
 from trpts.backbones import create_backbone
 from trpts.data.load import load_task
+from trpts.lab.provenance import weights_path
 
 PROGRESS_EVERY_S = 5.0
 
@@ -24,8 +25,8 @@ def check_benchmark(project, profile):
             print(f"{name}: FAILED: {error}", flush=True)
 
     def weights():
-        path = None if bench["weights"] is None else project.root / bench["weights"]
-        return f"weights {create_backbone(bench['backbone'], 2, path).weights_hash}"
+        size = bench["reading"].get("image_size")
+        return f"weights {create_backbone(bench['backbone'], 2, weights_path(bench), image_size=size).weights_hash}"
 
     look(bench["backbone"], weights)
     for name in bench["tasks"]:
