@@ -9,6 +9,7 @@ from collections import deque
 
 import nbformat
 import pytest
+import setuptools  # noqa: F401  before a test imports pip, which takes its distutils away: nbgrader then refuses
 from filelock import FileLock
 from nbval.plugin import IPyNbFile
 

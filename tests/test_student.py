@@ -9,7 +9,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import setuptools  # noqa: F401  before a test imports pip, which takes its distutils away, and nbgrader then refuses
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from trpts.cli import main
