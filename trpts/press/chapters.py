@@ -100,9 +100,6 @@ class Chapter:
         if GATE in self.imports:
             records.append(f"real {self.project.store('real').digest('tuned')}")
             files.append(self.project.root / "profiles" / "real.yaml")
-        if GATE in self.imports:
-            records.append(f"real {self.project.store('real').digest('tuned')}")
-            files.append(self.project.root / "profiles" / "real.yaml")
         if claims or BENCHES in self.imports:
             files += sorted((self.project.root / "data" / "bench").glob("*.json"))
         if claims:  # the sentences that it shows are data too
