@@ -21,22 +21,32 @@ AHEAD, NOT_AHEAD = 0.05, 0.01  # LoRA minus linear at least; full minus LoRA at 
 
 
 class Bed(NamedTuple):
-    """A test bed on real weights: the device of its records, the image size in pixels, and the epochs."""
+    """A test bed on real weights: the device of its records, the image size in pixels, epochs, images in a batch, and
+    the learning rates that the choice of each method began with.
+    """
 
     device: str
     image_size: int
     epochs: int
+    batch_size: int
+    rates: dict
 
 
-# In the order in which they were tried.
-BEDS = (Bed("cuda", 84, 16),)
+# In the order in which they were tried. The profile holds the settings of the one that is being tried.
+BEDS = (
+    Bed("cuda", 84, 16, 32, {"linear": [0.00025, 0.0005, 0.001, 0.002, 0.004],
+                             "LoRA, r = 8": [0.0005, 0.001, 0.002, 0.004],
+                             "full": [0.0000125, 0.000025, 0.00005, 0.0001, 0.0002]}),
+)  # fmt: skip
 
 
 def of_bed(profile: dict, bed: Bed) -> dict:
     """A profile with a bed's settings in place of its own."""
     benchmark = profile["benchmark"]
-    settings = {"reading": benchmark["reading"] | {"image_size": bed.image_size},
-                "sweep": benchmark["sweep"] | {"epochs": bed.epochs}}  # fmt: skip
+    settings = {
+        "reading": benchmark["reading"] | {"image_size": bed.image_size},
+        "sweep": benchmark["sweep"] | {name: getattr(bed, name) for name in ("epochs", "batch_size", "rates")},
+    }
     return profile | {"benchmark": benchmark | settings}
 
 
