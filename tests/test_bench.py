@@ -14,6 +14,7 @@ from trpts.cli import main, parser
 from trpts.lab import (
     bench,
     bench_fisher,
+    bench_gpu,
     bench_methods,
     bench_parts,
     bench_predict,
@@ -123,13 +124,36 @@ def test_parts_and_scale_run(narrow, monkeypatch):
     for name in bench_parts.METHODS:
         assert sum(rows[name][phase][0] for phase in bench_parts.PHASES) == pytest.approx(rows[name]["s"][0])
     assert any("of one large matrix product's" in line for line in lines("parts", rows))
-    monkeypatch.setattr(bench_scale, "SIZES", {"side": (32, 64), "depth": (1, 2), "width": (64, 128)})
-    monkeypatch.setattr(bench_scale, "MIDDLE", {"side": 32, "depth": 1, "width": 64})
+    monkeypatch.setattr(bench_scale, "SIZES", {"small": "", "large": ""})
+    monkeypatch.setattr(bench_scale, "peak_in_a_process", lambda *_: 5)
     rows = bench_scale.bench_scale(2, 1)
-    flops = {name: row["flops"] for name, row in rows.items()}
-    assert len(rows) == 2 * 4  # the middle is there once
-    assert flops["side 64, depth 1, width 64: full"] > 4 * 0.9 * flops["side 32, depth 1, width 64: full"]
-    assert flops["side 32, depth 1, width 64: full"] == flops["side 32, depth 1, width 64: sparse"]
+    assert list(rows) == [f"{size}: {method}" for size in ("small", "large") for method in bench_scale.STEPPING]
+    assert {row["peak_bytes"] for row in rows.values()} == {5}
+    assert rows["large: sparse"]["n_trainable"] < rows["large: full"]["n_trainable"]
+
+
+def test_a_gpus_bench_in_its_smallest_case(narrow, monkeypatch):
+    """All that it would do on a GPU but the peaks: both precisions, both ways to the gradient, a prefill."""
+    monkeypatch.setattr(bench_gpu, "LAYERS_BATCH", 1)
+    rows = bench_gpu.bench_gpu(64, 1, "cpu")
+    for precision in ("fp32", "bf16"):
+        for work in (*bench_gpu.TRAINING, "prediction", "prediction and tokens"):
+            assert rows[f"ViT-Ti, {precision}: {work}"]["batch_size"] == 2
+    assert "gradient, qkv, 16 columns: dense, then gather" in rows
+    assert rows["prefill, High"]["macs"] < rows["prefill, unpruned"]["macs"]
+    said = list(lines("gpu", rows, bars=False))
+    assert any(line.startswith("ViT-Ti, bf16: sparse: ") and line.endswith("images a second") for line in said)
+
+
+def test_a_step_in_half_precision(narrow):
+    """Products are in bfloat16, the trained values and their gradients stay in float32."""
+    trainee, seen = Trainee("sparse", 2, "cpu", autocast=True), []
+    trainee.model.blocks[3].mlp.fc1.register_forward_hook(lambda layer, x, z: seen.append(z.dtype))
+    values = trainee.model.blocks[3].mlp.fc1.values
+    values.register_hook(lambda g: seen.append(g.dtype))
+    trainee.step()
+    assert seen == [torch.bfloat16, torch.float32]
+    assert values.dtype == torch.float32
 
 
 def test_what_a_sweep_adds_by_hand():

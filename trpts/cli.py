@@ -90,9 +90,9 @@ def parser():
     cli_editions.add_commands(command)
 
     bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
-    benches = "train methods fisher tokens gradient parts predict scale sweep busy transprune chapters all"
+    benches = "train methods fisher tokens gradient parts predict scale sweep busy transprune gpu chapters all"
     bench.add_argument("what", choices=benches.split())
-    bench.add_argument("--batch-size", type=int, default=None, help="default: 16; busy: 32; transprune: 1")
+    bench.add_argument("--batch-size", type=int, default=None, help="default: 16; other benches have their own")
     bench.add_argument("--rounds", type=int, default=5)
 
     regress = command("regress", cmd_regress, "hold canaries and quick chapters against the committed baselines")

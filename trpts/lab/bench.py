@@ -8,11 +8,13 @@ import statistics
 
 from trpts.lab.bench_busy import bench_busy, busy_bars
 from trpts.lab.bench_fisher import bench_fisher
+from trpts.lab.bench_gpu import bench_gpu, gpu_lines
 from trpts.lab.bench_gradient import LAYERS, WAYS, bench_gradient
 from trpts.lab.bench_methods import STEPPING, bench_methods
 from trpts.lab.bench_parts import bench_parts, of_ceiling, shares
 from trpts.lab.bench_predict import PREDICTING, bench_predict
-from trpts.lab.bench_scale import bench_scale, settings
+from trpts.lab.bench_scale import SIZES, bench_scale
+from trpts.lab.bench_scale import STEPPING as BY_SIZE
 from trpts.lab.bench_sweep import ONE, PROCESSES, THREADS, bench_sweep, overhead
 from trpts.lab.bench_tokens import bench_tokens
 from trpts.lab.bench_train import bench_train
@@ -31,20 +33,21 @@ BARS = {
                  for layer in LAYERS for way in WAYS if way != "sampled_addmm"],
     "methods": [(method, "full", None) for method in STEPPING if method != "full"],
     "parts": [("limit", "full", None)],
-    "scale": [(f"{size}: sparse", f"{size}: full", None) for size in settings()],
+    "scale": [(f"{size}: {method}", f"{size}: full", None) for size in SIZES for method in BY_SIZE if method != "full"],
     "predict": [(method, "untouched", None) for method in PREDICTING],
     "sweep": [(PROCESSES, ONE, None), (PROCESSES, THREADS, 1.0)],
     "busy": list(busy_bars()),
     "transprune": [(SCORING, HIGH_ROW, 0.05)],
+    "gpu": [],
     "chapters": [],
 }  # fmt: skip
 CHAPTERS_S, CHAPTER_S = 480, 120  # the book's quick run, and its longest chapter
 MEMORY_BARS = [("sparse", "limit", 1.07), ("sparse", "lora", 0.70), ("sparse and tokens", "lora", 0.52)]
 BENCHES = {"train": bench_train, "methods": bench_methods, "fisher": bench_fisher, "tokens": bench_tokens,
            "gradient": bench_gradient, "parts": bench_parts, "scale": bench_scale, "predict": bench_predict,
-           "sweep": bench_sweep, "busy": bench_busy, "transprune": bench_transprune}  # fmt: skip
+           "sweep": bench_sweep, "busy": bench_busy, "transprune": bench_transprune, "gpu": bench_gpu}  # fmt: skip
 # Where 16, as elsewhere, is not what is asked: one prompt, many models at once, small ones, a run's own batches.
-BATCH_SIZES = {"transprune": 1, "methods": 8, "scale": 8, "sweep": 8, "busy": 32}
+BATCH_SIZES = {"transprune": 1, "methods": 8, "scale": 4, "sweep": 8, "busy": 32, "gpu": 64}
 
 
 def lines(name, rows, bars=True):
@@ -82,6 +85,8 @@ def lines(name, rows, bars=True):
     if name == "sweep":
         share = overhead(rows[PROCESSES])
         yield f"the sweep's own part of its runs: {share:.3f}{verdict(share, 0.03 if bars else None)}"
+    if name == "gpu":
+        yield from gpu_lines(rows)
     if name == "chapters":
         seconds = [statistics.median(row["s"]) for row in rows.values()]
         yield f"all: {sum(seconds):.0f} s{verdict(sum(seconds), CHAPTERS_S if bars else None)}"

@@ -1,55 +1,24 @@
-"""How a training step grows with the image, the depth and the width: full tuning against two connections per neuron.
+"""How a training step grows with the model: ViT-S, B and L of patch 16, by each way to train few parameters.
 
-A timm ViT of patch 16 in which one of three numbers changes at a time.
+Seconds of the methods in turn, one size after another; peak memory of each in a process of its own.
 """
 
-import timm
-import torch
-from torch.nn.functional import cross_entropy
-
-from trpts.lab.bench_train import N_CLASSES, SHARE, drawn_index
+from trpts.lab.bench_train import Trainee, peak_in_a_process
 from trpts.lab.clock import interleaved, timed
-from trpts.lab.measure import vit_flops
-from trpts.sparse import attach
 
-MIDDLE = {"side": 160, "depth": 6, "width": 384}
-SIZES = {"side": (96, 160, 224), "depth": (3, 6, 12), "width": (192, 384, 768)}
+SIZES = {"ViT-S": "vit_small_patch16_224", "ViT-B": "vit_base_patch16_224", "ViT-L": "vit_large_patch16_224"}
+STEPPING = ("full", "lora", "lora-fa", "sparse", "sparse and tokens", "limit")
 
 
-def settings():
-    """{name: {"side", "depth", "width"}} of what is measured; the middle once."""
-    found = {}
-    for what, values in SIZES.items():
-        for value in values:
-            found[", ".join(f"{k} {v}" for k, v in (MIDDLE | {what: value}).items())] = MIDDLE | {what: value}
-    return found
-
-
-def bench_scale(batch_size=8, rounds=5, device="cpu"):
-    """{"<sizes>: full" or "<sizes>: sparse": {"s": [per round], "flops" of an image's forward pass, "side", …}}"""
-    works, facts = {}, {}
-    for name, size in settings().items():
-        for method in ("full", "sparse"):
-            model = timm.models.VisionTransformer(img_size=size["side"], depth=size["depth"], embed_dim=size["width"],
-                                                  num_heads=size["width"] // 64, num_classes=N_CLASSES)  # fmt: skip
-            model = model.to(device).train()
-            facts[f"{name}: {method}"] = {"flops": vit_flops(model), **size}
-            if method == "sparse":
-                attach(model, drawn_index(model, SHARE))
-            works[f"{name}: {method}"] = timed(_step(model, batch_size, size["side"], device), device)
-    rows = interleaved(works, rounds)
-    return {name: row | facts[name] for name, row in rows.items()}
-
-
-def _step(model, batch_size, side, device):
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(batch_size, 3, side, side, generator=generator).to(device)
-    labels = torch.randint(0, N_CLASSES, (batch_size,), generator=generator).to(device)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
-
-    def step():
-        cross_entropy(model(images), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
+def bench_scale(batch_size=4, rounds=5, device="cpu"):
+    """{"<size>: <method>": {"s": [per round], "peak_bytes", "n_trainable"}} of a training step."""
+    rows = {}
+    for size, backbone in SIZES.items():
+        trainees = {f"{size}: {method}": Trainee(method, batch_size, device, backbone) for method in STEPPING}
+        rows |= interleaved({name: timed(trainee.step, device) for name, trainee in trainees.items()}, rounds)
+        for name, trainee in trainees.items():
+            rows[name]["n_trainable"] = trainee.n_trainable
+        del trainees
+        for method in STEPPING:
+            rows[f"{size}: {method}"]["peak_bytes"] = peak_in_a_process(method, batch_size, device, backbone)
+    return rows

@@ -10,6 +10,8 @@ LoRA-FA (Zhang et al., arXiv 2308.03303) freezes LoRA's A, and keeps A x in plac
 
 import subprocess
 import sys
+from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -42,8 +44,9 @@ def drawn_index(model, share=1.0, seed=0):
 class Trainee:
     """One method's model, optimiser and step."""
 
-    def __init__(self, method, batch_size, device):
-        self.model = create_backbone(BACKBONE, N_CLASSES).to(device).train()
+    def __init__(self, method, batch_size, device, backbone=BACKBONE, autocast=False):
+        self.model = create_backbone(backbone, N_CLASSES).to(device).train()
+        self.autocast = partial(torch.autocast, torch.device(device).type, torch.bfloat16, enabled=autocast)
         generator = torch.Generator().manual_seed(1)
         self.images = torch.randn(batch_size, 3, 224, 224, generator=generator).to(device)
         self.labels = torch.randint(0, N_CLASSES, (batch_size,), generator=generator).to(device)
@@ -93,11 +96,10 @@ class Trainee:
 
     def step(self):
         """One training step."""
-        if self.tokens:
-            with token_selection(self.model, **self.tokens):
-                cross_entropy(self.model(self.images), self.labels).backward()
-        else:
-            cross_entropy(self.model(self.images), self.labels).backward()
+        with token_selection(self.model, **self.tokens) if self.tokens else nullcontext():
+            with self.autocast():
+                loss = cross_entropy(self.model(self.images), self.labels)
+            loss.backward()
         for weight, mask in self.masks.items():
             weight.grad.mul_(mask)
         self.optimizer.step()
@@ -114,15 +116,21 @@ def bench_train(batch_size=16, rounds=5, device="cpu"):
     sizes = {name: trainee.n_trainable for name, trainee in trainees.items()}
     del trainees
     for name in TRAINED:
-        code = f"from trpts.lab.bench_train import peak_of; print(peak_of({name!r}, {batch_size}, {device!r}))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        rows[name] |= {"peak_bytes": int(done.stdout.split()[-1]), "n_trainable": sizes[name]}
+        rows[name] |= {"peak_bytes": peak_in_a_process(name, batch_size, device), "n_trainable": sizes[name]}
     return rows
 
 
-def peak_of(method, batch_size, device):
+def peak_in_a_process(method, batch_size, device, backbone=BACKBONE):
+    """`peak_of` in a fresh process, whose peak holds nothing else."""
+    arguments = f"{method!r}, {batch_size}, {device!r}, {backbone!r}"
+    code = f"from trpts.lab.bench_train import peak_of; print(peak_of({arguments}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def peak_of(method, batch_size, device, backbone=BACKBONE):
     """Peak memory of three steps, in a fresh process."""
-    trainee = Trainee(method, batch_size, device)
+    trainee = Trainee(method, batch_size, device, backbone)
     for _ in range(3):
         trainee.step()
     return peak_memory_bytes(device)

@@ -25,21 +25,21 @@ CRITERIA = ("ttv", "iga", "norm", "fastv", "random", "uniform")  # beside TransP
 MACS_BAR = 1.10
 
 
-def thin_llava(size, device="cpu"):
-    """A LLaVA of random weights: a text model of `size` behind hardly any vision."""
+def thin_llava(size, device="cpu", kind=torch.float32):
+    """A LLaVA of random weights of the type `kind`: a text model of `size` behind hardly any vision."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     tower = CLIPVisionConfig(hidden_size=TOWER, intermediate_size=TOWER, num_hidden_layers=1, num_attention_heads=1,
                              image_size=size["side"] * PATCH, patch_size=PATCH)  # fmt: skip
     text = LlamaConfig(hidden_size=size["width"], intermediate_size=size["mlp"], num_hidden_layers=size["layers"],
                        num_attention_heads=size["heads"], vocab_size=size["words"], pad_token_id=PAD)  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(), torch.device(device):  # drawn where it will be: a CPU would take minutes
         torch.manual_seed(0)
         model = LlavaForConditionalGeneration(
             LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)
         )
     model.model.multi_modal_projector.linear_2 = torch.nn.Identity()
-    return model.to(device).eval()
+    return model.to(device, kind).eval()
 
 
 def prompts(size, batch_size, device="cpu"):
@@ -54,15 +54,19 @@ def prompts(size, batch_size, device="cpu"):
 
 
 @torch.no_grad()
-def bench_transprune(batch_size=1, rounds=5, device="cpu"):
-    """{row: {"s": [per round], "macs"}} of a prefill: unpruned, High by each criterion, and High's scoring alone."""
-    model, inputs, high = thin_llava(SIZE, device), prompts(SIZE, batch_size, device), HIGH.scaled(SIZE["layers"])
+def bench_transprune(batch_size=1, rounds=5, device="cpu", size=None, kind=torch.float32):
+    """{row: {"s": [per round], "macs"}} of a prefill: unpruned, High by each criterion, and High's scoring alone.
+
+    size, kind  of the language model: shapes, None: SIZE, and type
+    """
+    size = size or SIZE
+    model, inputs, high = thin_llava(size, device, kind), prompts(size, batch_size, device), HIGH.scaled(size["layers"])
     plans = {UNPRUNED: None, HIGH_ROW: high} | {score: replace(high, score=score) for score in CRITERIA}
     works = {name: partial(prefill, model, inputs, plan) for name, plan in plans.items()}
     rows = interleaved(works | {SCORING: partial(scoring, model, inputs, high)}, rounds)
     for name, plan in plans.items():
-        counts = model.config.text_config, SIZE["side"] ** 2, plan, SIZE["before"] + SIZE["after"]
-        rows[name]["macs"] = batch_size * macs(*counts, overhead=True, n_instruction_tokens=SIZE["after"])
+        counts = model.config.text_config, size["side"] ** 2, plan, size["before"] + size["after"]
+        rows[name]["macs"] = batch_size * macs(*counts, overhead=True, n_instruction_tokens=size["after"])
     return rows
 
 
