@@ -99,6 +99,12 @@ def test_refuses_images(tmp_path):
     Image.new("I;16", (4, 4), 40_000).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"deep.png has pixels .*'I;16': expected 8 bits per channel"):
         read_image(tmp_path / "deep.png")
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("error")
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # it refuses twice as many
+        Image.new("L", (9, 9)).save(tmp_path / "huge.png")
+        with pytest.raises(ValueError, match=r"huge.png has more than [\d,]+ pixels, which Pillow refuses"):
+            read_image(tmp_path / "huge.png")
     (tmp_path / "program.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
     with pytest.raises(ValueError, match="is not an image"):  # Pillow would start Ghostscript on it
         read_image(tmp_path / "program.jpg")
@@ -599,6 +605,25 @@ def test_folder_with_splits(tmp_path):
     assert all("/train/" in path for path in paths(task.test))
     plain(tmp_path / "railway", {"train": 5, "car": 5})
     assert folder.load(tmp_path / "railway", **SMALL).class_names == ("car", "train")
+
+
+def test_splits_in_capitals(tmp_path):
+    for split, n in {"Train": 10, "Val": 2, "TEST": 4}.items():
+        plain(tmp_path / "all" / split, {"a": n, "b": n})
+    task = folder.load(tmp_path / "all", **SMALL)
+    assert [len(split) for split in (task.train, task.val, task.test)] == [20, 4, 8]
+    assert all("/TEST/" in path for path in paths(task.test))
+
+
+def test_folder_says_what_is_the_matter(tmp_path):
+    """A level too deep, and a test split of unlabelled images."""
+    plain(tmp_path / "download" / "pets", {"ape": 3, "cat": 3, "dog": 3})
+    with pytest.raises(ValueError, match=r"download holds 1 class folders: expected at least two; .*pets holds 3$"):
+        folder.load(tmp_path / "download")
+    plain(tmp_path / "contest" / "train", {"a": 3, "b": 3})
+    paint(tmp_path / "contest" / "test" / "1.png")
+    with pytest.raises(ValueError, match=r"contest/test holds 1 images and no class folders: .*`trpts predict MODEL"):
+        folder.load(tmp_path / "contest")
 
 
 def test_folder_leaves_out_what_is_no_image(tmp_path):

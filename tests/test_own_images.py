@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from trpts.backbones import create_backbone
 from trpts.cli import main
-from trpts.data.images import read_image
+from trpts.data.images import NORMALIZATIONS, read_image
 from trpts.delta import read_delta
 from trpts.files import read_tensors, write_tensors
 from trpts.own_images import load_model, predict, reading_of, tune_images
@@ -157,7 +157,11 @@ HOSTILE = {
     "no reading": ({"reading": None}, "in reading"),
     "an image size of another model": (
         {"reading": {"image_size": 64, "normalization": "half", "resize": "squash"}},
-        "reads images of 64 pixels, vit_lab takes 32",
+        "belongs to another backbone",
+    ),
+    "an image size that is no whole number of patches": (
+        {"reading": {"image_size": 63, "normalization": "half", "resize": "squash"}},
+        "in backbone or image_size: image_size=63 for vit_lab: expected a multiple of its 4 pixels per patch",
     ),
     "a class too few": ({"class_names": ["only one"]}, "names 1 classes, its head has 3"),
     "names that are numbers": ({"class_names": ["a", 2, "c"]}, "in class_names/1"),
@@ -189,10 +193,62 @@ def test_predict_refuses_an_altered_export(place, tuned, tmp_path, capsys):
 
 def test_reading_comes_from_the_checkpoint():
     assert reading_of("vit_lab") == {"image_size": 32, "normalization": "half", "resize": "squash"}
-    tags = {"vit_tiny_patch16_224.augreg_in21k": ("half", 224), "vit_small_patch14_dinov2.lvd142m": ("imagenet", 518)}
+    tags = {"vit_tiny_patch16_224.augreg_in21k": ("half", 224), "vit_small_patch14_dinov2.lvd142m": ("imagenet", 518),
+            "vit_base_patch16_clip_224.openai": ("clip", 224)}  # fmt: skip
     for tag, (normalization, size) in tags.items():
         assert timm.is_model(tag)
         assert reading_of(tag) == {"image_size": size, "normalization": normalization, "resize": "squash"}
+        cfg = timm.get_pretrained_cfg(tag)
+        assert NORMALIZATIONS[normalization] == (cfg.mean, cfg.std)
+    assert reading_of("vit_small_patch14_dinov2.lvd142m", 224)["image_size"] == 224
+
+
+def test_another_image_size(place, tmp_path, capsys):
+    """The positions are resampled; delta and export come back at that size, and at no other."""
+    out, whole, weights = tmp_path / "o.safetensors", tmp_path / "whole.safetensors", place / "lab.safetensors"
+    given = ["--backbone", "vit_lab", "--weights", weights, "--epochs", "1", "--out", out]
+    assert main(["tune", *map(str, [place / "photos", *given, "--image-size", 48])]) == 0
+    model, notes = load_model(out, weights)
+    assert notes["reading"]["image_size"] == 48
+    assert model.patch_embed.grid_size == (12, 12)
+    before = load_file(weights)["pos_embed"]
+    wanted = torch.nn.functional.interpolate(before[:, 1:].reshape(1, 8, 8, 96).permute(0, 3, 1, 2), (12, 12),
+                                             mode="bicubic", antialias=True)  # fmt: skip
+    torch.testing.assert_close(model.pos_embed[:, 1:], wanted.flatten(2).transpose(1, 2))
+    image = str(place / "photos" / "red" / "3.png")
+    capsys.readouterr()
+    assert main(["predict", str(out), image, "--weights", str(weights), "--json"]) == 0
+    by_delta = json.loads(capsys.readouterr().out)["classes"]
+    assert main(["export", str(out), "--weights", str(weights), "--out", str(whole)]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(whole), image, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"] == pytest.approx(by_delta, abs=1e-6)
+    tensors, notes = read_tensors(whole, "a model")
+    write_tensors(whole, tensors, notes | {"reading": notes["reading"] | {"image_size": 32}})
+    assert main(["predict", str(whole), image]) == 2
+    assert "pos_embed" in capsys.readouterr().err
+    assert main(["tune", *map(str, [place / "photos", *given, "--image-size", 50])]) == 2
+    assert "expected a multiple of its 4 pixels per patch, say 48" in capsys.readouterr().err
+
+
+def test_a_folder_is_all_its_images(place, tuned, tmp_path, capsys):
+    weights = ["--weights", str(place / "lab.safetensors"), "--json"]
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(tuned), str(place / "photos"), *weights]) == 0
+    found = [json.loads(line)["image"] for line in capsys.readouterr().out.splitlines()]
+    assert found == sorted(str(path) for path in (place / "photos").rglob("*.png"))
+    assert len(found) == 45
+    assert main(["predict", str(tuned), str(tmp_path / "empty"), *weights]) == 2
+    assert "empty is a folder without images: expected files of .jpg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_weights_that_were_saved_inside_a_wrapper(place, tmp_path, prefix):
+    plain = load_file(place / "lab.safetensors")
+    save_file({prefix + name: t for name, t in plain.items()}, tmp_path / "wrapped.safetensors")
+    model = create_backbone("vit_lab", 3, tmp_path / "wrapped.safetensors")
+    assert all(torch.equal(t, plain[name]) for name, t in model.state_dict().items() if name in plain)
+    assert plain.keys() < model.state_dict().keys()
 
 
 def test_needs_no_checkout_and_nothing_of_the_book(place, tmp_path):

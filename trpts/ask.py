@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trpts import transprune
-from trpts.data.images import FORMATS
+from trpts.data.images import FORMATS, TOO_LARGE
 from trpts.transprune.costs import macs
 
 FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}  # by config.json's model_type
@@ -138,6 +138,8 @@ def read_photo(path):
         raise ValueError(f"{path} is a folder: expected an image file") from None
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image: expected one of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} {TOO_LARGE}") from None
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise ValueError(f"{path} is a damaged image: {error}") from error
     if mode[0] in "IF":

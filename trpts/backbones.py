@@ -27,6 +27,9 @@ SMALL = {
     "vit_lab": dict(img_size=32, patch_size=4, in_chans=3, embed_dim=96, depth=8, num_heads=3),
 }
 
+# What DataParallel and torch.compile put before each name of a model that was saved inside them.
+WRAPPERS = ("module.", "_orig_mod.")
+
 # Bare names that meant another checkpoint up to timm 0.4.9 (from 0.4.12 on, June 2021, AugReg): papers that give only
 # such a name may mean either. Read off the tables of timm 0.4.9, 0.4.12 and 0.6.13.
 ONCE_MEANT = {
@@ -100,10 +103,10 @@ def create_backbone(
     return model
 
 
-def skeleton(name: str, n_classes: int) -> nn.Module:
+def skeleton(name: str, n_classes: int, image_size: int | None = None) -> nn.Module:
     """The backbone on the meta device: names, types and shapes, and no memory for the weights."""
     with torch.device("meta"):
-        return create_backbone(name, n_classes)
+        return create_backbone(name, n_classes, image_size=image_size)
 
 
 def image_size_of(name: str, model: nn.Module) -> int:
@@ -158,6 +161,8 @@ def _of_head(key):
 def _load(model, path, resample=False):
     """Load every weight but the head's from `path`; the model is untouched unless all of them fit.
 
+    The names may all begin with one of WRAPPERS.
+
     resample  bring the positions to the model's grid, where the file has a square grid of another size
     """
     if not path.is_file():
@@ -166,6 +171,9 @@ def _load(model, path, resample=False):
         found = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {capped(error)}") from error
+    for prefix in WRAPPERS * 2:  # either may be inside the other
+        if found and all(key.startswith(prefix) for key in found):
+            found = {key.removeprefix(prefix): tensor for key, tensor in found.items()}
     wanted = {k: v for k, v in model.state_dict().items() if not _of_head(k)}
     if resample and "pos_embed" in wanted and "pos_embed" in found:
         found["pos_embed"] = _resampled(found["pos_embed"], model)

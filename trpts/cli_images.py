@@ -22,11 +22,13 @@ def add_commands(command):
     tune.add_argument("--keep", type=float, default=0.95, help="share of tokens that a selecting block keeps")
     tune.add_argument("--token-blocks", type=int, default=3, help="number of selecting blocks (default: 3)")
     tune.add_argument("--seed", type=int, default=0)
+    tune.add_argument("--image-size", type=int, default=None, metavar="PIXELS",
+                      help="per side; the backbone's positions are resampled (default: the backbone's own)")  # fmt: skip
     tune.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
 
     predict = command("predict", cmd_predict, "name the class of images, with a tuned model")
     predict.add_argument("model", metavar="MODEL", help="what `trpts tune` or `trpts export` wrote")
-    predict.add_argument("images", nargs="+", metavar="IMAGE")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder: all images in it")
     predict.add_argument("--weights", default="hub", metavar="FILE", help="the backbone's, for a delta")
     predict.add_argument("--top", type=int, default=3, help="classes shown for each image (default: 3)")
     predict.add_argument("--json", action="store_true", help="one JSON object per image, all classes")
@@ -63,7 +65,7 @@ def cmd_tune(arguments):
     written = report_files(arguments.out)
     result, report = tune_images(arguments.data, arguments.backbone, arguments.weights, arguments.out, arguments.method,
                                  arguments.seed, device_of(arguments), arguments.overwrite, written,
-                                 **options)  # fmt: skip
+                                 arguments.image_size, **options)  # fmt: skip
     seconds = sum(result.time_s.values())
     print(f"{report['accuracy']:.1%} of {report['n_test']} held-out images right, after {seconds:.0f} s")
     print("\n".join(map(str, [arguments.out, *written])))
@@ -72,13 +74,15 @@ def cmd_tune(arguments):
 
 def cmd_predict(arguments):
     """Print the most likely classes of each image; images that cannot be read are named and counted."""
+    from trpts.data.folder import images_below
     from trpts.files import capped
     from trpts.own_images import load_model, predict
 
     device = device_of(arguments)
     model, notes = load_model(arguments.model, arguments.weights, device)
     n_broken = 0
-    for image in arguments.images:
+    images = [str(path) for given in arguments.images for path in images_below(given)]
+    for image in images:
         try:
             ((_, shares),) = predict(model, notes, [image], device)
         except ValueError as error:
@@ -96,7 +100,8 @@ def cmd_predict(arguments):
 def cmd_export(arguments):
     """Write backbone and delta as one timm checkpoint.
 
-    Load it with timm.create_model(tag, num_classes=K, checkpoint_path=...); plain timm keeps all tokens.
+    Load it with timm.create_model(tag, num_classes=K, checkpoint_path=...), and img_size=... where it was tuned with
+    --image-size; plain timm keeps all tokens.
     """
     from trpts.own_images import export_model
 

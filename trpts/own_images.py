@@ -65,23 +65,26 @@ NOTES = {
 }
 
 
-def reading_of(name):
+def reading_of(name, image_size=None):
     """How a backbone wants its images: {"image_size", "normalization", "resize"}, as in `read_image`.
 
     From timm's own settings of the checkpoint; a mean and standard deviation that we have no name for are refused.
+    image_size  pixels per side that it is made for, None: its own
     """
+    frame = skeleton(name, 1, image_size)
+    size = image_size_of(name, frame)
     if name in SMALL:
-        return {"image_size": SMALL[name]["img_size"], "normalization": "half", "resize": "squash"}
-    cfg = skeleton(name, 1).pretrained_cfg
+        return {"image_size": size, "normalization": "half", "resize": "squash"}
+    cfg = frame.pretrained_cfg
     for normalization, values in NORMALIZATIONS.items():
         if (tuple(cfg["mean"]), tuple(cfg["std"])) == values:
-            return {"image_size": cfg["input_size"][-1], "normalization": normalization, "resize": "squash"}
+            return {"image_size": size, "normalization": normalization, "resize": "squash"}
     raise ValueError(f"{name} wants images of mean {cfg['mean']} and standard deviation {cfg['std']}: expected one of "
                      f"{', '.join(NORMALIZATIONS)}")  # fmt: skip
 
 
 def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cpu", overwrite=True,
-                report_files: Mapping[Path, Callable] = {}, **options):  # fmt: skip
+                report_files: Mapping[Path, Callable] = {}, image_size=None, **options):  # fmt: skip
     """Tune on an image folder (or a task by name), write the delta to `out`; (TuneResult, report).
 
     Every place to write to is checked, and every image read, before training. The checkpoint beside `out` is removed
@@ -90,6 +93,7 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
     weights       path of the backbone's weights, or "hub" for the local Hugging Face cache
     overwrite     whether files that are there already may be replaced. Those of an interrupted run always are
     report_files  {path: function (report, path) that writes it}: files that are made of the report
+    image_size    pixels per side that the backbone is made for, its positions resampled; None: its own
     options       of `tune`, the method's own included
     report        on the test images: {"classes", "confusion" [K][K] (true, predicted), "accuracy", "n_test",
                   "per_class"}
@@ -106,10 +110,10 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
         there = [path for path in written if os.path.lexists(path)]
         if there and not overwrite and not checkpoint.is_file():
             raise ValueError(f"{there[0]} exists already: expected another name, or --overwrite (overwrite=True)")
-        task, reading = _load(data, backbone, seed)
+        task, reading = _load(data, backbone, seed, image_size)
         names = list(task.class_names) or [str(k) for k in range(task.n_classes)]
         _check_names(data, names)
-        model = create_backbone(backbone, task.n_classes, weights, seed).to(device)
+        model = create_backbone(backbone, task.n_classes, weights, seed, image_size).to(device)
         task = in_memory(task).to(device)
         result = tune(model, task, method, seed=seed, checkpoint=checkpoint, **options)
         with resumable(checkpoint):
@@ -125,10 +129,9 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
     return result, report
 
 
-def _load(data, backbone, seed):
+def _load(data, backbone, seed, image_size):
     """(task, reading) of tasks or folders that the backbone can take."""
-    image_size_of(backbone, skeleton(backbone, 1))
-    reading = reading_of(backbone)
+    reading = reading_of(backbone, image_size)
     drawn = str(data) in TWINS or str(data) == "digits"
     task = load_task(str(data), seed=seed, **({} if drawn else reading))
     if drawn and task.train.images.shape[-1] != reading["image_size"]:
@@ -185,14 +188,15 @@ def load_model(path, weights="hub", device="cpu"):
     found, notes = read_header(path, "a delta or an exported model")
     check_notes(path, notes, NOTES, ORIGIN)
     name, names, exported = notes["backbone"], notes["class_names"], notes["format"] == MODEL_FORMAT
+    size = notes["reading"]["image_size"]
     try:
         frame = skeleton(name, len(names))
-        wanted = image_size_of(name, frame)
+        if image_size_of(name, frame) == size:
+            size = None  # made as it is, positions and all
+        else:
+            frame = skeleton(name, len(names), size)
     except ValueError as error:
-        raise ValueError(f"{path} has unfit notes, in backbone: {capped(error, 400)}") from error
-    size = notes["reading"]["image_size"]
-    if size != wanted:
-        raise ValueError(f"{path} reads images of {size} pixels, {name} takes {wanted}: its notes are unfit")
+        raise ValueError(f"{path} has unfit notes, in backbone or image_size: {capped(error, 400)}") from error
     try:
         _check_tokens(frame, notes.get("tokens"))
     except ValueError as error:
@@ -207,7 +211,7 @@ def load_model(path, weights="hub", device="cpu"):
         delta = read_delta(path)
         check_delta(frame, delta)
     _check_names(path, names)
-    model = create_backbone(name, len(names), None if exported else weights)
+    model = create_backbone(name, len(names), None if exported else weights, image_size=size)
     if exported:
         model.load_state_dict(tensors)
     else:

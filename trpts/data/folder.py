@@ -1,8 +1,9 @@
 """Any image folder with one sub-folder per class, for data of your own.
 
 <root>/<class>/*.jpg                                  split here: 60 % train, 20 % val, 20 % test
-<root>/train/<class>/*.jpg, <root>/val/..., <root>/test/...     taken as they are; a missing val or test is cut
-                                                                from train, so that test is never learned from
+<root>/train/<class>/*.jpg, <root>/val/..., <root>/test/...     taken as they are, in capitals or not; a missing val
+                                                                or test is cut from train, so that test is never
+                                                                learned from
 """
 
 import warnings
@@ -29,16 +30,18 @@ def load(root, image_size=224, normalization="half", resize="squash", seed=0):
                    that leads out of root
     """
     root = Path(root)
-    given = {split: root / split for split in SPLITS if (root / split).is_dir()}
+    given = {split: path for split in SPLITS for path in _folders(root) if path.name.lower() == split}
     if "train" in given and _folders(given["train"]):  # else "train" is a class: a picture of a railway
         for path in _folders(root):
-            if path.name not in SPLITS:
+            if path not in given.values():
                 raise ValueError(f"{path}: a folder beside train: expected only {', '.join(SPLITS)}")
     else:
         given = {"train": root}
     names = [path.name for path in _folders(given["train"])]
     if len(names) < 2:
-        raise ValueError(f"{given['train']} holds {len(names)} class folders: expected at least two")
+        deeper = [path for path in _folders(given["train"]) if len(_folders(path)) > 1]
+        hint = f"; {deeper[0]} holds {len(_folders(deeper[0]))}" if deeper else ""
+        raise ValueError(f"{given['train']} holds {len(names)} class folders: expected at least two{hint}")
     splits, left_out = {}, []
     for split, folder in given.items():
         splits[split], others = _read_classes(root, folder, names)
@@ -63,6 +66,9 @@ def _folders(folder):
 def _read_classes(root, folder, names):
     """([Sample], [what is no image by its suffix]) of all class folders, sorted by class and name."""
     samples, left_out = [], []
+    if not _folders(folder) and (flat := [entry for entry in folder.iterdir() if _is_image(entry)]):
+        raise ValueError(f"{folder} holds {len(flat)} images and no class folders: expected a folder for each class; "
+                         f"to name the classes of unlabelled images, `trpts predict MODEL {folder}`")  # fmt: skip
     labels = {name: label for label, name in enumerate(names)}
     for path in _folders(folder):
         if path.name not in labels:
@@ -101,3 +107,14 @@ def _cut(splits, names, folder, seed):
             pool = pool[n_cut:]
         made["train"] += pool
     return made
+
+
+def images_below(path):
+    """The image files below a folder, at any depth, sorted; [path] for anything else. ValueError: it holds none."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    found = sorted(entry for entry in path.rglob("*") if _is_image(entry) and not entry.name.startswith("."))
+    if not found:
+        raise ValueError(f"{path} is a folder without images: expected files of {', '.join(SUFFIXES)}")
+    return found

@@ -22,11 +22,13 @@ from trpts.hashes import short_hash
 NORMALIZATIONS = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),  # OpenAI's
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 RESIZES = ("squash", "crop")  # both sides to the size, whatever their ratio; or the short side, then the centre
 SUFFIXES = (".jpg", ".png", ".jpeg")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # Pillow also knows formats that run programs
+TOO_LARGE = f"has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which Pillow refuses: expected a smaller image"
 SHUFFLE_SEED = 0  # splits are shuffled once, when they are made; lists sorted by class would spoil `first`
 
 
@@ -61,6 +63,8 @@ def read_image(path, image_size=224, normalization="half", resize="squash", plac
         raise ValueError(f"{where} does not exist: expected an image file") from None
     except UnidentifiedImageError:
         raise ValueError(f"{where} is not an image: expected one of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{where} {TOO_LARGE}") from None
     except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise ValueError(f"{where} is a damaged image: {error}") from error
     if mode[0] in "IF":  # Pillow would cut 16 bits off at 255: a white image, without a word
