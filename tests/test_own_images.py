@@ -116,6 +116,10 @@ FAULTS = {
         lambda p: ["dtd_twin", "--backbone", "vit_tiny_patch16_224.augreg_in21k"],
         "takes 224",
     ),
+    "an option that the method passes over": (
+        lambda p: [p / "photos", "--method", "linear", "--keep", "0.5"],
+        "--method linear has no --keep: expected it with --method trpts alone",
+    ),
     "device": (lambda p: [p / "photos", "--device", "tpu"], "--device tpu is not there: expected cpu"),
     "epochs": (lambda p: [p / "photos", "--epochs", "0"], "expected at least 1"),
     "out over the weights": (lambda p: [p / "photos", "--out", p / "lab.safetensors"], "is what is read: expected"),
@@ -238,6 +242,8 @@ def test_a_folder_is_all_its_images(place, tuned, tmp_path, capsys):
     found = [json.loads(line)["image"] for line in capsys.readouterr().out.splitlines()]
     assert found == sorted(str(path) for path in (place / "photos").rglob("*.png"))
     assert len(found) == 45
+    assert main(["predict", str(tuned), str(place / "photos"), *weights, "--top", "0"]) == 2
+    assert "--top 0: expected at least 1 class" in capsys.readouterr().err
     assert main(["predict", str(tuned), str(tmp_path / "empty"), *weights]) == 2
     assert "empty is a folder without images: expected files of .jpg" in capsys.readouterr().err
 

@@ -5,6 +5,9 @@ import sys
 
 from trpts.lab.provenance import pick_device
 
+# Options of `trpts tune` that only --method trpts has: argument -> (option of `tune`, default).
+OF_TRPTS = {"per_neuron": ("per_neuron", 2.0), "keep": ("keep", 0.95), "token_blocks": ("n_token_blocks", 3)}
+
 
 def add_commands(command):
     """Add the three to the command line; `command` makes a subparser of (name, function, summary)."""
@@ -18,12 +21,12 @@ def add_commands(command):
     tune.add_argument("--epochs", type=int, default=20)
     tune.add_argument("--lr", type=float, default=2e-3, help="learning rate (default: 0.002)")
     tune.add_argument("--batch-size", type=int, default=16)
-    tune.add_argument("--per-neuron", type=float, default=2.0, help="connections per neuron (default: 2)")
-    tune.add_argument("--keep", type=float, default=0.95, help="share of tokens that a selecting block keeps")
-    tune.add_argument("--token-blocks", type=int, default=3, help="number of selecting blocks (default: 3)")
+    tune.add_argument("--per-neuron", type=float, default=None, help="connections per neuron (default: 2)")
+    tune.add_argument("--keep", type=float, default=None, help="share of tokens that a block keeps (default: .95)")
+    tune.add_argument("--token-blocks", type=int, default=None, help="number of selecting blocks (default: 3)")
     tune.add_argument("--seed", type=int, default=0)
     tune.add_argument("--image-size", type=int, default=None, metavar="PIXELS",
-                      help="per side; the backbone's positions are resampled (default: the backbone's own)")  # fmt: skip
+                      help="per side; positions are resampled (default: the backbone's own)")  # fmt: skip
     tune.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
 
     predict = command("predict", cmd_predict, "name the class of images, with a tuned model")
@@ -59,9 +62,12 @@ def cmd_tune(arguments):
     from trpts.own_images import tune_images
 
     options = {"epochs": arguments.epochs, "lr": arguments.lr, "batch_size": arguments.batch_size}
+    of_trpts = {name: getattr(arguments, name) for name in OF_TRPTS if getattr(arguments, name) is not None}
     if arguments.method == "trpts":
-        options |= {"per_neuron": arguments.per_neuron, "keep": arguments.keep}
-        options |= {"n_token_blocks": arguments.token_blocks}
+        options |= {option: of_trpts.get(name, usual) for name, (option, usual) in OF_TRPTS.items()}
+    elif of_trpts:
+        raise ValueError(f"--method {arguments.method} has no --{next(iter(of_trpts)).replace('_', '-')}: expected it "
+                         "with --method trpts alone")  # fmt: skip
     written = report_files(arguments.out)
     result, report = tune_images(arguments.data, arguments.backbone, arguments.weights, arguments.out, arguments.method,
                                  arguments.seed, device_of(arguments), arguments.overwrite, written,
@@ -78,6 +84,8 @@ def cmd_predict(arguments):
     from trpts.files import capped
     from trpts.own_images import load_model, predict
 
+    if arguments.top < 1:
+        raise ValueError(f"--top {arguments.top}: expected at least 1 class")
     device = device_of(arguments)
     model, notes = load_model(arguments.model, arguments.weights, device)
     n_broken = 0
