@@ -112,7 +112,7 @@ def test_refuses_images(tmp_path):
 
 def test_refuses_settings(tmp_path):
     path = paint(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="normalization='zero' is unknown: expected one of half, imagenet, none"):
+    with pytest.raises(ValueError, match="normalization='zero' is unknown: expected one of half, imagenet, clip, none"):
         read_image(path, normalization="zero")
     with pytest.raises(ValueError, match="resize='pad' is unknown: expected one of squash, crop"):
         read_image(path, resize="pad")

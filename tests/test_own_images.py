@@ -165,7 +165,7 @@ HOSTILE = {
     ),
     "an image size that is no whole number of patches": (
         {"reading": {"image_size": 63, "normalization": "half", "resize": "squash"}},
-        "in backbone or image_size: image_size=63 for vit_lab: expected a multiple of its 4 pixels per patch",
+        "in reading/image_size: image_size=63 for vit_lab: expected a multiple of its 4 pixels per patch",
     ),
     "a class too few": ({"class_names": ["only one"]}, "names 1 classes, its head has 3"),
     "names that are numbers": ({"class_names": ["a", 2, "c"]}, "in class_names/1"),
@@ -231,7 +231,7 @@ def test_another_image_size(place, tmp_path, capsys):
     write_tensors(whole, tensors, notes | {"reading": notes["reading"] | {"image_size": 32}})
     assert main(["predict", str(whole), image]) == 2
     assert "pos_embed" in capsys.readouterr().err
-    assert main(["tune", *map(str, [place / "photos", *given, "--image-size", 50])]) == 2
+    assert main(["tune", *map(str, [place / "photos", *given[:-1], tmp_path / "b.safetensors", "--image-size", 50])]) == 2
     assert "expected a multiple of its 4 pixels per patch, say 48" in capsys.readouterr().err
 
 

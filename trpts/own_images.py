@@ -188,15 +188,16 @@ def load_model(path, weights="hub", device="cpu"):
     found, notes = read_header(path, "a delta or an exported model")
     check_notes(path, notes, NOTES, ORIGIN)
     name, names, exported = notes["backbone"], notes["class_names"], notes["format"] == MODEL_FORMAT
-    size = notes["reading"]["image_size"]
+    size, field = notes["reading"]["image_size"], "backbone"
     try:
         frame = skeleton(name, len(names))
         if image_size_of(name, frame) == size:
             size = None  # made as it is, positions and all
         else:
+            field = "reading/image_size"
             frame = skeleton(name, len(names), size)
     except ValueError as error:
-        raise ValueError(f"{path} has unfit notes, in backbone or image_size: {capped(error, 400)}") from error
+        raise ValueError(f"{path} has unfit notes, in {field}: {capped(error, 400)}") from error
     try:
         _check_tokens(frame, notes.get("tokens"))
     except ValueError as error:
