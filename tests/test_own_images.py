@@ -231,7 +231,8 @@ def test_another_image_size(place, tmp_path, capsys):
     write_tensors(whole, tensors, notes | {"reading": notes["reading"] | {"image_size": 32}})
     assert main(["predict", str(whole), image]) == 2
     assert "pos_embed" in capsys.readouterr().err
-    assert main(["tune", *map(str, [place / "photos", *given[:-1], tmp_path / "b.safetensors", "--image-size", 50])]) == 2
+    odd = [*given[:-1], tmp_path / "b.safetensors", "--image-size", 50]
+    assert main(["tune", *map(str, [place / "photos", *odd])]) == 2
     assert "expected a multiple of its 4 pixels per patch, say 48" in capsys.readouterr().err
 
 
