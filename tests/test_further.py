@@ -104,6 +104,13 @@ def test_cells_of_all_experiments(project, monkeypatch):
     assert "C = 8" in variants
     assert not any("backbone" in variant for variant in variants)
     monkeypatch.undo()
+    real, empty = load_profile(project, "real"), project.store("real")
+    cells = further_cells(real, empty, seeds=[0], device="cpu")  # no rate is needed
+    assert {kind_of(experiment) for experiment, _ in cells} == {"concentration"}
+    assert {c["image_size"] for _, c in cells} == {real["benchmark"]["reading"]["image_size"]}
+    assert {c["task"] for _, c in cells} == {*real["benchmark"]["sweep"]["tuning_tasks"]}
+    with pytest.raises(TrptsError, match="--further causes: the profile 'real' has concentration alone"):
+        further_cells(real, empty, ["causes"])
     with pytest.raises(TrptsError, match="experiment 'luck' is unknown: expected some of concentration, remedy, "):
         further_cells(profile, store, ["luck"])
 

@@ -17,6 +17,7 @@ from trpts.lab import grid
 from trpts.lab.ablations import PLAIN
 from trpts.lab.errors import TrptsError
 from trpts.lab.experiments import concentration, continual, drift, many_tasks, remedy, subtle, text, tuned
+from trpts.lab.tasks import READING
 
 SELECTION = {"method": "trpts", "per_neuron": PLAIN["per_neuron"]}
 OF_WAY = {"free": grid.OF, "protected": grid.OF, "full": "full", "head": "linear"}  # whose learning rate
@@ -101,22 +102,27 @@ FURTHER = {  # name: (experiment, its configurations, what of the profile it use
 }
 
 
+# Those of them that a fair comparison has: on its tuning tasks, whose images judge nothing.
+OF_FAIR = ("concentration",)
+
+
 def further_cells(profile, store, names=None, seeds=None, device=None):
     """[(experiment, configuration)] of what FURTHER names, all if None; seeds outermost."""
     unknown = [name for name in names or () if name not in FURTHER]
     if unknown:
         raise TrptsError(f"experiment {unknown[0]!r} is unknown: expected some of {', '.join(FURTHER)}")
-    if grid.comparison_of(profile).fair:
-        raise TrptsError(
-            f"--further: the profile {profile['profile']!r} has a comparison alone: expected full or paper"
-        )
+    known = OF_FAIR if grid.comparison_of(profile).fair else FURTHER
+    if none := [name for name in names or () if name not in known]:
+        raise TrptsError(f"--further {none[0]}: the profile {profile['profile']!r} has {', '.join(known)} alone")
     seeds = grid.SEEDS if seeds is None else seeds
     shared, swept = grid.common(profile, device), profile["benchmark"]["sweep"]
-    found = grid.chosen_rates(profile, store, [grid.OF, "full", "linear"], device)
+    wanted = [] if known is OF_FAIR else [grid.OF, "full", "linear"]  # what trains nothing needs no rate
+    found = grid.chosen_rates(profile, store, wanted, device) if wanted else {}
+    reading = {name: shared[name] for name in READING if name in shared}
     rates, cells = {method: rate for method, (rate, _) in found.items()}, []
     for seed in seeds:
-        for experiment, configs, uses in (FURTHER[name] for name in names or FURTHER):
-            used = {name: shared[name] for name in uses} | {"seed": seed}
+        for experiment, configs, uses in (FURTHER[name] for name in names or known):
+            used = {name: shared[name] for name in uses} | reading | {"seed": seed}
             for own in configs(swept["tuning_tasks"], rates, swept["rates"]):
                 longer = {"epochs": own.pop("epochs_times") * used["epochs"]} if "epochs_times" in own else {}
                 if own.get("backbone", shared["backbone"]) == shared["backbone"]:  # other weights fit only their own

@@ -14,6 +14,7 @@ from trpts.press.launch import SET_UP
 
 EXPERIMENTS, BENCHES, CLAIMS = "trpts.lab.experiments", "trpts.lab.bench_files", "trpts.lab.claims"
 GATE = "trpts.lab.gate"
+CONCENTRATION = "concentration"  # an experiment that the profile real has records of as well
 PAGES = "trpts.press.pages"
 
 
@@ -97,6 +98,8 @@ class Chapter:
         kinds = [name.rsplit(".", 1)[-1] for name in self.imports if name.startswith(EXPERIMENTS + ".")]
         store, files = self.project.store("full"), []
         records = [f"{kind} {store.digest(kind)}" for kind in (["*"] if claims else kinds)]
+        if CONCENTRATION in kinds:  # which of the real backbone stands beside the laboratory's
+            records.append(f"real {self.project.store('real').digest(CONCENTRATION)}")
         if GATE in self.imports:
             records.append(f"real {self.project.store('real').digest('tuned')}")
             files.append(self.project.root / "profiles" / "real.yaml")

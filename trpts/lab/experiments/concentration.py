@@ -17,7 +17,7 @@ from trpts.allocation import allocate
 from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores, layer_signals
 from trpts.lab.provenance import weights_path
-from trpts.lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
+from trpts.lab.tasks import inputs, task_of  # noqa: F401 - every experiment has `inputs`
 from trpts.probe import probe_head
 from trpts.rivals import SCORES, score_named
 
@@ -86,8 +86,8 @@ def run(config):
     largest_share    connections at the input that most neurons take, likewise
     by_kind          effective_share of each kind of layer (qkv, proj, fc1, fc2)
     """
-    task = lab_task(config["task"], config["seed"]).to(config["device"])
-    model = create_backbone(config["backbone"], task.n_classes, weights_path(config), config["seed"])
+    task, size = task_of(config).to(config["device"]), config.get("image_size")
+    model = create_backbone(config["backbone"], task.n_classes, weights_path(config), config["seed"], size)
     model = model.to(config["device"])
     probe_head(model, task.train)
     batches = list(task.train.first(min(config["n_scored"], len(task.train))).batches(32))
