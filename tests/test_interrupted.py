@@ -196,7 +196,7 @@ def test_leftovers_of_a_killed_run_go_with_the_next(place):
 
 def test_a_delta_that_could_not_be_read_again_is_not_trained(place, capsys):
     """Backbones of other kinds, which prediction cannot take, are refused before hours are spent."""
-    assert tune(place, "--backbone", "resnet18", "--method", "linear") == 2
+    assert tune(place, "--backbone", "resnet18", "--method", "trpts") == 2
     assert "backbone 'resnet18' cuts no patches or has no linear head" in said(capsys)
 
 
