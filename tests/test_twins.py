@@ -195,5 +195,5 @@ def test_normalizations_of_a_twin(normalization):
     mean, deviation = torch.tensor(NORMALIZATIONS[normalization]).reshape(2, 3, 1, 1)
     torch.testing.assert_close(split.images * deviation + mean, torch.tensor(images).permute(0, 3, 1, 2) / 255)
     assert (split.images.dtype, split.labels.tolist()) == (torch.float32, labels.tolist())
-    with pytest.raises(ValueError, match="normalization='other' is unknown: expected one of half, imagenet, clip, none"):
+    with pytest.raises(ValueError, match="normalization='other' is unknown: expected one of half, imagenet, clip"):
         twin.split("val", 6, normalization="other")
