@@ -592,12 +592,16 @@ def test_folder_is_split_by_class(tmp_path):
     assert task.to("cpu").class_names == task.class_names
 
 
-def test_folder_with_splits(tmp_path):
-    for split, n in {"train": 10, "val": 2, "test": 4}.items():
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Train", "Val", "TEST")])
+def test_folder_with_splits_as_given(tmp_path, names):
+    for split, n in zip(names, (10, 2, 4), strict=True):
         plain(tmp_path / "all" / split, {"a": n, "b": n})
     task = folder.load(tmp_path / "all", **SMALL)
     assert [len(split) for split in (task.train, task.val, task.test)] == [20, 4, 8]
-    assert all("/test/" in path for path in paths(task.test))
+    assert all(f"/{names[2]}/" in path for path in paths(task.test))
+
+
+def test_folder_without_a_test_split(tmp_path):
     for split in ("train", "val"):
         plain(tmp_path / "no_test" / split, {"a": 10, "b": 10})
     task = folder.load(tmp_path / "no_test", **SMALL)
@@ -605,14 +609,6 @@ def test_folder_with_splits(tmp_path):
     assert all("/train/" in path for path in paths(task.test))
     plain(tmp_path / "railway", {"train": 5, "car": 5})
     assert folder.load(tmp_path / "railway", **SMALL).class_names == ("car", "train")
-
-
-def test_splits_in_capitals(tmp_path):
-    for split, n in {"Train": 10, "Val": 2, "TEST": 4}.items():
-        plain(tmp_path / "all" / split, {"a": n, "b": n})
-    task = folder.load(tmp_path / "all", **SMALL)
-    assert [len(split) for split in (task.train, task.val, task.test)] == [20, 4, 8]
-    assert all("/TEST/" in path for path in paths(task.test))
 
 
 def test_folder_says_what_is_the_matter(tmp_path):

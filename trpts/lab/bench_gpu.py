@@ -1,9 +1,9 @@
-"""What a GPU makes of the methods, in eight minutes: training, prediction, both ways to the gradient, and a prefill.
+"""What a GPU makes of the methods: training, prediction, both ways to the gradient, and a prefill.
 
 ViT-B/16 and L/16, batches of 64, in single precision and inside bfloat16's autocast; then the language model of
 LLaVA-1.5-7B's shapes, random weights in bfloat16, with 576 image tokens and 60 of text, unpruned and at High. Weights
-are drawn: time does not care. Only torch, timm, PEFT and transformers are needed. On a CPU the smallest case runs: it
-shows that everything works, and nothing else.
+are drawn: time does not care. It is meant to end within eight minutes, and was not run on a GPU yet. On a CPU the
+smallest case runs: it shows that everything works, and nothing else.
 """
 
 import gc

@@ -4,9 +4,6 @@ Weights, images and selections are drawn: time does not care. GPS and FPS differ
 alone, and a step by them is the same. Peak memory is taken in a process of its own for each method.
 """
 
-import subprocess
-import sys
-
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -14,7 +11,7 @@ from trpts.backbones import create_backbone
 from trpts.data import Split, Task
 from trpts.lab.bench_predict import prepared_by
 from trpts.lab.bench_train import BACKBONE, N_CLASSES
-from trpts.lab.clock import interleaved, timed
+from trpts.lab.clock import interleaved, peak_in_a_process, timed
 from trpts.lab.grid import METHODS
 from trpts.meter import peak_memory_bytes
 from trpts.sparse import sparse_layers
@@ -58,15 +55,8 @@ def bench_methods(batch_size=8, rounds=5, device="cpu"):
         rows[name] |= stepper.sizes()
     del steppers
     for name, row in rows.items():
-        row["peak_bytes"] = peak_in_a_process(name, batch_size, device)
+        row["peak_bytes"] = peak_in_a_process(__name__, name, batch_size, device)
     return rows
-
-
-def peak_in_a_process(name, batch_size, device):
-    """`peak_of` in a fresh process, whose peak holds nothing else."""
-    code = f"from trpts.lab.bench_methods import peak_of; print(peak_of({name!r}, {batch_size}, {device!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
 
 
 def peak_of(name, batch_size, device):

@@ -3,8 +3,9 @@
 Seconds of the methods in turn, one size after another; peak memory of each in a process of its own.
 """
 
-from trpts.lab.bench_train import Trainee, peak_in_a_process
-from trpts.lab.clock import interleaved, timed
+from trpts.lab import bench_train
+from trpts.lab.bench_train import Trainee
+from trpts.lab.clock import interleaved, peak_in_a_process, timed
 
 SIZES = {"ViT-S": "vit_small_patch16_224", "ViT-B": "vit_base_patch16_224", "ViT-L": "vit_large_patch16_224"}
 STEPPING = ("full", "lora", "lora-fa", "sparse", "sparse and tokens", "limit")
@@ -20,5 +21,6 @@ def bench_scale(batch_size=4, rounds=5, device="cpu"):
             rows[name]["n_trainable"] = trainee.n_trainable
         del trainees
         for method in STEPPING:
-            rows[f"{size}: {method}"]["peak_bytes"] = peak_in_a_process(method, batch_size, device, backbone)
+            peak = peak_in_a_process(bench_train.__name__, method, batch_size, device, backbone)
+            rows[f"{size}: {method}"]["peak_bytes"] = peak
     return rows

@@ -8,8 +8,6 @@ LoRA-FA (Zhang et al., arXiv 2308.03303) freezes LoRA's A, and keeps A x in plac
 2412.06289) trains whole rows and columns. Both save what LoRA keeps; PEFT has the first.
 """
 
-import subprocess
-import sys
 from contextlib import nullcontext
 from functools import partial
 
@@ -18,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from trpts.backbones import create_backbone
 from trpts.fisher import scored_layers
-from trpts.lab.clock import interleaved, timed
+from trpts.lab.clock import interleaved, peak_in_a_process, timed
 from trpts.meter import peak_memory_bytes
 from trpts.sparse import attach
 from trpts.tokens import token_selection
@@ -116,16 +114,8 @@ def bench_train(batch_size=16, rounds=5, device="cpu"):
     sizes = {name: trainee.n_trainable for name, trainee in trainees.items()}
     del trainees
     for name in TRAINED:
-        rows[name] |= {"peak_bytes": peak_in_a_process(name, batch_size, device), "n_trainable": sizes[name]}
+        rows[name] |= {"peak_bytes": peak_in_a_process(__name__, name, batch_size, device), "n_trainable": sizes[name]}
     return rows
-
-
-def peak_in_a_process(method, batch_size, device, backbone=BACKBONE):
-    """`peak_of` in a fresh process, whose peak holds nothing else."""
-    arguments = f"{method!r}, {batch_size}, {device!r}, {backbone!r}"
-    code = f"from trpts.lab.bench_train import peak_of; print(peak_of({arguments}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
 
 
 def peak_of(method, batch_size, device, backbone=BACKBONE):

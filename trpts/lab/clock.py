@@ -2,6 +2,7 @@
 
 import ctypes
 import statistics
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -58,6 +59,13 @@ def interleaved(works, rounds, keep_memory=True):
                 rows[name]["s"].append(seconds)
             print(f"round {nth + 1}/{WARM_UP + rounds}: {name} {seconds:.3f} s", file=sys.stderr, flush=True)
     return rows
+
+
+def peak_in_a_process(module, *arguments):
+    """Bytes that a module's `peak_of(*arguments)` returns in a fresh process, whose peak holds nothing else."""
+    code = f"from {module} import peak_of; print(peak_of(*{arguments!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
 
 
 def ratio(rows, name, other):
