@@ -13,8 +13,8 @@ import setuptools  # noqa: F401  before a test imports pip, which takes its dist
 from filelock import FileLock
 from nbval.plugin import IPyNbFile
 
-from trpts.lab.project import Project, make_folder
-from trpts.press.runner import run_chapters
+from trpts_lab.book.runner import run_chapters
+from trpts_lab.project import Project, make_folder
 
 
 class ReplayKernel:

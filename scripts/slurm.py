@@ -22,7 +22,7 @@ from dask.utils import parse_bytes
 from dask_jobqueue import SLURMCluster
 from distributed import Security
 
-from trpts.lab.cluster import INSTEAD
+from trpts_lab.cluster import INSTEAD
 
 OPEN = ("warning: the connection is not encrypted, and whoever reaches this port can run programs in your name; use it "
         "only in a network whose users you trust, or set up Dask's TLS (book/sweeping.md)")  # fmt: skip

@@ -13,8 +13,8 @@ from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from trpts.backbones import create_backbone
-from trpts.lab.project import Project, make_folder
-from trpts.press.pdf import QUIET, find_browser
+from trpts_lab.book.pdf import QUIET, find_browser
+from trpts_lab.project import Project, make_folder
 
 BENCHMARK = {"backbone": "vit_small_digits", "weights": None, "tasks": ["digits"], "root": "data", "reading": {}}
 BENCHMARK |= {

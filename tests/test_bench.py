@@ -11,25 +11,23 @@ import timm
 import torch
 
 from trpts.cli import main, parser
-from trpts.lab import (
-    bench,
-    bench_fisher,
-    bench_gpu,
-    bench_methods,
-    bench_parts,
-    bench_predict,
-    bench_scale,
-    bench_sweep,
-    bench_tokens,
-    bench_train,
-)
-from trpts.lab.bench import lines
-from trpts.lab.bench_gradient import WAYS
-from trpts.lab.bench_train import TRAINED, Trainee
-from trpts.lab.clock import interleaved, ratio
-from trpts.lab.errors import TrptsError
-from trpts.lab.grid import METHODS
-from trpts.press.bench_chapters import bench_chapters
+from trpts.errors import TrptsError
+from trpts_lab.bench import benches as bench
+from trpts_lab.bench import fisher as bench_fisher
+from trpts_lab.bench import gpu as bench_gpu
+from trpts_lab.bench import methods as bench_methods
+from trpts_lab.bench import parts as bench_parts
+from trpts_lab.bench import predict as bench_predict
+from trpts_lab.bench import scale as bench_scale
+from trpts_lab.bench import sweep as bench_sweep
+from trpts_lab.bench import tokens as bench_tokens
+from trpts_lab.bench import train as bench_train
+from trpts_lab.bench.benches import lines
+from trpts_lab.bench.chapters import bench_chapters
+from trpts_lab.bench.clock import interleaved, ratio
+from trpts_lab.bench.gradient import WAYS
+from trpts_lab.bench.train import TRAINED, Trainee
+from trpts_lab.grid import METHODS
 
 ROWS = {"a": {"s": [1.0, 2.0, 3.0]}, "b": {"s": [2.0, 2.0, 2.0]}}
 
@@ -205,7 +203,7 @@ def test_rounds_are_interleaved_and_the_first_is_not_counted():
 
 KEEPS = """
 import torch
-from trpts.lab import clock
+from trpts_lab import clock
 def held():
     return 4096 * int(open("/proc/self/statm").read().split()[1])
 if {keep}:

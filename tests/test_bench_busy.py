@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from trpts.lab import bench_busy
-from trpts.lab.bench import lines
-from trpts.lab.bench_busy import ALONE, COMPANY, DEFAULT, MODELS, ONE_LOOP, OURS, SETTINGS, TWO_TORCH, work
 from trpts.threads import CHOICES, SHORT_SPINS
+from trpts_lab.bench import busy as bench_busy
+from trpts_lab.bench.benches import lines
+from trpts_lab.bench.busy import ALONE, COMPANY, DEFAULT, MODELS, ONE_LOOP, OURS, SETTINGS, TWO_TORCH, work
 
 
 def test_ratios_and_bars_by_hand():

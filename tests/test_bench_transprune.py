@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from trpts.cli import main
-from trpts.lab import bench, bench_transprune
-from trpts.lab.bench import lines
-from trpts.lab.bench_transprune import (
+from trpts.transprune import HIGH, plugin, pruning
+from trpts_lab.bench import benches as bench
+from trpts_lab.bench import transprune as bench_transprune
+from trpts_lab.bench.benches import lines
+from trpts_lab.bench.transprune import (
     HIGH_ROW,
     IMAGE,
     SCORING,
@@ -17,7 +19,6 @@ from trpts.lab.bench_transprune import (
     prompts,
     thin_llava,
 )
-from trpts.transprune import HIGH, plugin, pruning
 
 TINY = {"width": 32, "mlp": 48, "layers": 6, "heads": 2, "words": 40, "side": 4, "before": 3, "after": 5}
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from trpts.data.task import Split
-from trpts.lab.experiments import continual, drift, many_tasks, text
-from trpts.lab.records import validate
-from trpts.lab.store import measure
-from trpts.lab.tasks import lab_task
+from trpts_lab.experiments import continual, drift, many_tasks, text
+from trpts_lab.records import validate
+from trpts_lab.store import measure
+from trpts_lab.tasks import lab_task
 
 COMMON = dict(profile="quick", device="cpu", backbone="vit_lab", weights="data/weights/vit_lab.safetensors", seed=0)
 COMMON |= dict(method="trpts", variant="x", per_neuron=2.0, epochs=1, lr=3e-3, batch_size=32)

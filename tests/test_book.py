@@ -8,10 +8,10 @@ import nbformat
 import pytest
 import yaml
 
-from trpts.lab.errors import TrptsError
-from trpts.lab.project import Project
-from trpts.press import book
-from trpts.press.chapters import find_chapters
+from trpts.errors import TrptsError
+from trpts_lab.book import build as book
+from trpts_lab.book.chapters import find_chapters
+from trpts_lab.project import Project
 
 SENTENCES = {
     "index.html": "Most of a vision model does not matter for the task at hand",

@@ -1,7 +1,7 @@
 """The canaries sing: every experiment and family of methods still gives the metrics that are committed.
 
 Where one does not, either the change is a mistake, or it is meant: raise the version of what moved
-(`trpts/lab/versions.py`, or VERSION in the experiment's module), say why in CHANGELOG.md, and bless the canaries anew.
+(`trpts_lab/versions.py`, or VERSION in the experiment's module), say why in CHANGELOG.md, and bless the canaries anew.
 """
 
 import json
@@ -15,13 +15,13 @@ import pytest
 
 import trpts.peers  # noqa: F401  registers its methods
 from trpts import methods
-from trpts.lab import canaries, versions
-from trpts.lab.experiments import concentration, pruning
-from trpts.lab.project import Project
-from trpts.lab.regress import read_baselines
-from trpts.press.regression import baseline_path, of_files, today_inputs
-from trpts.press.status import inputs_path
 from trpts.rivals import SCORES
+from trpts_lab import canaries, versions
+from trpts_lab.book.regression import baseline_path, of_files, today_inputs
+from trpts_lab.book.status import inputs_path
+from trpts_lab.experiments import concentration, pruning
+from trpts_lab.project import Project
+from trpts_lab.regress import read_baselines
 
 PROJECT = Project.find(__file__)
 NAMES = sorted(canaries.canaries())
@@ -103,7 +103,8 @@ def status_of(root):
 
 def test_an_error_message_the_release_number_and_a_new_name_make_no_record_stale(project, tmp_path):
     """And a new version makes those stale that rest on it, and no other."""
-    shutil.copytree(project.root / "trpts", tmp_path / "trpts", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("trpts", "trpts_lab"):
+        shutil.copytree(project.root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("notebooks", "profiles", "data"):
         (tmp_path / name).symlink_to(project.root / name)
     before = status_of(tmp_path)
@@ -111,15 +112,19 @@ def test_an_error_message_the_release_number_and_a_new_name_make_no_record_stale
     assert {state for *_, state in before} == {"current"}
 
     def edit(path, old, new):
-        text = (tmp_path / "trpts" / path).read_text()
+        text = (tmp_path / path).read_text()
         assert old in text
-        (tmp_path / "trpts" / path).write_text(text.replace(old, new, 1))
+        (tmp_path / path).write_text(text.replace(old, new, 1))
 
-    edit("data/fgvc.py", "expected", "we expected")
-    edit("__init__.py", '__version__ = "', '__version__ = "9.')
-    edit("rivals.py", '    "random": random_scores,\n', '    "random": random_scores,\n    "luck": random_scores,\n')
+    edit("trpts/data/fgvc.py", "expected", "we expected")
+    edit("trpts/__init__.py", '__version__ = "', '__version__ = "9.')
+    edit(
+        "trpts/rivals.py",
+        '    "random": random_scores,\n',
+        '    "random": random_scores,\n    "luck": random_scores,\n',
+    )
     assert status_of(tmp_path) == before
-    edit("lab/versions.py", "RAISED: dict[str, int] = {", 'RAISED: dict[str, int] = {"method lora": 2, ')
+    edit("trpts_lab/versions.py", "RAISED: dict[str, int] = {", 'RAISED: dict[str, int] = {"method lora": 2, ')
     after = {(kind, state): int(n) for kind, n, state in status_of(tmp_path)}
     n_lora = sum(r["config"]["method"] == "lora" for r in project.store("full").records("tuned"))
     n_tuned = len(project.store("full").records("tuned"))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from trpts.cli import main
-from trpts.lab.claims import account, costs, evidence, ledger
-from trpts.lab.claims.evidence import FAILS, HOLDS, MISSING, UNDECIDED, VERDICTS, decide, interval
-from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import selection
-from trpts.press import pages
-from trpts.press.chapters import Chapter
+from trpts.errors import TrptsError
+from trpts_lab.book import pages
+from trpts_lab.book.chapters import Chapter
+from trpts_lab.claims import account, costs, evidence, ledger
+from trpts_lab.claims.evidence import FAILS, HOLDS, MISSING, UNDECIDED, VERDICTS, decide, interval
+from trpts_lab.experiments import selection
 
 
 @pytest.fixture
@@ -236,8 +236,8 @@ def typed_numbers(texts):
 
 def test_no_number_of_a_verdict_is_typed_by_hand(project, tmp_path):
     """Words of checks, our side of the deviations and of the log, and the report's prose between its tables."""
-    room = project.root / "trpts" / "lab" / "claims"
-    files = [*sorted(room.glob("*.py")), project.root / "trpts" / "press" / "claims_page.py"]
+    room = project.root / "trpts_lab" / "claims"
+    files = [*sorted(room.glob("*.py")), project.root / "trpts_lab" / "book" / "claims_page.py"]
     assert [x for path in files if path.name != "evidence.py" for x in typed_numbers(texts_of(path))] == []
     ours = [(name, row[key]) for name, table, keys in (("deviations", "deviation", ("ours",)),
                                                        ("log", "entry", ("tried", "hoped")))

@@ -14,7 +14,7 @@ from small_vlms import TEXT, picture, vlm
 
 from trpts import ask, transprune
 from trpts.cli import main
-from trpts.lab.kept import draw_kept, kept_patches
+from trpts.plots import draw_kept, kept_patches
 from trpts.transprune import Schedule
 from trpts.transprune.costs import macs
 

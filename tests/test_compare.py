@@ -8,9 +8,9 @@ import pytest
 from made import changed
 
 from trpts.cli import main
-from trpts.lab.compare import records_at, side_by_side
-from trpts.lab.errors import TrptsError
-from trpts.lab.store import Store
+from trpts.errors import TrptsError
+from trpts_lab.compare import records_at, side_by_side
+from trpts_lab.store import Store
 
 RECORD = changed(config={"kind": "tuned", "task": "digits", "seed": 0, "method": "x", "variant": "a", "profile": "full",
                          "device": "cpu"}, metrics={"test_accuracy": 0.5, "phase_s": {"train": 1.0}},

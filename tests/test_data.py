@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 
 from trpts.data import Split, Task, digits
 from trpts.data.load import load_task
-from trpts.data.twins import TWINS, twin
+from trpts_lab.twins import TWINS, twin
 
 
 def test_splits_part_the_data():
@@ -89,9 +89,12 @@ def test_load_task_of_a_twin(monkeypatch):
     with pytest.raises(ValueError, match="eurosat_twin cannot be had with image_size=64: expected none"):
         load_task("eurosat_twin", image_size=64)
     with pytest.raises(ValueError, match="; twins that have them are clevr_count_twin, clevr_dist_twin, dsprites_"):
-        load_task("eurosat_twin", image_size=32, normalization="half")
+        load_task("eurosat_twin", image_size=32, normalization="imagenet")
     with pytest.raises(ValueError, match="digits cannot be had with normalization: expected none"):
-        load_task("digits", normalization="half")
+        load_task("digits", normalization="imagenet")
+    unchanged = {"image_size": 32, "normalization": "half", "resize": "squash"}  # as a backbone of 32 pixels asks
+    for name in ("eurosat_twin", "digits"):
+        assert load_task(name, **unchanged).data_hash() == load_task(name).data_hash()
 
 
 def test_load_task_draws_some_twins_at_any_size(monkeypatch):

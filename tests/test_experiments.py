@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from trpts.data import digits
-from trpts.lab.experiments import fisher_digits
-from trpts.lab.experiments.fisher_digits import density, shares, top_shares
+from trpts_lab.experiments import fisher_digits
+from trpts_lab.experiments.fisher_digits import density, shares, top_shares
 
 CONFIG = {"backbone": "vit_small_digits", "weights": None, "epochs": 1, "n_fisher": 24, "seed": 4, "device": "cpu"}
 # Ten weights in two layers; the sum is 20.

@@ -8,15 +8,15 @@ from test_sweep import record
 
 from trpts.backbones import create_backbone
 from trpts.data import Split, Task
-from trpts.lab import grid
-from trpts.lab.errors import TrptsError
-from trpts.lab.profiles import load_profile
-from trpts.lab.store import Store
+from trpts.errors import TrptsError
 from trpts.methods import METHODS
 from trpts.probe import probe_head
 from trpts.rivals import SCORES
 from trpts.sparse import sparse_layers
 from trpts.training import Training
+from trpts_lab import grid
+from trpts_lab.profiles import load_profile
+from trpts_lab.store import Store
 
 N = 48
 

@@ -14,8 +14,9 @@ from PIL import Image
 from trpts.backbones import create_backbone
 from trpts.data import Split, fgvc, folder, vtab
 from trpts.data.images import NORMALIZATIONS, FileSplit, find_file, read_image, safe_path
-from trpts.data.load import find_real, load_task
+from trpts.data.load import load_task
 from trpts.data.vtab import TASKS
+from trpts_lab.named_tasks import find_real
 
 SMALL = {"image_size": 8}
 

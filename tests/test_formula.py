@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from trpts import backbones
 from trpts.backbones import create_backbone
-from trpts.data import formula
+from trpts.errors import TrptsError
 from trpts.files import read_tensors, write_tensors
 from trpts.hashes import file_hash
-from trpts.lab.errors import TrptsError
-from trpts.lab.pretrain import Pretraining, Recipe, pretrain, render_images, shifted
-from trpts.lab.project import Project
+from trpts_lab.project import Project
+from trpts_lab.weights import formula
+from trpts_lab.weights.pretrain import Pretraining, Recipe, pretrain, render_images, shifted
 
 SHORT = Recipe(images_per_class=1, epochs=2, batch_size=50)
 
@@ -127,8 +127,8 @@ def quick(monkeypatch):
         labels = torch.arange(500).repeat(n)
         return torch.randint(0, 256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=generator), labels
 
-    monkeypatch.setattr("trpts.lab.pretrain.render_images", images)
-    monkeypatch.setattr("trpts.lab.pretrain.SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr("trpts_lab.weights.pretrain.render_images", images)
+    monkeypatch.setattr("trpts_lab.weights.pretrain.SAVE_EVERY_S", -1.0)
     return Recipe(images_per_class=1, epochs=2, batch_size=125)
 
 

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from trpts.lab import further, grid
-from trpts.lab.claims import beyond as claims
-from trpts.lab.claims.evidence import FAILS, HOLDS, UNDECIDED
-from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import concentration, pruning, remedy, subtle, text, tuned
-from trpts.lab.experiments.concentration import effective_inputs
-from trpts.lab.further import FURTHER, LVLM, further_cells
-from trpts.lab.profiles import load_profile
-from trpts.lab.records import kind_of, record_name
-from trpts.lab.store import Store
-from trpts.press import pages
+from trpts.errors import TrptsError
+from trpts_lab import further, grid
+from trpts_lab.book import pages
+from trpts_lab.claims import beyond as claims
+from trpts_lab.claims.evidence import FAILS, HOLDS, UNDECIDED
+from trpts_lab.experiments import concentration, pruning, remedy, subtle, text, tuned
+from trpts_lab.experiments.concentration import effective_inputs
+from trpts_lab.further import FURTHER, LVLM, further_cells
+from trpts_lab.profiles import load_profile
+from trpts_lab.records import kind_of, record_name
+from trpts_lab.store import Store
 
 
 class Two(nn.Module):

@@ -3,10 +3,10 @@
 import pytest
 from test_sweep import record
 
-from trpts.lab import gate, grid
-from trpts.lab.profiles import load_profile
-from trpts.lab.store import NotThere, Store
-from trpts.press.pages import gate_table
+from trpts_lab import gate, grid
+from trpts_lab.book.pages import gate_table
+from trpts_lab.profiles import load_profile
+from trpts_lab.store import NotThere, Store
 
 KNOWN = {  # task: (linear, LoRA, full), two seeds each; a test bed that shows what is known
     "clevr_count_twin": ((0.40, 0.38), (0.47, 0.41), (0.50, 0.40)),

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from trpts.press.interactive import bar_slider, token_slider
+from trpts_lab.book.interactive import bar_slider, token_slider
 
 IMAGES = [np.full((4, 4, 3), value, np.uint8) for value in (40, 200)]
 KEPT = [[np.array([1, 0, 0, 0], bool)] * 2, [np.array([1, 0, 1, 1], bool), np.ones(4, bool)]]

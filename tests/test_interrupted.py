@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from trpts import backbones, files, own_images, tuning
 from trpts.backbones import create_backbone
 from trpts.cli import main
-from trpts.lab import confusion
 from trpts.places import claimed
+from trpts_lab import confusion
 
 MINI = dict(img_size=8, patch_size=4, in_chans=3, embed_dim=16, depth=2, num_heads=2)
 OUTCOME = ["o.confusion.png", "o.report.json", "o.safetensors"]

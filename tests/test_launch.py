@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from trpts.lab.errors import TrptsError
-from trpts.lab.project import Project
-from trpts.press.chapters import Chapter, find_chapters
-from trpts.press.launch import BRANCH, BUTTONS, CELL, SET_UP, repository, theme_options, with_set_up
+from trpts.errors import TrptsError
+from trpts_lab.book.chapters import Chapter, find_chapters
+from trpts_lab.book.launch import BRANCH, BUTTONS, CELL, SET_UP, repository, theme_options, with_set_up
+from trpts_lab.project import Project
 
 URL = "https://github.com/someone/trpts"
 

@@ -6,11 +6,11 @@ import torch
 
 from trpts.files import write_tensors
 from trpts.hashes import file_hash
-from trpts.lvlm import model as lvlm
-from trpts.lvlm.answers import accuracy, answer, right_answers
-from trpts.lvlm.model import IMAGE_ID, PAD_ID, create_lvlm, load_lvlm, prompt, save_lvlm
-from trpts.lvlm.questions import ANSWERS, VOCABULARY, encode, questions_of
-from trpts.lvlm.scenes import N_TOKENS
+from trpts_lab.lvlm import model as lvlm
+from trpts_lab.lvlm.answers import accuracy, answer, right_answers
+from trpts_lab.lvlm.model import IMAGE_ID, PAD_ID, create_lvlm, load_lvlm, prompt, save_lvlm
+from trpts_lab.lvlm.questions import ANSWERS, VOCABULARY, encode, questions_of
+from trpts_lab.lvlm.scenes import N_TOKENS
 
 PAIRS = {kind: questions_of("val", kind, 6) for kind in ("exist", "where", "relation")}
 IMAGES = [scene.image for scene, _ in PAIRS["exist"]]

@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from trpts.lvlm import questions
-from trpts.lvlm.questions import ANSWERS, CHANCE, KINDS, VOCABULARY, ask, encode, questions_of, tokenizer
-from trpts.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, SIDE, draw_scene
+from trpts_lab.lvlm import questions
+from trpts_lab.lvlm.questions import ANSWERS, CHANCE, KINDS, VOCABULARY, ask, encode, questions_of, tokenizer
+from trpts_lab.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, SIDE, draw_scene
 
 PAIRS = {kind: questions_of("val", kind, 400) for kind in KINDS}
 SINGULAR = {"circles": "circle", "squares": "square", "triangles": "triangle", "crosses": "cross"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trpts.lvlm.scenes import (
+from trpts_lab.lvlm.scenes import (
     COLOURS,
     GRID,
     MOST_COUNTED,

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from trpts.lab import lvlm_train
-from trpts.lab.errors import TrptsError
-from trpts.lab.lvlm_train import (
+from trpts.errors import TrptsError
+from trpts_lab.lvlm import train as lvlm_train
+from trpts_lab.lvlm.model import EOS_ID, PAD_ID, create_lvlm, load_lvlm, pixels, prompt
+from trpts_lab.lvlm.packing import IGNORED, pack, pack_mask, slot_lengths
+from trpts_lab.lvlm.questions import KINDS, ask, encode
+from trpts_lab.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, cell_tokens, draw_scene
+from trpts_lab.lvlm.train import (
     ALL,
     EASY,
     HARD,
@@ -20,11 +24,7 @@ from trpts.lab.lvlm_train import (
     ship_checkpoint,
     train,
 )
-from trpts.lab.project import Project
-from trpts.lvlm.model import EOS_ID, PAD_ID, create_lvlm, load_lvlm, pixels, prompt
-from trpts.lvlm.packing import IGNORED, pack, pack_mask, slot_lengths
-from trpts.lvlm.questions import KINDS, ask, encode
-from trpts.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, cell_tokens, draw_scene
+from trpts_lab.project import Project
 
 SHORT = Recipe(n_scenes=6, vision_steps=2, vision_batch_size=2, easy_steps=1, steps=3, hard_steps=1, batch_size=2,
                warmup_steps=1, n_held_out=2, evaluate_every=4)  # fmt: skip

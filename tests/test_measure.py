@@ -5,8 +5,8 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trpts.lab.measure import vit_flops
 from trpts.tokens import token_selection
+from trpts_lab.flops import vit_flops
 
 
 def vit(**options):

@@ -10,11 +10,11 @@ import nbformat
 import pytest
 
 from trpts.hashes import file_hash
-from trpts.lab.profiles import CHAPTERS as WITH_CHAPTERS
-from trpts.lab.profiles import load_profile
-from trpts.lab.project import Project
-from trpts.press.chapters import Chapter, find_chapters
-from trpts.press.status import stored_state
+from trpts_lab.book.chapters import Chapter, find_chapters
+from trpts_lab.book.status import stored_state
+from trpts_lab.profiles import CHAPTERS as WITH_CHAPTERS
+from trpts_lab.profiles import load_profile
+from trpts_lab.project import Project
 
 CHAPTERS = find_chapters(Project.find(__file__))
 each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
@@ -126,6 +126,6 @@ def test_reports_depend_on_every_record_and_bench(project, tmp_path, monkeypatch
         assert changed(tmp_path / "data" / "results" / f"{kind}.jsonl") == readers
     assert {"00", "03", "06", "08", "09"} <= changed(tmp_path / "profiles" / "full.yaml")  # says which runs are shown
     before = keys()
-    hashed = "trpts.press.chapters.file_hash"
+    hashed = "trpts_lab.book.chapters.file_hash"
     monkeypatch.setattr(hashed, lambda p: "new" if p.name == "log.toml" else file_hash(p))
     assert {name for name, key in keys().items() if key != before[name]} == {"09"}

@@ -12,13 +12,13 @@ from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.data import vtab
 from trpts.data.load import load_task
-from trpts.lab import grid
-from trpts.lab.experiments import tuned
-from trpts.lab.profiles import load_profile
-from trpts.lab.project import Project
-from trpts.lab.records import validate
-from trpts.lab.store import Store, measure
-from trpts.lab.tasks import READING, lab_task
+from trpts_lab import grid
+from trpts_lab.experiments import tuned
+from trpts_lab.profiles import load_profile
+from trpts_lab.project import Project
+from trpts_lab.records import validate
+from trpts_lab.store import Store, measure
+from trpts_lab.tasks import READING, lab_task
 
 SIZES = {"train800": 6, "val200": 4, "test": 4}
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from trpts.lab.errors import TrptsError
-from trpts.press import pdf
+from trpts.errors import TrptsError
+from trpts_lab.book import pdf
 
 
 def test_order_is_the_table_of_contents(project):
@@ -21,7 +21,7 @@ def test_two_pages_are_printed_and_joined(browser, html, tmp_path):
     reader = pytest.importorskip("pypdf").PdfReader
     toc, out = tmp_path / "_toc.yml", tmp_path / "out" / "book.pdf"
     toc.write_text("root: index\nparts: [{chapters: [{file: notation}]}]\n")
-    program = "import sys, pathlib, trpts.press.pdf as pdf; pdf.make_pdf(*map(pathlib.Path, sys.argv[1:]))"
+    program = "import sys, pathlib, trpts_lab.book.pdf as pdf; pdf.make_pdf(*map(pathlib.Path, sys.argv[1:]))"
     subprocess.run([sys.executable, "-c", program, html, toc, out], check=True)
     found = reader(out)
     words = "".join("".join(page.extract_text().split()) for page in found.pages)

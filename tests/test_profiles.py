@@ -9,13 +9,13 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from trpts import paper
 from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.data import fgvc, vtab
-from trpts.data.load import REAL
-from trpts.data.twins import TWINS
-from trpts.lab.profiles import load_profile
+from trpts_lab import paper
+from trpts_lab.named_tasks import FILES
+from trpts_lab.profiles import load_profile
+from trpts_lab.twins import TWINS
 
 GOOD = "print('fine')"
 NEED = {"what": "weights", "size_mb": 410, "source": "`hf download x`", "path": "data/w.bin", "how": "as it is"}
@@ -150,7 +150,7 @@ def test_requirements_of_the_paper_profile_cover_the_benchmark(project):
         assert paths[f"fgvc/{name}"] in [["data/paper/fgvc", folder] for folder in (name, *source.aliases)]
     weights = [need["path"] for need in profile["requires"] if "tasks" not in need]
     assert weights == [profile["benchmark"]["weights"]]
-    assert all(task in REAL for task in profile["benchmark"]["tasks"])
+    assert all(task in FILES for task in profile["benchmark"]["tasks"])
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_requirements_of_the_paper_profile_cover_the_benchmark(project):
             },
             "compared_tasks has 'mnist': expected some of the benchmark's tasks",
         ),
-        ({"settings": "DREAMS"}, "trpts.paper.DREAMS has no settings for digits"),
-        ({"settings": "GPS_SETTINGS"}, "trpts.paper.GPS_SETTINGS has no settings for digits"),
+        ({"settings": "DREAMS"}, "trpts_lab.paper.DREAMS has no settings for digits"),
+        ({"settings": "GPS_SETTINGS"}, "trpts_lab.paper.GPS_SETTINGS has no settings for digits"),
         ({"requires": [{"path": "x"}]}, "expected each entry of requires to hold what, size_mb, source, path, how"),
         ({"requires": [NEED | {"tasks": "vtab/*"}]}, "or tasks and files too"),
         ({"surplus": 1}, "expected the keys profile, requires, benchmark and chapters"),

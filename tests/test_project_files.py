@@ -14,10 +14,10 @@ from packaging.requirements import Requirement
 
 import trpts
 from trpts.cli import parser
-from trpts.lab.errors import TrptsError
-from trpts.lab.project import Project
+from trpts.errors import TrptsError
 from trpts.packages import PACKAGES
-from trpts.press import readme
+from trpts_lab.book import readme
+from trpts_lab.project import Project
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -27,11 +27,17 @@ def pyproject(project):
     return tomllib.loads((project.root / "pyproject.toml").read_text())
 
 
-def requirements(pyproject):
-    extras = pyproject["project"]["optional-dependencies"]
-    return [
-        Requirement(text) for text in [*pyproject["project"]["dependencies"], *chain.from_iterable(extras.values())]
-    ]
+@pytest.fixture(scope="module")
+def laboratory(project):
+    return tomllib.loads((project.root / "trpts_lab" / "pyproject.toml").read_text())
+
+
+def requirements(*pyprojects):
+    texts = []
+    for pyproject in pyprojects:
+        extras = pyproject["project"]["optional-dependencies"]
+        texts += [*pyproject["project"]["dependencies"], *chain.from_iterable(extras.values())]
+    return [r for r in map(Requirement, texts) if r.name != "trpts"]
 
 
 def pins(project):
@@ -42,12 +48,14 @@ def pins(project):
     return found
 
 
-def test_environment_yml_is_in_step(project, pyproject):
+def test_environment_yml_and_set_up_are_in_step(project, pyproject, laboratory):
     environment = yaml.safe_load((project.root / "environment.yml").read_text())
     *tools, pip = environment["dependencies"]
     assert tools == [f"python{pyproject['project']['requires-python']}", "pip", "git", "make"]
-    extras = ",".join(pyproject["project"]["optional-dependencies"])
-    assert pip == {"pip": ["-c constraints.txt", f"-e .[{extras}]"]}
+    extras = ",".join(laboratory["project"]["optional-dependencies"])
+    assert pip == {"pip": ["-c constraints.txt", "-e .", f"-e ./trpts_lab[{extras}]"]}
+    words = f'["-c", "constraints.txt", "-e", ".", "-e", "./trpts_lab[{extras}]"]'
+    assert words in (project.root / "scripts" / "bootstrap.py").read_text()
 
 
 def test_real_parts_are_pinned_by_hash_and_are_those_that_the_code_reads(project):
@@ -70,9 +78,9 @@ def test_bootstrap_wants_the_same_python(project, pyproject):
     assert f">={'.'.join(oldest)}" == pyproject["project"]["requires-python"]
 
 
-def test_every_requirement_has_an_exact_pin_within_its_range(project, pyproject):
+def test_every_requirement_has_an_exact_pin_within_its_range(project, pyproject, laboratory):
     exact = pins(project)
-    for requirement in requirements(pyproject):
+    for requirement in requirements(pyproject, laboratory):
         for pin in exact[requirement.name]:
             (version,) = [s.version for s in pin.specifier]
             assert str(pin.specifier).startswith("==")
@@ -84,13 +92,23 @@ def test_constraints_hold_no_address(project):
     assert not re.search(r"://|@|--", text)
 
 
-def test_book_engine_is_pinned(pyproject):
-    assert "jupyter-book==1.0.4.post1" in pyproject["project"]["optional-dependencies"]["book"]
+def test_book_engine_is_pinned(laboratory):
+    assert "jupyter-book==1.0.4.post1" in laboratory["project"]["dependencies"]
 
 
-def test_one_version(project, pyproject):
+def test_the_library_is_light_and_the_laboratory_whole(project, pyproject, laboratory):
+    """At most twelve dependencies; the laboratory packs every folder of its own, and data files beside code."""
+    assert len(pyproject["project"]["dependencies"]) <= 12
+    packed = set(laboratory["tool"]["setuptools"]["packages"])
+    folders = {p.parent.relative_to(project.root) for p in (project.root / "trpts_lab").rglob("*.py")}
+    folders = {".".join(folder.parts) for folder in folders if "build" not in folder.parts}
+    assert packed == folders | {"trpts_lab.real.manifests"}
+
+
+def test_one_version(project, pyproject, laboratory):
     citation = yaml.safe_load((project.root / "CITATION.cff").read_text())
-    assert trpts.__version__ == pyproject["project"]["version"] == citation["version"]
+    versions = {pyproject["project"]["version"], laboratory["project"]["version"], citation["version"]}
+    assert versions == {trpts.__version__}
     assert f"version = {{{trpts.__version__}}}" in (project.root / "book" / "cite.md").read_text()
     assert f"## {trpts.__version__}" in (project.root / "CHANGELOG.md").read_text()
 
@@ -98,7 +116,7 @@ def test_one_version(project, pyproject):
 def test_commands_of_the_readme_exist(project):
     text = README.read_text()
     targets = set(re.findall(r"^([a-z]+):", (project.root / "Makefile").read_text(), re.M))
-    commands = parser()._subparsers._group_actions[0].choices
+    _, commands, _ = parser()
     made, called = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M)), set(re.findall(r"`trpts ([a-z-]+)", text))
     assert {"book", "test"} <= made <= targets
     assert called <= set(commands)
@@ -118,11 +136,17 @@ def test_ci_calls_the_readme_s_test_command(project):
 def test_map_of_the_readme_is_true(project):
     """Each path named in the README's map exists, and each room of the package is on it."""
     block = README.read_text().split("## Map")[1].split("```")[1]
-    named = {line.split()[0] for line in block.strip().splitlines()}
+    folder, named = "", set()
+    for line in block.strip().splitlines():
+        folder = folder if line.startswith(" ") else line.split()[0] if line.startswith("trpts") else ""
+        names = re.findall(r"\w+\.py", line) if folder else []
+        named |= {folder + name for name in [line.split()[0], *names] if name != folder} or {folder}
     for name in named:
         assert (project.root / name).exists(), name
-    rooms = [p for p in (project.root / "trpts").iterdir() if p.name not in ("__init__.py", "__pycache__")]
-    assert {f"trpts/{p.name}{'/' if p.is_dir() else ''}" for p in rooms} <= named
+    for package in ("trpts", "trpts_lab"):
+        rooms = {p for p in (project.root / package).iterdir() if p.is_dir() or p.suffix == ".py"}
+        rooms = {f"{package}/{p.name}{'/' if p.is_dir() else ''}" for p in rooms if not p.name.startswith("__")}
+        assert {room for room in rooms if not room.endswith(".egg-info/")} - {f"{package}/build/"} <= named
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md", "CHANGELOG.md"])

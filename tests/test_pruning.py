@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from trpts.lab.experiments import pruning
-from trpts.lvlm.model import create_lvlm
-from trpts.lvlm.questions import KINDS
-from trpts.lvlm.scenes import N_TOKENS, cell_tokens
 from trpts.transprune import FASTV, Schedule, macs
+from trpts_lab.experiments import pruning
+from trpts_lab.lvlm.model import create_lvlm
+from trpts_lab.lvlm.questions import KINDS
+from trpts_lab.lvlm.scenes import N_TOKENS, cell_tokens
 
 COMMON = dict(weights="data/weights/lvlm_tiny.safetensors", n_questions=3, profile="quick", device="cpu")
 

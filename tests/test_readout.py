@@ -5,7 +5,7 @@ import torch
 
 from trpts.backbones import create_backbone
 from trpts.data import Split, Task
-from trpts.lab.experiments import readout
+from trpts_lab.experiments import readout
 
 SMALL = readout.COMMON | {
     "backbone": "vit_small_digits",

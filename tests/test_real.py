@@ -12,10 +12,13 @@ import torch
 from PIL import Image
 
 from trpts.cli import main
-from trpts.data import manifest, packaged, pictures, real, rebuild, vtab
-from trpts.data.load import find_real, load_task
-from trpts.data.manifest import Manifest, Row, quarters, quarters_differ, read_manifest, write_manifest
+from trpts.data import vtab
+from trpts.data.load import load_task
 from trpts.packages import package_file
+from trpts_lab.named_tasks import find_real
+from trpts_lab.real import manifest, packaged, pictures, rebuild
+from trpts_lab.real import tasks as real
+from trpts_lab.real.manifest import Manifest, Row, quarters, quarters_differ, read_manifest, write_manifest
 
 MB = 1_000_000
 

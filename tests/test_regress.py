@@ -6,11 +6,12 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from trpts.lab import regress
-from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import fisher_digits
-from trpts.lab.records import record_name
-from trpts.lab.regress import (
+from trpts.errors import TrptsError
+from trpts_lab import regress
+from trpts_lab.book.chapters import find_chapters
+from trpts_lab.experiments import fisher_digits
+from trpts_lab.records import record_name
+from trpts_lab.regress import (
     baseline_of,
     by_name,
     is_checked,
@@ -19,8 +20,7 @@ from trpts.lab.regress import (
     write_baselines,
     write_reports,
 )
-from trpts.lab.store import Store
-from trpts.press.chapters import find_chapters
+from trpts_lab.store import Store
 
 VALUES = [0.70, 0.72, 0.74, 0.71, 0.73]
 
@@ -128,7 +128,7 @@ def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
 
 
 def test_page_refuses_a_mean_over_different_settings(project, monkeypatch):
-    from trpts.press import pages
+    from trpts_lab.book import pages
 
     records = project.store("full").records("fisher_digits")
     monkeypatch.setattr(Store, "records", lambda store, kind: records)

@@ -8,21 +8,21 @@ import pytest
 import yaml
 
 from trpts.cli import main
-from trpts.lab.regress import read_baselines
-from trpts.press import regression
+from trpts_lab.book import regression
+from trpts_lab.regress import read_baselines
 
 # A chapter that writes one record per seed; `noise.txt`, if there, is added to the accuracy.
 CHAPTER = """
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from trpts.lab.project import Project
-from trpts.lab.store import run_once
+from trpts_lab.project import Project
+from trpts_lab.store import run_once
 extra = float(Path("noise.txt").read_text()) if Path("noise.txt").exists() else 0
 if Path("counter.txt").exists():
     Path("noise.txt").write_text(str(extra + 0.001))
 experiment = SimpleNamespace(
-    __name__="trpts.lab.experiments.fisher_digits",
+    __name__="trpts_lab.experiments.fisher_digits",
     run=lambda c: {"accuracy": 0.7 + c["seed"] / 100 + extra, "wild": (-1) ** c["seed"] * 1.0, "n_things": 3,
                    "phase_s": {"train": time.monotonic()}},
     inputs=lambda c: {"data": "0" * 16, "weights": None},

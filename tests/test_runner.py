@@ -11,9 +11,9 @@ import nbformat
 import pytest
 
 from trpts.cli import main
-from trpts.press import runner
-from trpts.press.chapters import copy_state, find_chapters
-from trpts.press.runner import where
+from trpts_lab.book import runner
+from trpts_lab.book.chapters import copy_state, find_chapters
+from trpts_lab.book.runner import where
 
 GOOD = "print('fine')"
 BAD = "raise RuntimeError('asked to fail')"
@@ -257,7 +257,7 @@ def test_third_party_error_on_a_file_is_one_sentence(tiny, capsys):
 
 def test_one_command_at_a_time(tiny, capsys):
     project = tiny({"00_a": [GOOD]})
-    holder = "from trpts.lab.project import Project\nwith Project.find().lock(): print(1, flush=True); input()"
+    holder = "from trpts_lab.project import Project\nwith Project.find().lock(): print(1, flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", holder], cwd=project.root, stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True)  # fmt: skip
     assert process.stdout.readline() == "1\n"

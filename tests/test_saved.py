@@ -4,9 +4,9 @@ import pytest
 import timm
 import torch
 
-from trpts.lab.bench_train import drawn_index
-from trpts.lab.saved import block_numbers, saved_numbers
 from trpts.sparse import attach, sparse_layers
+from trpts_lab.bench.train import drawn_index
+from trpts_lab.saved import block_numbers, saved_numbers
 
 B, T, D, H, M = 2, 17, 32, 2, 128
 LABELS = torch.zeros(B, dtype=torch.int64)

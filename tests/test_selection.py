@@ -9,13 +9,13 @@ from torch import nn
 from trpts.backbones import create_backbone
 from trpts.data import Split
 from trpts.data.folder import load
-from trpts.lab import grid
-from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import drift, selection, starting_points, tuned
-from trpts.lab.project import Project
-from trpts.lab.store import Store, run_once
-from trpts.lab.tasks import data_hash, lab_task
-from trpts.press import pages
+from trpts.errors import TrptsError
+from trpts_lab import grid
+from trpts_lab.book import pages
+from trpts_lab.experiments import drift, selection, starting_points, tuned
+from trpts_lab.project import Project
+from trpts_lab.store import Store, run_once
+from trpts_lab.tasks import data_hash, lab_task
 
 LAB = {"backbone": "vit_lab", "weights": "data/weights/vit_lab.safetensors", "device": "cpu", "profile": "quick"}
 

@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy
 
 from trpts import sparse
 from trpts.fisher import SAMPLES, fisher_scores
-from trpts.lab.bench_gradient import turned_at_once
 from trpts.signals import layer_signals, pixels_of_patches, scored_layers
 from trpts.sparse import attach, attached, detach, sampled_gradient, selected_gradient, sparse_layers
+from trpts_lab.bench.gradient import turned_at_once
 
 X = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(6) % 5

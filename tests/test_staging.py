@@ -9,12 +9,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from trpts.cli import main
-from trpts.lab.errors import TrptsError
-from trpts.press.chapters import find_chapters
-from trpts.press.figures import DARK_MIME, THEMES, show, style
-from trpts.press.staging import for_book, for_git, picture, refuse_errors, stage
+from trpts.errors import TrptsError
+from trpts_lab.book.chapters import find_chapters
+from trpts_lab.book.figures import DARK_MIME, THEMES, show, style
+from trpts_lab.book.staging import for_book, for_git, picture, refuse_errors, stage
 
-FIGURE = """from trpts.press import figures
+FIGURE = """from trpts_lab.book import figures
 figures.show(lambda f: f.subplots().plot([1, 2]), alt='A line that rises to two.')"""
 
 

@@ -10,10 +10,11 @@ from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.myst_role import myst_role_plugin
 
-from trpts.lab.errors import TrptsError
-from trpts.lab.grid import OF
-from trpts.lab.profiles import load_profile
-from trpts.lab.stats import (
+from trpts.errors import TrptsError
+from trpts_lab.book.pages import expected, strongest_alike_sentence
+from trpts_lab.grid import OF
+from trpts_lab.profiles import load_profile
+from trpts_lab.stats import (
     complete,
     differences,
     group_of,
@@ -25,7 +26,6 @@ from trpts.lab.stats import (
     strongest_alike,
     summary,
 )
-from trpts.press.pages import expected, strongest_alike_sentence
 
 TASKS = ("cifar100_twin", "dtd_twin", "camelyon_twin")  # natural, natural, specialized
 
@@ -218,7 +218,7 @@ def test_the_front():
 
 def test_words_of_records_are_words_on_the_status_page(project, monkeypatch):
     """A record's state may quote what stands in a broken file: it is shown, and does nothing."""
-    from trpts.press import status
+    from trpts_lab.book import status
 
     nasty = "<script>alert(1)</script> | a\n# title `code` [x](https://example.org)"
     row = {"experiment": "tuned", "profile": "full", "records": None, "state": nasty}

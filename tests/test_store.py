@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import pytest
 from made import CONFIG, PROVENANCE, RECORD, changed
 
-from trpts.lab import records as room
-from trpts.lab import store as store_room
-from trpts.lab import versions
-from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import fisher_digits
-from trpts.lab.project import Project, write_whole
-from trpts.lab.records import flat_metrics, read_single, record_name
-from trpts.lab.store import Store, measure, run_once, stale_because
+from trpts.errors import TrptsError
+from trpts_lab import records as room
+from trpts_lab import store as store_room
+from trpts_lab import versions
+from trpts_lab.experiments import fisher_digits
+from trpts_lab.project import Project, write_whole
+from trpts_lab.records import flat_metrics, read_single, record_name
+from trpts_lab.store import Store, measure, run_once, stale_because
 
 
 def full(seed, **parts):
@@ -270,7 +270,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from made import changed
-from trpts.lab.store import Store
+from trpts_lab.store import Store
 folder, first, profile = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 store = Store(folder / profile, folder / "packed", profile)
 print("ready", flush=True)
@@ -325,8 +325,8 @@ def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_write_that_breaks_off_leaves_nothing_behind(tmp_path):
     """A real short write: the process may write no file beyond 64 bytes."""
     program = (
-        "import resource, signal, pathlib, sys; from trpts.lab.project import write_whole\n"
-        "from trpts.lab.errors import TrptsError\n"
+        "import resource, signal, pathlib, sys; from trpts_lab.project import write_whole\n"
+        "from trpts.errors import TrptsError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
         "try: write_whole(pathlib.Path(sys.argv[1]) / 'r.json', 'x' * 1000)\n"
@@ -411,7 +411,7 @@ def test_a_record_says_where_it_was_made(project, monkeypatch):
 
 
 def test_a_checkout_is_dirty_by_its_code_alone(tmp_path):
-    from trpts.lab.provenance import commit_of
+    from trpts_lab.provenance import commit_of
 
     assert commit_of(tmp_path) == {"commit": None, "dirty": None}
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]

@@ -12,12 +12,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from trpts.cli import main
-from trpts.lab.errors import TrptsError
-from trpts.lab.project import Project
-from trpts.press.book import build_book
-from trpts.press.chapters import find_chapters
-from trpts.press.staging import BEGIN, END, for_book
-from trpts.press.student import STUB, exercises, for_nbgrader, for_students, split, stub
+from trpts.errors import TrptsError
+from trpts_lab.book.build import build_book
+from trpts_lab.book.chapters import find_chapters
+from trpts_lab.book.staging import BEGIN, END, for_book
+from trpts_lab.book.student import STUB, exercises, for_nbgrader, for_students, split, stub
+from trpts_lab.project import Project
 
 CHAPTERS = find_chapters(Project.find(__file__))
 each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)

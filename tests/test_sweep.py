@@ -15,12 +15,12 @@ from distributed import Client, LocalCluster
 from made import changed
 
 from trpts.cli import main
-from trpts.cli_sweep import forecast
-from trpts.lab import cluster, grid, sweep
-from trpts.lab.errors import TrptsError
-from trpts.lab.experiments import fisher_digits, tuned
-from trpts.lab.project import Project
-from trpts.lab.store import Store, measure
+from trpts.errors import TrptsError
+from trpts_lab import cluster, grid, sweep
+from trpts_lab.cli_sweep import forecast
+from trpts_lab.experiments import fisher_digits, tuned
+from trpts_lab.project import Project
+from trpts_lab.store import Store, measure
 
 RUN = dict(profile="quick", device="cpu", task="digits", method="fisher", variant="fisher", backbone="vit_small_digits")
 RUN |= dict(weights=None, epochs=1, n_fisher=64)
@@ -142,9 +142,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from test_sweep import cells
-from trpts.lab import sweep
-from trpts.lab.project import Project
-from trpts.lab.store import Store
+from trpts_lab import sweep
+from trpts_lab.project import Project
+from trpts_lab.store import Store
 written, add = [], Store.add
 print(flush=True)  # all is imported
 sys.stdin.readline()
@@ -161,9 +161,9 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from test_sweep import cells
 from trpts import cli, cli_sweep
-from trpts.lab import grid, sweep
-from trpts.lab.project import Project
-from trpts.lab.store import Store
+from trpts_lab import grid, sweep
+from trpts_lab.project import Project
+from trpts_lab.store import Store
 place = Path(sys.argv[1])
 made = [(e, c | {"profile": "full"}) for e, c in cells(int(sys.argv[3]))]
 grid.comparison_cells = lambda *_: made

@@ -8,10 +8,11 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
-from trpts.data import canvas, formula, vtab
+from trpts.data import vtab
 from trpts.data.images import NORMALIZATIONS
-from trpts.data.twins import GROUPS, TWINS
-from trpts.data.twins.natural import digit_sources
+from trpts_lab.twins import GROUPS, TWINS, canvas
+from trpts_lab.twins.natural import digit_sources
+from trpts_lab.weights import formula
 
 each = pytest.mark.parametrize("twin", TWINS.values(), ids=TWINS)
 ANY_SIZE = {name: twin for name, twin in TWINS.items() if twin.any_size}
@@ -84,7 +85,7 @@ def test_digits_are_split_by_source_image():
 
 def test_digit_scenes_take_only_their_part(monkeypatch):
     """The renderer asks for the sources of its own split and of no other."""
-    from trpts.data.twins import natural
+    from trpts_lab.twins import natural
 
     asked, real = [], natural.digit_sources
     monkeypatch.setattr(natural, "digit_sources", lambda split: asked.append(split) or real(split))
@@ -94,11 +95,11 @@ def test_digit_scenes_take_only_their_part(monkeypatch):
 
 def test_pretraining_shares_no_generator_with_the_twins():
     """Neither imports the other; in common they have the canvas alone."""
-    twins, upstream = loaded_by("trpts.data.twins"), loaded_by(formula.__name__)
+    twins, upstream = loaded_by("trpts_lab.twins"), loaded_by(formula.__name__)
     assert formula.__name__ not in twins
-    assert not {name for name in upstream if name.startswith("trpts.data.twins")}
+    assert not {name for name in upstream if name.startswith("trpts_lab.twins")}
     common = {name for name in twins & upstream if name.count(".") == 2}
-    assert common == {"trpts.data.canvas", "trpts.data.task"}
+    assert common == {"trpts_lab.twins.canvas", "trpts.data.task"}
 
 
 def test_task_has_the_protocol_of_vtab():

@@ -1,14 +1,16 @@
 """TR-PTS and TransPrune, reproduced: task-relevant parameter and token selection.
 
-The names below are loaded when they are first used, so that `import trpts` costs nothing and the hash of a run's
-code (`trpts.lab.code`) covers only the rooms that the run enters. Import it before torch: see `trpts.threads`.
+The names below are loaded when they are first used, so that `import trpts` costs nothing. Import it before torch: see
+`trpts.threads`.
 """
 
 import importlib
 
+from trpts.moved import tell_what_moved
 from trpts.threads import spin_shortly
 
 spin_shortly()  # before torch is loaded
+tell_what_moved()
 
 __version__ = "0.1.0"
 

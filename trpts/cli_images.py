@@ -3,7 +3,7 @@
 import json
 import sys
 
-from trpts.lab.provenance import pick_device
+from trpts.device import device_named
 
 # Options of `trpts tune` that only --method trpts has: argument -> (option of `tune`, default).
 OF_TRPTS = {"per_neuron": ("per_neuron", 2.0), "keep": ("keep", 0.95), "token_blocks": ("n_token_blocks", 3)}
@@ -43,23 +43,10 @@ def add_commands(command):
     export.add_argument("--out", required=True, metavar="FILE", help="the file to write, name.safetensors")
 
 
-def device_of(arguments):
-    """The device asked for, else the best there is; ValueError for one that is not there."""
-    import torch
-
-    asked, best = arguments.device, pick_device()
-    if asked is None or asked == "cpu":
-        return asked or best
-    known = [best, *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
-    if asked not in known:
-        raise ValueError(f"--device {asked} is not there: expected cpu or one of {', '.join(dict.fromkeys(known))}")
-    return asked
-
-
 def cmd_tune(arguments):
     """Tune on an image folder; writes the delta, a report (JSON) and a picture of the confusions beside it."""
-    from trpts.lab.confusion import report_files
     from trpts.own_images import tune_images
+    from trpts.plots import report_files
 
     options = {"epochs": arguments.epochs, "lr": arguments.lr, "batch_size": arguments.batch_size}
     of_trpts = {name: getattr(arguments, name) for name in OF_TRPTS if getattr(arguments, name) is not None}
@@ -70,7 +57,7 @@ def cmd_tune(arguments):
                          "with --method trpts alone")  # fmt: skip
     written = report_files(arguments.out)
     result, report = tune_images(arguments.data, arguments.backbone, arguments.weights, arguments.out, arguments.method,
-                                 arguments.seed, device_of(arguments), arguments.overwrite, written,
+                                 arguments.seed, device_named(arguments.device), arguments.overwrite, written,
                                  arguments.image_size, **options)  # fmt: skip
     seconds = sum(result.time_s.values())
     print(f"{report['accuracy']:.1%} of {report['n_test']} held-out images right, after {seconds:.0f} s")
@@ -86,7 +73,7 @@ def cmd_predict(arguments):
 
     if arguments.top < 1:
         raise ValueError(f"--top {arguments.top}: expected at least 1 class")
-    device = device_of(arguments)
+    device = device_named(arguments.device)
     model, notes = load_model(arguments.model, arguments.weights, device)
     n_broken = 0
     images = [str(path) for given in arguments.images for path in images_below(given)]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trpts.cli_images import device_of
+from trpts.device import device_named
 
 
 def add_commands(command):
@@ -28,8 +28,8 @@ def cmd_prune(arguments):
     import matplotlib.pyplot as plt
 
     from trpts import ask
-    from trpts.lab.kept import draw_kept, kept_patches
     from trpts.places import check_place, fresh_file
+    from trpts.plots import draw_kept, kept_patches
 
     out = Path(arguments.out or f"{Path(arguments.image).stem}.kept.png")
     if out.suffix != ".png":
@@ -40,7 +40,7 @@ def cmd_prune(arguments):
     if arguments.new_tokens < 1:
         raise ValueError(f"--new-tokens {arguments.new_tokens}: expected at least 1")
     schedule, image = ask.schedule_named(arguments.schedule), ask.read_photo(arguments.image)
-    model, processor = ask.load_vlm(arguments.model, device_of(arguments))
+    model, processor = ask.load_vlm(arguments.model, device_named(arguments.device))
     inputs = ask.prepare(model, processor, image, arguments.question)
     depth = model.config.get_text_config().num_hidden_layers
     if depth != ask.DEPTH:

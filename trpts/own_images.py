@@ -18,7 +18,6 @@ from trpts.backbones import SMALL, create_backbone, image_size_of, skeleton
 from trpts.data.images import NORMALIZATIONS, RESIZES, read_image
 from trpts.data.load import load_task
 from trpts.data.task import Split
-from trpts.data.twins import TWINS
 from trpts.delta import FORMAT as DELTA_FORMAT
 from trpts.delta import check_delta, load_delta, read_delta, save_delta
 from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
@@ -132,12 +131,7 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
 def _load(data, backbone, seed, image_size):
     """(task, reading) of tasks or folders that the backbone can take."""
     reading = reading_of(backbone, image_size)
-    drawn = str(data) in TWINS or str(data) == "digits"
-    task = load_task(str(data), seed=seed, **({} if drawn else reading))
-    if drawn and task.train.images.shape[-1] != reading["image_size"]:
-        raise ValueError(f"{data} has images of {task.train.images.shape[-1]} pixels, {backbone} takes "
-                         f"{reading['image_size']}: expected a backbone such as vit_lab")  # fmt: skip
-    return task, reading
+    return load_task(str(data), seed=seed, **reading), reading
 
 
 def in_memory(task):

@@ -1,0 +1,39 @@
+"""What stood here once: an import of an old path says where it went. CHANGELOG.md lists every name."""
+
+import sys
+
+MOVED = {
+    "trpts.lab": "trpts_lab",
+    "trpts.press": "trpts_lab.book",
+    "trpts.lvlm": "trpts_lab.lvlm",
+    "trpts.paper": "trpts_lab.paper",
+    "trpts.cli_sweep": "trpts_lab.cli_sweep",
+    "trpts.cli_claims": "trpts_lab.cli_claims",
+    "trpts.cli_editions": "trpts_lab.cli_editions",
+    "trpts.cli_data": "trpts_lab.cli_data",
+    "trpts.data.twins": "trpts_lab.twins",
+    "trpts.data.canvas": "trpts_lab.twins.canvas",
+    "trpts.data.formula": "trpts_lab.weights.formula",
+    "trpts.data.real": "trpts_lab.real.tasks",
+    "trpts.data.manifest": "trpts_lab.real.manifest",
+    "trpts.data.rebuild": "trpts_lab.real.rebuild",
+    "trpts.data.packaged": "trpts_lab.real.packaged",
+    "trpts.data.pictures": "trpts_lab.real.pictures",
+}
+
+
+class Moved:
+    """An import hook that is asked last, for names that nobody else finds."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        """None for a name that never was here; raises ImportError for one that moved."""
+        if name in MOVED:
+            package = "the laboratory, pip install ./trpts_lab in a checkout"
+            raise ImportError(f"{name} is now {MOVED[name]} ({package})")
+
+
+def tell_what_moved():
+    """Add the hook, once."""
+    if Moved not in sys.meta_path:
+        sys.meta_path.append(Moved)

@@ -1,0 +1,1 @@
+"""`trpts bench`: one clock, and a module for each bench; `benches` is their registry."""

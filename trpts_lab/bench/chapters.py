@@ -1,0 +1,28 @@
+"""How long the quick profile takes from nothing, chapter by chapter, as `make book` runs it: for the README's list."""
+
+import shutil
+
+from trpts.errors import TrptsError
+from trpts_lab.book.chapters import find_chapters, read_notebook
+from trpts_lab.book.runner import run_chapters
+from trpts_lab.project import Project
+
+
+def bench_chapters(batch_size=None, rounds=1, device="cpu"):
+    """{chapter: {"s": [seconds of each round]}}. A round begins without quick records; a chapter may read those that
+    an earlier one made, as it does for a reader. The executed copies stay, so that nothing has to be run again.
+
+    batch_size and device are the chapters' own business; they are taken as every bench takes them.
+    """
+    project = Project.find()
+    chapters = find_chapters(project)
+    rows = {chapter.name: {"s": []} for chapter in chapters}
+    with project.lock():
+        for _ in range(rounds):
+            shutil.rmtree(project.store("quick").loose, ignore_errors=True)
+            if failures := run_chapters(project, "quick", force=True):
+                raise TrptsError("; ".join(f"{name}: {error}" for name, error in failures.items()))
+            for chapter in chapters:
+                ran = read_notebook(project.runs("quick") / chapter.path.name)
+                rows[chapter.name]["s"].append(ran.metadata["trpts"]["duration_s"])
+    return rows

@@ -1,0 +1,35 @@
+"""Committed benches: one JSON file each in data/bench/, written by `trpts bench`, read by pages and claims."""
+
+import json
+
+from trpts.errors import TrptsError
+from trpts_lab.project import write_whole
+
+
+def read_bench(project, name, device="cpu"):
+    """{work: {"s": [seconds of each round], …}} of a bench.
+
+    raises  TrptsError: it was not run, or its file cannot be read
+    """
+    return read_whole(project, name, device)["rows"]
+
+
+def read_whole(project, name, device="cpu"):
+    """All that a bench's file says: "rows", "batch_size", "machine", "versions", …; raises as `read_bench`."""
+    path = _path(project, name, device)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found | {"rows": dict(found["rows"])}
+    except FileNotFoundError:
+        raise TrptsError(f"{path} does not exist: `trpts bench {name}` makes it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrptsError(f"{path}: not a readable bench ({error}): `trpts bench {name}` makes it anew") from error
+
+
+def write_bench(project, name, device, record):
+    """Write a bench's record {"rows", "summary", …}, whole or not at all."""
+    write_whole(_path(project, name, device), json.dumps(record, indent=1) + "\n")
+
+
+def _path(project, name, device):
+    return project.root / "data" / "bench" / f"{name}{'' if device == 'cpu' else f'-{device}'}.json"

@@ -1,0 +1,67 @@
+"""What is left of each method's cost when it predicts: ViT-B/16 as tuning by it leaves the model.
+
+Weights, images and selections are drawn: time does not care. Methods whose parameters are merged or folded into the
+weights leave a plain model, and their ratio shows what the clock cannot tell apart.
+"""
+
+from contextlib import nullcontext
+
+import torch
+
+import trpts.peers  # noqa: F401  registers its methods
+from trpts.backbones import create_backbone
+from trpts.data import Split, Task
+from trpts.methods import METHODS as PREPARE
+from trpts_lab.bench.clock import interleaved, timed
+from trpts_lab.bench.train import BACKBONE, N_CLASSES
+from trpts_lab.flops import counted_flops
+from trpts_lab.grid import METHODS
+
+# By the comparison's names; the others leave a plain model as LoRA and SSF do.
+PREDICTING = ("full", "LoRA, r = 8", "SSF", "TR-PTS without tokens", "TR-PTS", "TR-PTS with EViT", "TR-PTS with ToMe",
+              "adapter", "VPT-shallow", "VPT-deep")  # fmt: skip
+SCORED = {"trpts", "evit", "tome"}
+
+
+@torch.no_grad()
+def bench_predict(batch_size=16, rounds=5, device="cpu"):
+    """{method: {"s": [per round], "flops"}} of a forward pass of `batch_size` images; "untouched": the model itself."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(batch_size, 3, 224, 224, generator=generator).to(device)
+    split = Split(images[:2], torch.zeros(2, dtype=torch.int64, device=device))
+    task = Task("drawn", N_CLASSES, split, split, split)
+    works, flops = {}, {}
+    for name in ("untouched", *PREDICTING):
+        model = create_backbone(BACKBONE, N_CLASSES).to(device)
+        around = tuned_by(name, model, task) if name in METHODS else nullcontext
+        works[name] = timed(_predicting(model.eval(), images, around), device)
+        with around():
+            flops[name] = counted_flops(model, images[:1])
+    rows = interleaved(works, rounds)
+    for name, row in rows.items():
+        row["flops"] = flops[name]
+    return rows
+
+
+def tuned_by(name, model, task):
+    """Leave the model as tuning by a method of the comparison does, untrained; its context to predict in."""
+    prepared = prepared_by(name, model, task)
+    prepared.finish()
+    return prepared.around
+
+
+def prepared_by(name, model, task):
+    """Make the model ready for tuning by a method of the comparison."""
+    method, options = METHODS[name]
+    if method in SCORED:  # what is selected changes nothing in the time
+        options = options | {"score": "random", "n_scored": 1}
+    with torch.enable_grad():
+        return PREPARE[method](model, task, 0, **options)
+
+
+def _predicting(model, images, around):
+    def predict():
+        with around():
+            model(images)
+
+    return predict

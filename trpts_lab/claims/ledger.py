@@ -1,0 +1,79 @@
+"""The ledger as a whole: all rows recomputed, and held against what was committed.
+
+`data/ledger.json` holds the verdicts as they stand in the book, and the hash of every file in data/results/. A verdict
+that no longer follows, an edited number, a file that is gone and records that are not packed turn the check red.
+"""
+
+import json
+import tomllib
+from functools import cache
+from importlib import resources
+
+from trpts.errors import TrptsError
+from trpts.hashes import file_hash
+from trpts_lab.claims import beyond, costs, pruning, tuning  # noqa: F401  register their checks
+from trpts_lab.claims.evidence import CHECKS, MISSING, VERDICTS, Evidence, NotMeasured
+from trpts_lab.project import write_whole
+
+
+@cache
+def statements():
+    """{id: {"claim", "paper", "source"}} of claims.toml."""
+    return tomllib.loads(resources.files("trpts_lab.claims").joinpath("claims.toml").read_text(encoding="utf-8"))
+
+
+def ledger(project):
+    """[{"id", "claim", "paper", "source", "verdict", "words", "rests_on"}] of every claim, computed now."""
+    evidence, rows = Evidence(project), []
+    for name, statement in statements().items():
+        try:
+            verdict, words, rests_on = CHECKS[name](evidence)
+        except NotMeasured as error:
+            verdict, words, rests_on = MISSING, f"needs {error}", "nothing"
+        if verdict not in VERDICTS:
+            raise TrptsError(f"{name}: the verdict {verdict!r} is none of {', '.join(VERDICTS)}")
+        rows.append({"id": name, **statement, "verdict": verdict, "words": words, "rests_on": rests_on})
+    return rows
+
+
+def result_hashes(project):
+    """{file name: hash} of the files in data/results/."""
+    paths = [*project.committed.glob("*.jsonl"), *project.committed.glob("*.json")]
+    return {path.name: file_hash(path) for path in sorted(paths)}
+
+
+def write_ledger(project):
+    """Commit to today's verdicts and records, packed; the rows."""
+    project.store("full").pack()
+    rows = ledger(project)
+    content = {"verdicts": {row["id"]: row["verdict"] for row in rows}, "results": result_hashes(project)}
+    write_whole(path_of(project), json.dumps(content, indent=1) + "\n")
+    return rows
+
+
+def check_ledger(project, rows):
+    """What no longer holds, a sentence each; [] if all is as committed."""
+    try:
+        committed = json.loads(path_of(project).read_text(encoding="utf-8"))
+        verdicts, results = committed["verdicts"], committed["results"]
+    except (OSError, ValueError, KeyError) as error:
+        raise TrptsError(
+            f"{path_of(project)}: not a readable ledger ({error}): `trpts claims --write` makes it"
+        ) from error
+    found, now = [], result_hashes(project)
+    for row in rows:
+        if row["verdict"] != verdicts.get(row["id"]):
+            found.append(
+                f"{row['id']}: the verdict was {verdicts.get(row['id'])!r} and is {row['verdict']!r}: {row['words']}"
+            )
+    for name in sorted(results.keys() | now.keys()):
+        if results.get(name) != now.get(name):
+            how = "is gone" if name not in now else "is new" if name not in results else "was changed"
+            found.append(f"data/results/{name} {how} since the ledger was written: `git diff` shows what")
+    if n := len(project.store("full").single_files()):
+        found.append(f"{n} records are not packed: `trpts pack`")
+    return found
+
+
+def path_of(project):
+    return project.root / "data" / "ledger.json"

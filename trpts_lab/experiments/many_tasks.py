@@ -1,0 +1,53 @@
+"""Many tasks on one backbone: a delta each, put in and taken out in turn. Does any task notice the others?"""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from trpts.backbones import create_backbone
+from trpts.delta import load_delta, read_delta, save_delta, unload_delta
+from trpts.probe import accuracy
+from trpts.tuning import tune
+from trpts_lab.provenance import weights_path
+from trpts_lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
+
+VERSION = 1
+SETTINGS = ("epochs", "lr", "batch_size")
+
+
+def run(config):
+    """Metrics of one seed; `config` has backbone, weights, tasks, seed, per_neuron, epochs, lr, …
+
+    alone, swapped  {task: test accuracy}: after its tuning; with its delta in the shared model, after others'
+    """
+    tasks = {name: lab_task(name, config["seed"]).to(config["device"]) for name in config["tasks"]}
+    settings = {name: config[name] for name in SETTINGS}
+    alone, swapped, sizes = {}, {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, task in tasks.items():
+            model = _fresh(config, task.n_classes)
+            result = tune(model, task, seed=config["seed"], keep=1, per_neuron=config["per_neuron"], **settings)
+            alone[name] = result.test_accuracy
+            save_delta(model, Path(folder) / name)
+            sizes[name] = (Path(folder) / name).stat().st_size
+        shared = _fresh(config, 2)
+        before = {name: p.clone() for name, p in shared.state_dict().items()}
+        names = list(tasks)
+        for name in (*names, *reversed(names[:-1])):  # each is read last when it was put in after another one
+            load_delta(shared, read_delta(Path(folder) / name))
+            swapped[name] = accuracy(shared, tasks[name].test)
+        unload_delta(shared)
+    after = shared.state_dict()
+    return {
+        "alone": alone,
+        "swapped": swapped,
+        "delta_bytes": sizes,
+        "model_bytes": sum(4 * p.numel() for p in before.values()),
+        "n_changed": sum(int((after[name] != p).sum()) for name, p in before.items()),
+    }
+
+
+def _fresh(config, n_classes):
+    model = create_backbone(config["backbone"], n_classes, weights_path(config), config["seed"])
+    return model.to(torch.device(config["device"]))

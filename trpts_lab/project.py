@@ -1,0 +1,103 @@
+"""Where things stand: the folders of a checkout, and files that are either whole or not there."""
+
+import errno
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from trpts.errors import TrptsError
+from trpts.places import fresh_file
+
+MARKS = ("notebooks", "profiles")  # a checkout is known by these folders
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout of this project, or a small one made by a test."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start="."):
+        """The checkout around `start`."""
+        start = Path(start).resolve()
+        for folder in (start, *start.parents):
+            if all((folder / mark).is_dir() for mark in MARKS):
+                return cls(folder)
+        raise TrptsError(f"{start} is not inside a checkout of trpts: no folder above it holds {' and '.join(MARKS)}")
+
+    @property
+    def notebooks(self):
+        return self.root / "notebooks"
+
+    @property
+    def build(self):
+        return self.root / "build"
+
+    @contextmanager
+    def lock(self):
+        """Hold the build folder for one command at a time; the lock goes with the process, however it ends."""
+        lock = FileLock(make_folder(self.build) / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise TrptsError(f"another trpts command is at work in {self.build}: wait for it or stop it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def runs(self, profile):
+        """Executed notebooks."""
+        return self.build / "runs" / profile
+
+    @property
+    def committed(self):
+        """The folder of the committed records."""
+        return self.root / "data" / "results"
+
+    def results(self, profile):
+        """The `Store` of a profile's records: those of the quick profile come and go, the others are committed.
+
+        The environment variable TRPTS_RESULTS, set by `trpts regress` for the notebooks it runs, points elsewhere.
+        """
+        from trpts_lab.store import Store  # the store writes its files by this module
+
+        if os.environ.get("TRPTS_RESULTS"):
+            return Store(os.environ["TRPTS_RESULTS"])
+        return self.store(profile)
+
+    def store(self, profile):
+        """The `Store` of a profile, whatever a run is set to: what tables and figures read."""
+        from trpts_lab.store import Store
+
+        loose = self.build / "results" / profile
+        return Store(loose) if profile == "quick" else Store(loose, self.committed, profile)
+
+
+def make_folder(path):
+    """Make a folder that can be written to; its path."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise TrptsError(f"cannot write into {path}: {_reason(error)}; make it writable or free some space") from error
+
+
+def write_whole(path, text):
+    """Write `text` to `path` so that a reader finds either the old file or the whole new one, whatever happens."""
+    make_folder(path.parent)
+    try:
+        with fresh_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise TrptsError(f"cannot write {path}: {_reason(error)}; nothing of it was left behind") from error
+
+
+def _reason(error):
+    return {errno.ENOSPC: "the disk is full", errno.EACCES: "no permission"}.get(error.errno, error.strerror or error)

@@ -1,0 +1,86 @@
+"""Tasks as experiments name them: by name and by how they are read, with a hash for their records."""
+
+from dataclasses import replace
+from functools import cache, lru_cache
+
+import torch
+from filelock import FileLock
+
+from trpts.data.load import load_task
+from trpts.data.task import Split, Task
+from trpts.files import read_tensors, write_tensors
+from trpts.hashes import short_hash
+from trpts_lab.named_tasks import FILES
+from trpts_lab.project import Project, make_folder
+from trpts_lab.provenance import code_hash, weights_hash
+from trpts_lab.twins import TWINS, canvas
+
+# How image files are read where a configuration does not say so by these keys: GPS's choice.
+READING = {"image_size": 224, "normalization": "half", "resize": "crop"}
+FEW = {"train": 160, "val": 80, "test": 240}  # images of a task whose name begins with few_: for canaries
+KEPT_BYTES = 1e9  # image files are read once for a run, not once an epoch, where they take no more memory than that
+
+
+def reading_of(config: dict) -> dict:
+    """What a configuration says of how its task is read: nothing in the drawn laboratory."""
+    return {key: config[key] for key in READING if key in config}
+
+
+def lab_task(name, seed=0, **reading):
+    """The Task of a name; real data sets lie in the checkout's data/paper/. Settings as of `trpts.data.load_task`."""
+    if name.startswith("few_"):
+        whole = lab_task(name.removeprefix("few_"), seed, **reading)
+        return replace(whole, **{part: getattr(whole, part).first(n) for part, n in FEW.items()})
+    reading = READING | reading if name in FILES else reading
+    return load_task(name, Project.find().root / "data" / "paper", seed, **reading)
+
+
+def task_of(config):
+    """The task of a configuration, in memory where it fits."""
+    seed = 0 if config["task"] in FILES else config["seed"]  # files have one draw
+    return _kept(config["task"], seed, tuple(reading_of(config).items()))
+
+
+@lru_cache(maxsize=6)
+def _kept(name, seed, reading):
+    """The task in memory; one that is drawn at another size than the laboratory's, which takes a while, from a file in
+    build/tasks/ that other code than today's never reads."""
+    task = lab_task(name, seed, **dict(reading)) if name not in TWINS or not reading else None
+    if task is not None:
+        size = dict(reading).get("image_size")
+        n_images = sum(len(getattr(task, part)) for part in FEW)
+        if size is None or n_images * 3 * size**2 * 4 > KEPT_BYTES:
+            return task
+        return replace(task, **{part: in_memory(getattr(task, part)) for part in FEW})
+    folder = make_folder(Project.find().build / "tasks")
+    path = folder / f"{short_hash(f'{name} {seed} {reading} {code_hash()}')}.safetensors"
+    with FileLock(f"{path}.lock"):
+        if not path.is_file():
+            task = lab_task(name, seed, **dict(reading))
+            tensors = {f"{part}.{n}": getattr(getattr(task, part), n) for part in FEW for n in ("images", "labels")}
+            write_tensors(path, tensors, {})
+    found, _ = read_tensors(path, "a drawn task")
+    splits = {part: Split(found[f"{part}.images"], found[f"{part}.labels"]) for part in FEW}
+    return Task(name, TWINS[name].n_classes, **splits)
+
+
+def in_memory(split):
+    """A split whose images are read once, not in every epoch."""
+    return Split(*map(torch.cat, zip(*split.batches(100), strict=True)))
+
+
+@cache
+def data_hash(name, seed=0, n=50, **reading):
+    """Hash of a task's training images; of a twin's, n drawn on the spot."""
+    if name in TWINS:
+        read = {"size": reading.get("image_size", canvas.SIZE), "normalization": reading.get("normalization", "half")}
+        return TWINS[name].split("train", n, seed, **read).data_hash()
+    return lab_task(name, seed, **reading).train.data_hash()
+
+
+def inputs(config):
+    """What a record of an experiment on one task or several rests on: hashes of the data and of the weights file."""
+    seed, reading = config["seed"], reading_of(config)
+    several = " ".join(data_hash(name, seed, **reading) for name in config.get("tasks", ()))
+    data = short_hash(several) if several else data_hash(config["task"], seed, **reading)
+    return {"data": data, "weights": weights_hash(config)}

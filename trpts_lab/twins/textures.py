@@ -1,0 +1,242 @@
+"""Twin of VTAB's Natural group: textures (DTD).
+
+A texture is a function height(u, v, salt) in [0, 1]: u, v are picture coordinates, turned, scaled and slightly warped,
+in which a cell of the texture has side 1; salt [n, 1, 1] is each picture's own random number.
+"""
+
+import numpy as np
+
+from trpts_lab.twins.canvas import finish, noise, paint, per, turned
+from trpts_lab.twins.studio import backdrop, class_by_class, lit, pose, two_colours
+from trpts_lab.twins.twin import Twin
+
+PI2 = np.float32(2 * np.pi)
+
+
+def lot(i, j, salt):
+    """A random number in [0, 1) for each cell (i, j) of each picture, by integer hashing: the same on every machine."""
+    h = (
+        np.asarray(i).astype(np.int64) * 73856093
+        ^ np.asarray(j).astype(np.int64) * 19349663
+        ^ salt.astype(np.int64) * 83492791
+    )
+    h = (h ^ h >> 13) * 1274126177 & 0x7FFFFFFF
+    return ((h ^ h >> 15) % 4096 / np.float32(4096)).astype(np.float32)
+
+
+def saw(t):
+    """Sawtooth: 0 to 1 in each unit."""
+    return t - np.floor(t)
+
+
+def tent(t):
+    """Triangle wave: 0 at whole numbers, 1 half-way."""
+    return 1 - np.abs(2 * saw(t) - 1)
+
+
+def wave(t):
+    """Sine wave between 0 and 1, one period in each unit."""
+    return 0.5 + 0.5 * np.sin(PI2 * t)
+
+
+def over(t, level, soft=0.08):
+    """Soft step: 1 where t is above the level."""
+    return np.clip((t - level) / soft + 0.5, 0, 1)
+
+
+def bricks(u, v):
+    """Coordinates shifted by half a cell in every second row."""
+    return u + 0.5 * (np.floor(v) % 2), v
+
+
+def local(u, v):
+    """Coordinates from the centre of the cell, each in [-0.5, 0.5)."""
+    return saw(u) - 0.5, saw(v) - 0.5
+
+
+def centre(u, v):
+    """Distance to the centre of the cell."""
+    return np.hypot(*local(u, v))
+
+
+def scattered(u, v, salt, jitter=0.9):
+    """Points scattered one to a cell: distances to the nearest and second nearest, a random number of the nearest."""
+    first, second, owner = np.float32(9), np.float32(9), np.float32(0)
+    for di in (-1, 0, 1):
+        for dj in (-1, 0, 1):
+            i, j = np.floor(u) + di, np.floor(v) + dj
+            a, b = lot(i, j, salt), lot(i, j, salt + 1)
+            d = np.hypot(u - i - 0.5 - jitter * (a - 0.5), v - j - 0.5 - jitter * (b - 0.5))
+            owner = np.where(d < first, saw(a * 7 + b * 3), owner)
+            first, second = np.minimum(first, d), np.maximum(first, np.minimum(second, d))
+    return first, second, owner
+
+
+def hexagons(u, v):
+    """Distance to the border of a hexagonal cell (0 there, 0.5 in the middle), two whole numbers naming the cell."""
+    k = np.float32(3**0.5)
+    a = np.round(u), np.round(v / k)
+    b = np.floor(u) + 0.5, np.floor(v / k) + 0.5
+    near_a = (u - a[0]) ** 2 + (v - a[1] * k) ** 2 < (u - b[0]) ** 2 + (v - b[1] * k) ** 2
+    i, j = np.where(near_a, a[0], b[0]), np.where(near_a, a[1], b[1])
+    x, y = np.abs(u - i), np.abs(v - j * k)
+    return 0.5 - np.maximum(x, x / 2 + y * k / 2), 2 * i, 2 * j
+
+
+def rods(u, v, salt):
+    """Short strokes, one to a cell, each at its own angle."""
+    a, b = turned(*local(u, v), PI2 / 2 * lot(np.floor(u), np.floor(v), salt))
+    return over(-np.maximum(np.abs(a) - 0.33, np.abs(b) - 0.09), 0)
+
+
+def arcs(u, v, salt):
+    """Tiles with two quarter circles, turned at random: winding bands."""
+    a, b = local(u, v)
+    a = np.where(lot(np.floor(u), np.floor(v), salt) < 0.5, a, -a)
+    return over(-np.abs(np.minimum(np.hypot(a - 0.5, b - 0.5), np.hypot(a + 0.5, b + 0.5)) - 0.5), -0.15)
+
+
+def maze(u, v, salt):
+    """Tiles with one diagonal stroke, this or that way at random."""
+    a, b = local(u, v)
+    a = np.where(lot(np.floor(u), np.floor(v), salt) < 0.5, a, -a)
+    return over(-np.abs(a - b), -0.2)
+
+
+def scales(u, v, ringed):
+    """Rows of overlapping discs; `ringed`: concentric arcs in each."""
+    height = np.float32(0)
+    for row in (0, 1, 2):  # the lower rows lie over the upper ones
+        j = np.floor(2 * v) + row - 1
+        a = saw(u + 0.5 * (j % 2)) - 0.5
+        d = np.hypot(a, v - j / 2 - 0.1)
+        inside = over(-d, -0.56)
+        height = height * (1 - inside) + inside * (over(tent(d * 5), 0.5, 0.4) if ringed else 1 - d * 1.6)
+    return height
+
+
+def polar(u, v, twist, rings, rays):
+    """Rings, rays or spirals around one centre."""
+    r, angle = np.hypot(u, v), np.arctan2(v, u) / PI2
+    return wave(r * rings + angle * twist) if not rays else wave(angle * rays)
+
+
+def cobweb(u, v, salt):
+    """Rays and sagging rings around one centre."""
+    r, angle = np.hypot(u, v), np.arctan2(v, u) / PI2
+    sag = r * (1 + 0.18 * tent(angle * 10 + 0.5))
+    return np.maximum(over(-tent(angle * 10) * np.maximum(r, 0.3), -0.3, 0.15), over(-tent(sag * 1.1), -0.25, 0.15))
+
+
+def warped(u, v, salt, strength):
+    """A lazy, irregular shift made of a few sines."""
+    s = salt % 97 / 15
+    return strength * (
+        np.sin(1.3 * v + s) + np.sin(1.9 * u + 1.1 * v + 2 * s) + 0.6 * np.sin(2.9 * u - 2.3 * v + 3 * s)
+    )
+
+
+def woven(u, v, salt):
+    """Strands of three threads, over and under in turn."""
+    across = (np.floor(u) + np.floor(v)) % 2 < 1
+    a, b = np.where(across, u, v), np.where(across, v, u)
+    return (0.35 + 0.65 * wave(3 * b - 0.25)) * (0.45 + 0.55 * np.sin(np.pi * saw(a)))
+
+
+def tartan(u, v, salt):
+    """Three kinds of stripes, the same both ways."""
+    return sum(0.5 * over(tent(t / 2), 0.55) - 0.25 * over(-tent(t / 2 + 0.5), -0.12) for t in (u, v)) + 0.15
+
+
+def triangles(u, v, salt):
+    """Triangles of two tones."""
+    return (np.floor(u + v / 2) + np.floor(v) + np.floor(u - v / 2)) % 2
+
+
+def framed(u, v):
+    """Distance to the centre of the cell, in squares."""
+    return np.maximum(*np.abs(local(u, v)))
+
+
+TEXTURES = {
+    "banded": lambda u, v, s: over(tent(u), 0.5),
+    "lined": lambda u, v, s: over(tent(u * 1.4), 0.78),
+    "pleated": lambda u, v, s: saw(u),
+    "stratified": lambda u, v, s: lot(np.floor(u * 3), 0, s),
+    "wavy": lambda u, v, s: over(tent(u * 1.2 + 0.25 * np.sin(3 * v)), 0.5),
+    "zigzagged": lambda u, v, s: over(tent(u * 1.2 + 0.5 * tent(v)), 0.5),
+    "stepped": lambda u, v, s: over(tent(u + 0.5 * (np.floor(v * 1.2) % 2)), 0.5),
+    "scalloped": lambda u, v, s: saw(v + 0.4 * np.abs(np.sin(np.pi * u))),
+    "dashed": lambda u, v, s: over(tent(u * 1.5), 0.5) * over(tent(v + 0.5 * (np.floor(u * 1.5) % 2)), 0.4),
+    "braided": lambda u, v, s: over(-np.abs(np.abs(saw(u) - 0.5) - 0.25 * np.abs(np.sin(np.pi * v))), -0.1),
+    "herringbone": lambda u, v, s: over(tent(2 * v + 1.6 * tent(u / 2)), 0.5) * over(tent(u), 0.15),
+    "checkered": lambda u, v, s: (np.floor(u) + np.floor(v)) % 2,
+    "gingham": lambda u, v, s: (over(tent(u), 0.5) + over(tent(v), 0.5)) / 2,
+    "tartan": tartan,
+    "meshed": lambda u, v, s: np.maximum(over(tent(u), 0.8), over(tent(v), 0.8)),
+    "latticed": lambda u, v, s: np.maximum(over(tent(u + v * 0.45), 0.8), over(tent(u - v * 0.45), 0.8)),
+    "bricked": lambda u, v, s: over(0.5 - framed(*bricks(u / 1.6, v * 1.1)), 0.07),
+    "woven": woven,
+    "triangular": triangles,
+    "argyle": lambda u, v, s: (np.floor(u + v * 0.5) + np.floor(u - v * 0.5)) % 2,
+    "dotted": lambda u, v, s: over(-centre(1.3 * u, 1.3 * v), -0.24),
+    "polka": lambda u, v, s: over(-centre(*bricks(0.75 * u, 0.75 * v)), -0.33),
+    "ringed": lambda u, v, s: over(-np.abs(centre(u, v) - 0.33), -0.09),
+    "studded": lambda u, v, s: np.clip(0.4 + local(u, v)[0] + local(u, v)[1], 0, 1) * over(-centre(u, v), -0.42),
+    "crossed": lambda u, v, s: over(-np.minimum(*np.abs(local(u, v))), -0.11) * over(-framed(u, v), -0.36),
+    "framed": lambda u, v, s: over(-np.abs(framed(u, v) - 0.33), -0.08),
+    "nested": lambda u, v, s: over(tent(framed(u / 2, v / 2) * 6), 0.5, 0.3),
+    "diamonds": lambda u, v, s: over(-np.abs(local(u, v)[0]) - np.abs(local(u, v)[1]), -0.34),
+    "scaly": lambda u, v, s: scales(u, v, False),
+    "fan-scaled": lambda u, v, s: scales(u / 1.6, v / 1.6, True),
+    "honeycombed": lambda u, v, s: over(-hexagons(u, v)[0], -0.1),
+    "tiled": lambda u, v, s: lot(*hexagons(u, v)[1:], s),
+    "sprinkled": rods,
+    "freckled": lambda u, v, s: over(-scattered(1.5 * u, 1.5 * v, s)[0], -0.22),
+    "bubbly": lambda u, v, s: over(
+        -np.abs(scattered(u, v, s, 0.6)[0] - 0.15 - 0.2 * scattered(u, v, s, 0.6)[2]), -0.07
+    ),
+    "cracked": lambda u, v, s: over(np.subtract(*scattered(u * 0.7, v * 0.7, s)[1::-1]), 0.07, 0.06),
+    "mosaic": lambda u, v, s: scattered(u * 0.9, v * 0.9, s)[2],
+    "pebbled": lambda u, v, s: 1 - 1.25 * np.divide(*scattered(u, v, s)[:2]) ** 2,
+    "winding": arcs,
+    "maze": maze,
+    "marbled": lambda u, v, s: wave(u * 0.5 + warped(u, v, s, 0.35)),
+    "grained": lambda u, v, s: saw(2 * np.hypot(u, v * 0.22) + warped(u, v * 0.3, s, 0.25)),
+    "concentric": lambda u, v, s: polar(u, v, 0, 1.1, 0),
+    "spiralled": lambda u, v, s: polar(u, v, 3, 0.8, 0),
+    "fanned": lambda u, v, s: polar(u, v, 0, 0, 14),
+    "cobwebbed": cobweb,
+    "swirled": lambda u, v, s: wave(2.2 * centre(u / 2, v / 2) + np.arctan2(*local(u / 2, v / 2)) / PI2),
+}
+
+
+def dtd_twin(labels, rng, split):
+    """Class = the structure of a texture (47 of them); scale, angle, place, warp, colours, contrast and light vary."""
+    textures = list(TEXTURES.values())
+
+    def draw(c, n, rng):
+        x, y, _ = pose(rng, n, 0.7, (0.32, 0.52), np.pi)
+        salt = per(rng.integers(0, 30000, n))
+        bend = per(rng.uniform(0, 0.12, n))
+        u, v = x + bend * np.sin(1.7 * y + salt), y + bend * np.sin(2.1 * x + salt)
+        height = np.clip(textures[c](u, v, salt), 0, 1)
+        low, high = two_colours(rng, n)
+        high = low + (high - low) * rng.uniform(0.65, 1.0, (n, 1)).astype(np.float32)
+        pictures = backdrop(rng, n, low, 0.15)
+        paint(pictures, high, height.astype(np.float32) * (0.75 + 0.25 * noise(rng, n, 6)))
+        return finish(lit(rng, pictures), rng, 0.02)
+
+    return class_by_class(labels, rng, draw)
+
+
+TWINS = (
+    Twin(
+        name="dtd_twin",
+        group="natural",
+        stands_for="DTD",
+        differs="Each texture follows one formula in two colours instead of many photographs fitting one adjective.",
+        n_classes=47,
+        render=dtd_twin,
+    ),
+)

@@ -1,0 +1,1 @@
+"""The laboratory's own backbone: formula-driven images and the pre-training on them."""
