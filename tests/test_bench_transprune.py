@@ -1,4 +1,6 @@
-"""The bench of TransPrune at tiny size: what it compares, what it counts, what it says. Nothing is timed."""
+"""The bench of TransPrune at tiny size: what it compares, what it counts, what it says. Nothing is
+timed.
+"""
 
 import itertools
 import json
@@ -11,16 +13,18 @@ from trpts.transprune import HIGH, plugin, pruning
 from trpts_lab.bench import benches as bench
 from trpts_lab.bench import transprune as bench_transprune
 from trpts_lab.bench.benches import lines
-from trpts_lab.bench.transprune import (
-    HIGH_ROW,
-    IMAGE,
-    SCORING,
-    UNPRUNED,
-    prompts,
-    thin_llava,
-)
+from trpts_lab.bench.transprune import HIGH_ROW, IMAGE, SCORING, UNPRUNED, prompts, thin_llava
 
-TINY = {"width": 32, "mlp": 48, "layers": 6, "heads": 2, "words": 40, "side": 4, "before": 3, "after": 5}
+TINY = {
+    "width": 32,
+    "mlp": 48,
+    "layers": 6,
+    "heads": 2,
+    "words": 40,
+    "side": 4,
+    "before": 3,
+    "after": 5,
+}
 
 
 @pytest.fixture
@@ -30,13 +34,20 @@ def narrow(monkeypatch):
 
 
 def test_vision_hardly_counts():
-    """At full size, tower and projector are under a thousandth of the products: without weights, by their shapes."""
+    """At full size, tower and projector are under a thousandth of the products: without weights, by
+    their shapes.
+    """
     size = bench_transprune.SIZE
     with torch.device("meta"):
         model = thin_llava(size, "meta")
-    weights = {name: sum(p.numel() for p in module.parameters() if p.ndim > 1) for name, module in (
-        ("thin", model.model.vision_tower), ("projector", model.model.multi_modal_projector),
-        ("text", model.model.language_model.layers))}  # fmt: skip
+    weights = {
+        name: sum(p.numel() for p in module.parameters() if p.ndim > 1)
+        for name, module in (
+            ("thin", model.model.vision_tower),
+            ("projector", model.model.multi_modal_projector),
+            ("text", model.model.language_model.layers),
+        )
+    }
     assert weights["text"] == 24 * (4 * 1024**2 + 3 * 1024 * 2816)
     assert weights["thin"] + weights["projector"] < weights["text"] / 1000
 
@@ -51,7 +62,9 @@ def test_prompts_are_text_image_text(narrow):
 
 
 def test_rows_prune_what_they_say(narrow, monkeypatch):
-    """Each row but the unpruned one runs inside `pruning`, by its own criterion, at High's scaled layers and counts."""
+    """Each row but the unpruned one runs inside `pruning`, by its own criterion, at High's scaled
+    layers and counts.
+    """
     seen = []
 
     def watched(model, plan):
@@ -63,9 +76,18 @@ def test_rows_prune_what_they_say(narrow, monkeypatch):
     assert {len(row["s"]) for row in rows.values()} == {2}
     assert set(rows) == {UNPRUNED, HIGH_ROW, SCORING, *bench_transprune.CRITERIA}
     assert {plan.score for plan in seen} == {"transprune", *bench_transprune.CRITERIA}
-    assert {(plan.prune_after, plan.keep) for plan in seen} == {(HIGH.scaled(6).prune_after, HIGH.keep)}
-    assert all(0 < s < high for s, high in zip(rows[SCORING]["s"], rows[HIGH_ROW]["s"], strict=True))
-    assert rows["random"]["macs"] < rows["iga"]["macs"] < rows[HIGH_ROW]["macs"] < rows[UNPRUNED]["macs"]
+    assert {(plan.prune_after, plan.keep) for plan in seen} == {
+        (HIGH.scaled(6).prune_after, HIGH.keep)
+    }
+    assert all(
+        0 < s < high for s, high in zip(rows[SCORING]["s"], rows[HIGH_ROW]["s"], strict=True)
+    )
+    assert (
+        rows["random"]["macs"]
+        < rows["iga"]["macs"]
+        < rows[HIGH_ROW]["macs"]
+        < rows[UNPRUNED]["macs"]
+    )
 
 
 def test_scoring_is_every_module_watched_and_every_stage(narrow, monkeypatch):

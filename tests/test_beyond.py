@@ -1,4 +1,6 @@
-"""Experiments beyond one task: many tasks, one after another, drift, text. Short runs; what they say is in records."""
+"""Experiments beyond one task: many tasks, one after another, drift, text. Short runs; what they
+say is in records.
+"""
 
 import pytest
 import torch
@@ -9,7 +11,13 @@ from trpts_lab.records import validate
 from trpts_lab.store import measure
 from trpts_lab.tasks import lab_task
 
-COMMON = dict(profile="quick", device="cpu", backbone="vit_lab", weights="data/weights/vit_lab.safetensors", seed=0)
+COMMON = dict(
+    profile="quick",
+    device="cpu",
+    backbone="vit_lab",
+    weights="data/weights/vit_lab.safetensors",
+    seed=0,
+)
 COMMON |= dict(method="trpts", variant="x", per_neuron=2.0, epochs=1, lr=3e-3, batch_size=32)
 
 
@@ -79,9 +87,13 @@ def test_text_is_told_apart_by_its_letters():
     split = text.texts(tables, 2, torch.Generator().manual_seed(0))
     assert isinstance(split, Split)
     assert ((split.images[:, 1:] - split.images[:, :-1]) % text.N_LETTERS == 1).all()
-    short = dict(device="cpu", seed=0, upstream_epochs=1, n_upstream=256, epochs=1, lr=3e-3, batch_size=32)
+    short = dict(
+        device="cpu", seed=0, upstream_epochs=1, n_upstream=256, epochs=1, lr=3e-3, batch_size=32
+    )
     found = {name: text.run({"variant": name, **short}) for name in text.METHODS}
-    layers = 4 * text.WIDTH + 4 * text.WIDTH + text.WIDTH  # neurons of a block: qkv and proj, fc1, fc2
+    layers = (
+        4 * text.WIDTH + 4 * text.WIDTH + text.WIDTH
+    )  # neurons of a block: qkv and proj, fc1, fc2
     head = text.N_NEW * (text.WIDTH + 1)
     assert found["linear"]["n_trainable"] == head
     assert found["C = 2"]["n_trainable"] == 3 * text.DEPTH * layers + head

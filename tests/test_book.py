@@ -68,7 +68,10 @@ def pages(html):
 
 def test_every_source_has_its_page(project, pages):
     toc = yaml.safe_load((project.root / "book" / "_toc.yml").read_text())
-    listed = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    listed = [
+        toc["root"],
+        *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"]),
+    ]
     assert {f"{name}.html" for name in listed} | {"genindex.html", "search.html"} == set(pages)
     assert {f"notebooks/{chapter.name}" for chapter in find_chapters(project)} <= set(listed)
     assert set(SENTENCES) == {f"{name}.html" for name in listed}
@@ -86,7 +89,9 @@ def test_every_image_says_what_is_seen(pages):
     for image in images:
         alt = image.get("alt") or ""
         assert len(alt.split()) >= 5, image.get("src", "")[:80]
-        assert image.get("class") in ("only-light", "only-dark"), "a figure that is not drawn for both themes"
+        assert image.get("class") in ("only-light", "only-dark"), (
+            "a figure that is not drawn for both themes"
+        )
 
 
 def test_nothing_is_loaded_from_outside(html, pages):
@@ -121,19 +126,35 @@ def test_chapter_has_equation_figures_and_folded_solution(pages):
 
 def test_math_script_is_in_the_site(html):
     assert (html / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1e6
-    assert re.search(r'src="\.\./_static/mathjax/tex-svg\.js[?"]', (html / "notebooks" / "01_fim.html").read_text())
+    assert re.search(
+        r'src="\.\./_static/mathjax/tex-svg\.js[?"]',
+        (html / "notebooks" / "01_fim.html").read_text(),
+    )
 
 
 def test_staged_chapters_stand_where_the_repository_has_them(project, html):
-    staged = [p.relative_to(project.build / "book" / "src") for p in (project.build / "book" / "src").rglob("*.ipynb")]
+    staged = [
+        p.relative_to(project.build / "book" / "src")
+        for p in (project.build / "book" / "src").rglob("*.ipynb")
+    ]
     assert staged
     assert all((project.root / path).is_file() for path in staged)
-    assert all((html / "_sources" / path).is_file() for path in staged), "the download button has nothing to give"
+    assert all((html / "_sources" / path).is_file() for path in staged), (
+        "the download button has nothing to give"
+    )
 
 
 def test_engine_never_executes(project, html):
-    assert yaml.safe_load((project.root / "book" / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"
-    assert '"off"' in (conf := (project.build / "book" / "src" / "conf.py").read_text()) or "'off'" in conf
+    assert (
+        yaml.safe_load((project.root / "book" / "_config.yml").read_text())["execute"][
+            "execute_notebooks"
+        ]
+        == "off"
+    )
+    assert (
+        '"off"' in (conf := (project.build / "book" / "src" / "conf.py").read_text())
+        or "'off'" in conf
+    )
     assert not [name for name in book.LEFT_OUT if f"'{name}'" in conf]
 
 
@@ -150,20 +171,28 @@ def copy_of_book(project, html, tmp_path):
     """A small project with some of the book's pages and one executed chapter, to be spoiled."""
     for folder in ("book", "profiles", "data"):
         shutil.copytree(project.root / folder, tmp_path / folder)
-    small, kept = Project(tmp_path), ("notation", "glossary", "claims", "status", "bibliography", "notebooks/01_fim")
+    small, kept = (
+        Project(tmp_path),
+        ("notation", "glossary", "claims", "status", "bibliography", "notebooks/01_fim"),
+    )
     toc = yaml.safe_load((tmp_path / "book" / "_toc.yml").read_text())
     for part in toc["parts"]:
         part["chapters"] = [page for page in part["chapters"] if page["file"] in kept]
     (tmp_path / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
     (tmp_path / "book" / "index.md").write_text("# A small book\n")
-    for source, target in ((project.notebooks, small.notebooks), (project.runs("quick"), small.runs("quick"))):
+    for source, target in (
+        (project.notebooks, small.notebooks),
+        (project.runs("quick"), small.runs("quick")),
+    ):
         target.mkdir(parents=True)
         shutil.copy(source / "01_fim.ipynb", target)
     return small
 
 
 def test_warnings_stop_every_build_until_mended(copy_of_book, capsys):
-    """A reference to nowhere is an error again on the next build, which would otherwise read only what changed."""
+    """A reference to nowhere is an error again on the next build, which would otherwise read only
+    what changed.
+    """
     page = copy_of_book.root / "book" / "notation.md"
     good = page.read_text()
     page.write_text(good + "\nSee {numref}`fig-nowhere`.\n")

@@ -1,7 +1,9 @@
-"""The canaries sing: every experiment and family of methods still gives the metrics that are committed.
+"""The canaries sing: every experiment and family of methods still gives the metrics that are
+committed.
 
 Where one does not, either the change is a mistake, or it is meant: raise the version of what moved
-(`trpts_lab/versions.py`, or VERSION in the experiment's module), say why in CHANGELOG.md, and bless the canaries anew.
+(`trpts_lab/versions.py`, or VERSION in the experiment's module), say why in CHANGELOG.md, and bless
+the canaries anew.
 """
 
 import json
@@ -38,17 +40,26 @@ def test_canary(project, monkeypatch, baselines, name):
     monkeypatch.chdir(project.root)
     rows = canaries.compare(baselines, [name])
     assert rows
-    assert [row for row in rows if not row["ok"]] == [], "mend the code, or raise the version of what moved"
+    assert [row for row in rows if not row["ok"]] == [], (
+        "mend the code, or raise the version of what moved"
+    )
 
 
 def test_each_experiment_and_family_has_one(baselines):
     assert sorted(baselines) == NAMES
     kinds = {path.stem for path in versions.EXPERIMENTS.glob("[a-z]*.py")}
     assert {kind for kind, _ in canaries.canaries().values()} == kinds
-    families = {family for kind, config in canaries.canaries().values()
-                for family in versions.families_of({"kind": kind, **config})}  # fmt: skip
+    families = {
+        family
+        for kind, config in canaries.canaries().values()
+        for family in versions.families_of({"kind": kind, **config})
+    }
     criteria = {pruning.schedule_of(name).score for name in pruning.CRITERIA}
-    wanted = {"method": methods.METHODS, "score": {*SCORES, *concentration.REMEDIES}, "criterion": criteria}
+    wanted = {
+        "method": methods.METHODS,
+        "score": {*SCORES, *concentration.REMEDIES},
+        "criterion": criteria,
+    }
     assert {f"{what} {name}" for what, names in wanted.items() for name in names} <= families
 
 
@@ -62,20 +73,26 @@ def differs(one, other):
 def test_no_canary_takes_another_for_itself(baselines):
     """Were one method, score or criterion exchanged for another, the canary would see it."""
     for what in ("method", "score", "criterion"):
-        some = {name: entry["metrics"] for name, entry in baselines.items() if name.startswith(what)}
+        some = {
+            name: entry["metrics"] for name, entry in baselines.items() if name.startswith(what)
+        }
         assert len(some) > 5
         alike = {(a, b) for a in some for b in some if a != b and not differs(some[a], some[b])}
         assert alike <= SAME, alike - SAME
 
 
 def test_tolerances_by_hand():
-    """Runs at .50, .50, .53 lie at most .02 from their mean .51: three times that. Where none moves, one and a half of
-    240 images, and a thousandth of a loss. Counts are exact."""
+    """Runs at .50, .50, .53 lie at most .02 from their mean .51: three times that. Where none
+    moves, one and a half of 240 images, and a thousandth of a loss. Counts are exact.
+    """
 
     def found(x):
         config = {"kind": "tuned", "task": "few_digits"}
         return {
-            "a": {"config": config, "metrics": {"test_accuracy": x, "n_x": 3, "last_test_accuracy": 0.9, "loss": 2.0}}
+            "a": {
+                "config": config,
+                "metrics": {"test_accuracy": x, "n_x": 3, "last_test_accuracy": 0.9, "loss": 2.0},
+            }
         }
 
     made = canaries.tolerances([found(0.50), found(0.50), found(0.53)])["a"]["metrics"]
@@ -96,7 +113,9 @@ def test_drawn_data_are_as_the_records_have_them(project, monkeypatch):
 
 
 def status_of(root):
-    done = subprocess.run([sys.executable, "-m", "trpts.cli", "status"], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "trpts.cli", "status"], cwd=root, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return re.findall(r"^ *(\w+) +full +(\d+) +(.*)$", done.stdout, flags=re.MULTILINE)
 
@@ -104,7 +123,9 @@ def status_of(root):
 def test_an_error_message_the_release_number_and_a_new_name_make_no_record_stale(project, tmp_path):
     """And a new version makes those stale that rest on it, and no other."""
     for package in ("trpts", "trpts_lab"):
-        shutil.copytree(project.root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            project.root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for name in ("notebooks", "profiles", "data"):
         (tmp_path / name).symlink_to(project.root / name)
     before = status_of(tmp_path)
@@ -124,7 +145,11 @@ def test_an_error_message_the_release_number_and_a_new_name_make_no_record_stale
         '    "random": random_scores,\n    "luck": random_scores,\n',
     )
     assert status_of(tmp_path) == before
-    edit("trpts_lab/versions.py", "RAISED: dict[str, int] = {", 'RAISED: dict[str, int] = {"method lora": 2, ')
+    edit(
+        "trpts_lab/versions.py",
+        "RAISED: dict[str, int] = {",
+        'RAISED: dict[str, int] = {"method lora": 2, ',
+    )
     after = {(kind, state): int(n) for kind, n, state in status_of(tmp_path)}
     n_lora = sum(r["config"]["method"] == "lora" for r in project.store("full").records("tuned"))
     n_tuned = len(project.store("full").records("tuned"))

@@ -19,7 +19,9 @@ from trpts_lab.experiments import selection
 
 @pytest.fixture
 def copy(project, tmp_path, monkeypatch):
-    """A project with copies of the records, benches and profiles, and a ledger committed to them."""
+    """A project with copies of the records, benches and profiles, and a ledger committed to
+    them.
+    """
     for part in ("data/results", "data/bench", "profiles"):
         shutil.copytree(project.root / part, tmp_path / part)
     (tmp_path / "notebooks").mkdir()
@@ -30,11 +32,15 @@ def copy(project, tmp_path, monkeypatch):
 
 
 def edited(project, kind, edit):
-    """Rewrite a committed file: each record goes through `edit`, which may drop it by None; how many it dropped."""
+    """Rewrite a committed file: each record goes through `edit`, which may drop it by None; how
+    many it dropped.
+    """
     path = project.committed / f"{kind}.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     kept = [row for row in map(edit, rows) if row is not None]
-    path.write_text("".join(f"{json.dumps(row, sort_keys=True, ensure_ascii=False)}\n" for row in kept))
+    path.write_text(
+        "".join(f"{json.dumps(row, sort_keys=True, ensure_ascii=False)}\n" for row in kept)
+    )
     return len(rows) - len(kept)
 
 
@@ -50,7 +56,9 @@ def test_every_claim_has_a_row_with_evidence(project):
     for row in rows:
         assert row["verdict"] in VERDICTS
         assert all(row[key] for key in ("claim", "paper", "source", "words", "rests_on"))
-        assert row["verdict"] != MISSING or "`trpts " in row["words"], "what is missing names its remedy"
+        assert row["verdict"] != MISSING or "`trpts " in row["words"], (
+            "what is missing names its remedy"
+        )
 
 
 def test_the_committed_verdicts_follow_from_the_committed_records(project):
@@ -95,7 +103,9 @@ def test_an_edited_number_a_missing_and_a_new_file_are_named(copy):
 def test_a_formula_off_by_one_turns_a_verdict(project, monkeypatch):
     assert row_of(project, "T07")["verdict"] == "reproduced"
     share = costs.share
-    monkeypatch.setattr(costs, "share", lambda model, connections, *rest: share(model, connections + 1, *rest))
+    monkeypatch.setattr(
+        costs, "share", lambda model, connections, *rest: share(model, connections + 1, *rest)
+    )
     assert row_of(project, "T07")["verdict"] == FAILS
 
 
@@ -107,7 +117,9 @@ def test_without_its_records_a_claim_says_what_makes_them(project, tmp_path):
     assert rows["P03"]["words"] == "needs records of pruning: `trpts run --profile full`"
     assert rows["T24"]["words"] == "needs a bench: `trpts bench train`"
     assert rows["T10"]["verdict"] == "contradicted by the source"  # arithmetic needs none
-    with pytest.raises(TrptsError, match=r"ledger.json: not a readable ledger .*`trpts claims --write` makes it"):
+    with pytest.raises(
+        TrptsError, match=r"ledger.json: not a readable ledger .*`trpts claims --write` makes it"
+    ):
         ledger.check_ledger(empty, [])
 
 
@@ -116,14 +128,20 @@ def test_one_seed_is_no_result(copy):
     assert edited(copy, "tuned", lambda record: record if record["config"]["seed"] == 0 else None)
     row = row_of(copy, "T15")
     assert row["verdict"] == MISSING
-    assert row["words"].startswith("needs a second seed (`trpts sweep --ablations 'score'`); the first says ")
+    assert row["words"].startswith(
+        "needs a second seed (`trpts sweep --ablations 'score'`); the first says "
+    )
 
 
 def test_decisions_by_hand():
     """1, 2, 3: mean 2, standard error 1 / sqrt(3), t of two degrees of freedom 4.3027."""
     mean, low, high = interval([1.0, 2.0, 3.0])
     assert (mean, round(low, 4), round(high, 4)) == (2.0, -0.4841, 4.4841)
-    assert [decide(*ends) for ends in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [HOLDS, FAILS, UNDECIDED]
+    assert [decide(*ends) for ends in ((0.1, 0.3), (-0.3, -0.1), (-0.1, 0.1))] == [
+        HOLDS,
+        FAILS,
+        UNDECIDED,
+    ]
     assert decide(-0.005, 0.1, better=-0.01) == HOLDS
 
 
@@ -147,11 +165,17 @@ def test_a_difference_of_either_sign_is_a_difference():
         return Made(
             {
                 "transprune, High": {s: {"mean_accuracy": 0.5 + 0.01 * s} for s in range(4)},
-                "transprune, High, early": {s: {"mean_accuracy": 0.5 + 0.012 * s + by} for s in range(4)},
+                "transprune, High, early": {
+                    s: {"mean_accuracy": 0.5 + 0.012 * s + by} for s in range(4)
+                },
             }
         )
 
-    assert [evidence.CHECKS["P10"](moved(by))[0] for by in (-0.2, 0.2, 0.0)] == [HOLDS, HOLDS, UNDECIDED]
+    assert [evidence.CHECKS["P10"](moved(by))[0] for by in (-0.2, 0.2, 0.0)] == [
+        HOLDS,
+        HOLDS,
+        UNDECIDED,
+    ]
 
 
 def test_seeds_are_paired_by_their_numbers():
@@ -160,15 +184,24 @@ def test_seeds_are_paired_by_their_numbers():
     chance = {s: {"recall": {"a": 0.4 + 0.1 * s}} for s in (0, 1, 2, 3)}
     both = Made({"transprune, High": ours, "random, High": chance})
     assert evidence.CHECKS["P13"](both)[0] == HOLDS
-    assert both.pruned_gap("transprune, High", "random, High", lambda m: m["recall"]["a"]) == pytest.approx((0.1,) * 3)
+    assert both.pruned_gap(
+        "transprune, High", "random, High", lambda m: m["recall"]["a"]
+    ) == pytest.approx((0.1,) * 3)
 
 
 def test_kinds_that_differ_by_chance_are_not_called_unlike():
-    """Six kinds alike but for noise: the largest less the smallest is above 5 points in each seed, and says nothing."""
+    """Six kinds alike but for noise: the largest less the smallest is above 5 points in each seed,
+    and says nothing.
+    """
     rng, kinds = np.random.default_rng(0), "abcdef"
     plain = {s: {"accuracy": dict.fromkeys(kinds, 1.0)} for s in range(5)}
-    noisy = {s: {"accuracy": {k: 0.9 + 0.05 * rng.standard_normal() for k in kinds}} for s in range(5)}
-    assert min(max(m["accuracy"].values()) - min(m["accuracy"].values()) for m in noisy.values()) > 0.05
+    noisy = {
+        s: {"accuracy": {k: 0.9 + 0.05 * rng.standard_normal() for k in kinds}} for s in range(5)
+    }
+    assert (
+        min(max(m["accuracy"].values()) - min(m["accuracy"].values()) for m in noisy.values())
+        > 0.05
+    )
     assert evidence.CHECKS["P15"](Made({"unpruned": plain, "transprune, High": noisy}))[0] != HOLDS
     for found in noisy.values():
         found["accuracy"]["c"] -= 0.4
@@ -178,18 +211,28 @@ def test_kinds_that_differ_by_chance_are_not_called_unlike():
 
 
 def test_claims_on_kinds_of_tasks_rest_on_tasks():
-    """Three seeds agree to the digit that two fine-grained tasks lie later; two tasks of each kind do not decide it."""
+    """Three seeds agree to the digit that two fine-grained tasks lie later; two tasks of each kind
+    do not decide it.
+    """
 
     def lies(where):
-        return {f"{task}/{block}": float(block == where[task]) for task in where for block in range(8)}
+        return {
+            f"{task}/{block}": float(block == where[task]) for task in where for block in range(8)
+        }
 
     apart = {"cub_twin": 3, "cars_twin": 4, "clevr_count_twin": 2, "dsprites_loc_twin": 4}
-    once = {"block_share": lies(apart), "density_and_redundancy": dict.fromkeys(apart, -0.5) | {"cub_twin": 0.9}}
+    once = {
+        "block_share": lies(apart),
+        "density_and_redundancy": dict.fromkeys(apart, -0.5) | {"cub_twin": 0.9},
+    }
     three = Made(records=[once] * 3)
     assert evidence.CHECKS["T19"](three)[0] == UNDECIDED
     assert evidence.CHECKS["T32"](three)[0] == UNDECIDED
     far = {"cub_twin": 6, "cars_twin": 7, "clevr_count_twin": 1, "dsprites_loc_twin": 0}
-    both = {"block_share": lies(far), "density_and_redundancy": {t: -0.5 - 0.01 * n for n, t in enumerate(far)}}
+    both = {
+        "block_share": lies(far),
+        "density_and_redundancy": {t: -0.5 - 0.01 * n for n, t in enumerate(far)},
+    }
     three = Made(records=[both] * 3)
     assert evidence.CHECKS["T19"](three)[0] == HOLDS
     assert evidence.CHECKS["T32"](three)[0] == HOLDS
@@ -214,19 +257,27 @@ def test_the_command(copy, capsys):
 
 
 # Names, not numbers: claims and variants, models and data sets, equations.
-NAMES = re.compile(r"[TP]\d\d|C = 2|r = 2|ρ = |ViT-B/16|VTAB-1k|Qwen2\.5-VL|LLaVA-1\.5|eq\. 7|blocks\.0\.x|utf-8|"
-                   r"vit_base_patch16_224|--only 05|\d+ scored")  # fmt: skip
+NAMES = re.compile(
+    r"[TP]\d\d|C = 2|r = 2|ρ = |ViT-B/16|VTAB-1k|Qwen2\.5-VL|LLaVA-1\.5|eq\. 7|blocks\.0\.x|utf-8|"
+    r"vit_base_patch16_224|--only 05|\d+ scored"
+)
 
 
 def texts_of(path):
-    """(line, text) of the strings in a module that a page may show: no docstrings, no format specifications."""
+    """(line, text) of the strings in a module that a page may show: no docstrings, no format
+    specifications.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.FormattedValue) and node.format_spec is not None:
             skipped |= {id(part) for part in node.format_spec.values}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in skipped
+        ):
             yield node.lineno, node.value
 
 
@@ -235,17 +286,30 @@ def typed_numbers(texts):
 
 
 def test_no_number_of_a_verdict_is_typed_by_hand(project, tmp_path):
-    """Words of checks, our side of the deviations and of the log, and the report's prose between its tables."""
+    """Words of checks, our side of the deviations and of the log, and the report's prose between
+    its tables.
+    """
     room = project.root / "trpts_lab" / "claims"
     files = [*sorted(room.glob("*.py")), project.root / "trpts_lab" / "book" / "claims_page.py"]
-    assert [x for path in files if path.name != "evidence.py" for x in typed_numbers(texts_of(path))] == []
-    ours = [(name, row[key]) for name, table, keys in (("deviations", "deviation", ("ours",)),
-                                                       ("log", "entry", ("tried", "hoped")))
-            for row in account.read(f"{name}.toml")[table] for key in keys]  # fmt: skip
+    assert [
+        x for path in files if path.name != "evidence.py" for x in typed_numbers(texts_of(path))
+    ] == []
+    ours = [
+        (name, row[key])
+        for name, table, keys in (
+            ("deviations", "deviation", ("ours",)),
+            ("log", "entry", ("tried", "hoped")),
+        )
+        for row in account.read(f"{name}.toml")[table]
+        for key in keys
+    ]
     assert typed_numbers(ours) == []
     nb = Chapter(project, project.notebooks / "09_reproduction_report.ipynb").nb
     prose = [(n, c.source) for n, c in enumerate(nb.cells) if c.cell_type == "markdown"]
-    start, end = (next(n for n, text in prose if text.startswith(title)) for title in ("## The scoreboard", "## Exer"))
+    start, end = (
+        next(n for n, text in prose if text.startswith(title))
+        for title in ("## The scoreboard", "## Exer")
+    )
     report = [(n, text) for n, text in prose if start <= n < end]
     assert len(report) > 6
     assert typed_numbers(report) == []
@@ -255,7 +319,9 @@ def test_no_number_of_a_verdict_is_typed_by_hand(project, tmp_path):
 
 
 def test_deviations_and_log_say_what_they_rest_on(project, copy):
-    rows, entries = (function(evidence.Evidence(project)) for function in (account.deviations, account.log))
+    rows, entries = (
+        function(evidence.Evidence(project)) for function in (account.deviations, account.log)
+    )
     assert {row["paper"] for row in rows} == {"TR-PTS", "TransPrune"}
     for text in [*(row["changes"] for row in rows), *(entry["found"] for entry in entries)]:
         assert re.search(r"points \(|not measured|of the time", text), text
@@ -264,7 +330,9 @@ def test_deviations_and_log_say_what_they_rest_on(project, copy):
     before = account.effect(evidence.Evidence(copy), query)
 
     def shift(record):
-        record["metrics"]["mean_accuracy"] -= 0.1 * (record["config"]["variant"] == "released, High")
+        record["metrics"]["mean_accuracy"] -= 0.1 * (
+            record["config"]["variant"] == "released, High"
+        )
         return record
 
     edited(copy, "pruning", shift)
@@ -283,5 +351,8 @@ def test_an_experiment_with_a_run_missing_is_not_measured(copy):
 
 
 def test_lines_of_code_are_counted_without_prose():
-    source = 'def f():\n    """Doc\n    string."""\n    text = "# not a comment"  # a comment\n\n    return text\n'
+    source = (
+        'def f():\n    """Doc\n    string."""\n    text = "# not a comment"  # a '
+        "comment\n\n    return text\n"
+    )
     assert costs.without_prose(source) == 'def f():\n    text = "# not a comment"\n    return text'

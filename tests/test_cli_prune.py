@@ -47,22 +47,30 @@ def test_a_saved_model_answers_as_before_it_was_saved(folders, family):
         texts.append(ask.answer(model, processor, inputs, 4))
         with torch.no_grad():
             wanted = model.generate(**inputs, max_new_tokens=4, do_sample=False)
-    assert texts[0].text == texts[1].text == processor.decode(wanted[0, -4:], skip_special_tokens=True)
+    assert (
+        texts[0].text == texts[1].text == processor.decode(wanted[0, -4:], skip_special_tokens=True)
+    )
     assert texts[0].n_new == 4
     assert min(texts[1].prefill_s, texts[1].whole_s) > 0
 
 
 @pytest.mark.parametrize("family", ask.FAMILIES)
 def test_a_token_saw_its_rectangle(family):
-    """Other pixels in rectangle (1, 2) of what is drawn reach one image token's pixels, and the right one's."""
+    """Other pixels in rectangle (1, 2) of what is drawn reach one image token's pixels, and the
+    right one's.
+    """
     model, processor = vlm(family)
     width = 84 if family == "qwen2_5_vl" else 56  # the others crop or squash to a square
     image = picture(width, 56)
-    view, rows, columns, first = ask.image_view(model, processor, ask.prepare(model, processor, image, "?"), image)
+    view, rows, columns, first = ask.image_view(
+        model, processor, ask.prepare(model, processor, image, "?"), image
+    )
     x = [ask.prepare(model, processor, image, "?")]
     changed = np.array(image)
     h, w = 56 // rows, width // columns
-    changed[h + 4 : 2 * h - 4, 2 * w + 4 : 3 * w - 4] = 0  # resizing smears over a pixel's neighbours
+    changed[h + 4 : 2 * h - 4, 2 * w + 4 : 3 * w - 4] = (
+        0  # resizing smears over a pixel's neighbours
+    )
     x.append(ask.prepare(model, processor, Image.fromarray(changed), "?"))
     a, b = (inputs["pixel_values"] for inputs in x)
     if family == "qwen2_5_vl":
@@ -99,7 +107,9 @@ def test_view_undoes_the_normalisation():
 
 def test_view_of_llava_next_is_the_whole_picture():
     model, processor = vlm("llava_next")
-    image = Image.fromarray(np.repeat(np.uint8([0] * 28 + [255] * 28), 3).reshape(1, 56, 3).repeat(56, 0))
+    image = Image.fromarray(
+        np.repeat(np.uint8([0] * 28 + [255] * 28), 3).reshape(1, 56, 3).repeat(56, 0)
+    )
     view = ask.image_view(model, processor, ask.prepare(model, processor, image, "?"), image)[0]
     assert view[:, :12].max() < 0.1
     assert view[:, 16:].min() > 0.9
@@ -130,13 +140,33 @@ def without(folder, copy, *names, **changed):
 @pytest.mark.parametrize(
     ("gone", "changed", "says"),
     [
-        (["config.json"], {}, "holds no config.json: expected the folder of a vision-language model"),
-        ([], {"config": "[1]"}, "config.json cannot be read|is of the type None: expected a vision-language model"),
-        ([], {"config": '{"model_type": ["llava"]}'}, r"is of the type \['llava'\]|config.json cannot be read"),
-        ([], {"config": '{"model_type": "bert"}'}, "is of the type 'bert': expected a vision-language model, one of"),
+        (
+            ["config.json"],
+            {},
+            "holds no config.json: expected the folder of a vision-language model",
+        ),
+        (
+            [],
+            {"config": "[1]"},
+            "config.json cannot be read|is of the type None: expected a vision-language model",
+        ),
+        (
+            [],
+            {"config": '{"model_type": ["llava"]}'},
+            r"is of the type \['llava'\]|config.json cannot be read",
+        ),
+        (
+            [],
+            {"config": '{"model_type": "bert"}'},
+            "is of the type 'bert': expected a vision-language model, one of",
+        ),
         ([], {"config": "{"}, "config.json cannot be read"),
         (["model.safetensors"], {}, "the weights cannot be read: .*expected all its files there"),
-        (["processor_config.json"], {}, "the processor cannot be read: .*expected all its files there"),
+        (
+            ["processor_config.json"],
+            {},
+            "the processor cannot be read: .*expected all its files there",
+        ),
         (["tokenizer.json"], {}, "the processor cannot be read: .*expected all its files there"),
     ],
 )
@@ -163,7 +193,9 @@ MAPPED = {"auto_map": {"AutoProcessor": "evil.Evil", "AutoImageProcessor": "evil
     ],
 )
 def test_code_of_a_model_is_not_run(folders, tmp_path, capsys, monkeypatch, gone, file, content):
-    """Transformers asks whether to run it; here nobody is asked, and a "y" that is waiting does nothing."""
+    """Transformers asks whether to run it; here nobody is asked, and a "y" that is waiting does
+    nothing.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("builtins.input", lambda _: "y")
     model = without(folders["llava"], tmp_path / "model", *gone)
@@ -173,14 +205,22 @@ def test_code_of_a_model_is_not_run(folders, tmp_path, capsys, monkeypatch, gone
     (model / "evil.py").write_text(EVIL)
     line = refusal(capsys, "--model", model, "--image", folders["image"], "--question", QUESTION)
     assert not (tmp_path / "ran").exists()
-    assert "model: the processor cannot be read without running program code that comes with the model" in line
+    assert (
+        "model: the processor cannot be read without running program code that comes with the model"
+        in line
+    )
 
 
 def test_another_library_s_message_is_cut(folders, tmp_path, capsys, monkeypatch):
-    """Transformers answers an unknown type with the names of all that it knows, 11,000 characters."""
+    """Transformers answers an unknown type with the names of all that it knows, 11,000
+    characters.
+    """
     monkeypatch.chdir(tmp_path)
-    model = without(folders["llava"], tmp_path / "model", config='{"model_type": "llava", "text_config": '
-                    '{"model_type": "unheard"}}')  # fmt: skip
+    model = without(
+        folders["llava"],
+        tmp_path / "model",
+        config='{"model_type": "llava", "text_config": {"model_type": "unheard"}}',
+    )
     line = refusal(capsys, "--model", model, "--image", folders["image"], "--question", QUESTION)
     assert "unheard" in line
     assert len(line) < 400 + len(str(model))
@@ -190,7 +230,17 @@ def test_the_photo_is_not_drawn_over(folders, tmp_path, capsys):
     photo = tmp_path / "photo.png"
     shutil.copy(folders["image"], photo)
     before = photo.read_bytes()
-    line = refusal(capsys, "--model", folders["llava"], "--image", photo, "--question", QUESTION, "--out", photo)
+    line = refusal(
+        capsys,
+        "--model",
+        folders["llava"],
+        "--image",
+        photo,
+        "--question",
+        QUESTION,
+        "--out",
+        photo,
+    )
     assert "photo.png is the image itself: expected another name" in line
     assert photo.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["photo.png"]
@@ -198,9 +248,16 @@ def test_the_photo_is_not_drawn_over(folders, tmp_path, capsys):
 
 def test_weights_that_lack_tensors_are_not_made_up(folders, tmp_path):
     model = without(folders["llava"], tmp_path / "model", "model.safetensors")
-    state = {name: t.clone() for name, t in vlm("llava")[0].state_dict().items() if "layers.3.mlp.up" not in name}
+    state = {
+        name: t.clone()
+        for name, t in vlm("llava")[0].state_dict().items()
+        if "layers.3.mlp.up" not in name
+    }
     save_file(state, model / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"the weights lack 1 tensors, .*layers\.3\.mlp\.up_proj\.weight among them"):
+    with pytest.raises(
+        ValueError,
+        match=r"the weights lack 1 tensors, .*layers\.3\.mlp\.up_proj\.weight among them",
+    ):
         ask.load_vlm(str(model))
 
 
@@ -212,16 +269,24 @@ def test_without_transformers_it_says_what_to_install(monkeypatch):
 
 def test_a_name_that_was_not_downloaded(folders, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    line = refusal(capsys, "--model", "some/model", "--image", folders["image"], "--question", QUESTION)
+    line = refusal(
+        capsys, "--model", "some/model", "--image", folders["image"], "--question", QUESTION
+    )
     assert "`hf download some/model`" in line
 
 
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"--schedule": "medium"}, "schedule 'medium' is unknown: expected one of high, low, paper"),
+        (
+            {"--schedule": "medium"},
+            "schedule 'medium' is unknown: expected one of high, low, paper",
+        ),
         ({"--question": "  "}, "the question is '  ': expected some text"),
-        ({"--question": "<image>?"}, "the question is '<image>\\?': expected some text, and <image> not in it"),
+        (
+            {"--question": "<image>?"},
+            "the question is '<image>\\?': expected some text, and <image> not in it",
+        ),
         ({"--image": "gone.png"}, "gone.png does not exist: expected an image file"),
         ({"--image": "text.png"}, "text.png is not an image"),
         ({"--image": "cut.png"}, "cut.png is a damaged image"),
@@ -234,23 +299,48 @@ def test_what_the_command_refuses(folders, tmp_path, capsys, monkeypatch, change
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(folders["image"].read_bytes()[:2000])
-    arguments = {"--model": folders["llava"], "--image": folders["image"], "--question": QUESTION} | changed
+    arguments = {
+        "--model": folders["llava"],
+        "--image": folders["image"],
+        "--question": QUESTION,
+    } | changed
     assert re.search(says, refusal(capsys, *(part for pair in arguments.items() for part in pair)))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.png", "text.png"]
 
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [*((f, "high") for f in ask.FAMILIES if f != "llava"), *(("llava", name) for name in ask.SCHEDULES)],
+    [
+        *((f, "high") for f in ask.FAMILIES if f != "llava"),
+        *(("llava", name) for name in ask.SCHEDULES),
+    ],
 )
 def test_command_prints_and_draws(folders, tmp_path, capsys, monkeypatch, family, name):
     monkeypatch.chdir(tmp_path)
-    assert main(["prune", "--model", str(folders[family]), "--image", str(folders["image"]), "--question", QUESTION,
-                 "--schedule", name, "--new-tokens", "3"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "prune",
+                "--model",
+                str(folders[family]),
+                "--image",
+                str(folders["image"]),
+                "--question",
+                QUESTION,
+                "--schedule",
+                name,
+                "--new-tokens",
+                "3",
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     n_image = {"llava": 16, "llava_next": 70, "qwen2_5_vl": 24}[family]
     plan = ask.schedule_named(name).scaled(TEXT["num_hidden_layers"])
-    kept = ", ".join(f"{n} behind layer {p}" for n, p in zip(plan.n_kept(n_image), plan.prune_after, strict=True))
+    kept = ", ".join(
+        f"{n} behind layer {p}" for n, p in zip(plan.n_kept(n_image), plan.prune_after, strict=True)
+    )
     assert f"the model has 8 layers, not 32: {name} is scaled to its depth" in printed
     assert f"tokens: {n_image} of the image, " in printed
     assert f"kept: {kept}\n" in printed
@@ -261,7 +351,9 @@ def test_command_prints_and_draws(folders, tmp_path, capsys, monkeypatch, family
 
 
 def test_comparison_asks_the_whole_model_and_the_pruned_one():
-    model, processor = vlm("llava", initializer_range=0.5)  # which words follow depends on what was kept
+    model, processor = vlm(
+        "llava", initializer_range=0.5
+    )  # which words follow depends on what was kept
     inputs = ask.prepare(model, processor, picture(), QUESTION)
     whole = ask.answer(model, processor, inputs, 8).text
     for keep in ((1.0, 1.0), (0.5, 0.25)):
@@ -271,9 +363,15 @@ def test_comparison_asks_the_whole_model_and_the_pruned_one():
         found = ask.compare(model, processor, inputs, plan, 8)
         assert (found.whole.text, found.pruned.text) == (whole, pruned)
         assert (pruned == whole) == (keep[0] == 1)
-        assert [kept.tolist() for kept in found.kept] == [trace.kept[stage][0].tolist() for stage in (2, 3)]
-        for k, which in enumerate((None, plan)):  # behind the image: what colour ? ASSISTANT : and before it: USER :
-            assert found.macs["eq. 7"][k] == macs(model.config.text_config, 16, which, 7, n_instruction_tokens=5)
+        assert [kept.tolist() for kept in found.kept] == [
+            trace.kept[stage][0].tolist() for stage in (2, 3)
+        ]
+        for k, which in enumerate(
+            (None, plan)
+        ):  # behind the image: what colour ? ASSISTANT : and before it: USER :
+            assert found.macs["eq. 7"][k] == macs(
+                model.config.text_config, 16, which, 7, n_instruction_tokens=5
+            )
             assert found.macs["honest"][k] == macs(model.config.text_config, 16, which, 7, True, 5)
 
 

@@ -29,7 +29,11 @@ def tuned(n_classes=5, seed=0, biases=True, patches=True):
     """An attached model, some steps away from its backbone."""
     model = vit(n_classes)
     generator = torch.Generator().manual_seed(seed)
-    names = [f"blocks.{b}.{part}" for b in (0, 1) for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+    names = [
+        f"blocks.{b}.{part}"
+        for b in (0, 1)
+        for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    ]
     index = {}
     for nth, name in enumerate([*names, "patch_embed.proj"] if patches else names):
         weight = model.get_submodule(name).weight
@@ -57,7 +61,10 @@ def test_a_saved_delta_makes_the_same_model(tmp_path, biases):
     assert delta.notes["class_names"] == list("abcde")
     assert other.num_classes == 5
     assert other.state_dict().keys() == model.state_dict().keys()
-    assert all(torch.equal(a, b) for a, b in zip(other.state_dict().values(), model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(other.state_dict().values(), model.state_dict().values(), strict=True)
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
@@ -89,7 +96,9 @@ def test_another_backbone_is_refused_and_left_alone(tmp_path):
     swapped = vit()
     load_delta(swapped, tmp_path / "a")
     foreign = tuned()
-    foreign._before_attach["tensors"]["blocks.0.mlp.fc1"][0].add_(1)  # as if tuned from other weights
+    foreign._before_attach["tensors"]["blocks.0.mlp.fc1"][0].add_(
+        1
+    )  # as if tuned from other weights
     save_delta(foreign, tmp_path / "b")
     before = swapped(X)
     with pytest.raises(ValueError, match="belongs to another backbone"):
@@ -113,7 +122,9 @@ def test_hash_sees_every_weight_but_the_heads():
 
 
 def test_size_at_two_connections_of_vit_b(tmp_path):
-    """82,944 neurons: 2 · (4 + 2) + 4 bytes each, 1.33 MB; the head is extra, and so is a header of some kilobytes."""
+    """82,944 neurons: 2 · (4 + 2) + 4 bytes each, 1.33 MB; the head is extra, and so is a header of
+    some kilobytes.
+    """
     model = timm.create_model("vit_base_patch16_224", num_classes=2)
     index = {
         name: torch.arange(2).expand(len(m.weight), 2).clone()
@@ -130,7 +141,9 @@ def test_size_at_two_connections_of_vit_b(tmp_path):
     load_delta(model, delta)
     start = time.perf_counter()
     load_delta(model, delta)
-    assert time.perf_counter() - start < 1  # milliseconds by design: no hash of 343 MB is taken again
+    assert (
+        time.perf_counter() - start < 1
+    )  # milliseconds by design: no hash of 343 MB is taken again
 
 
 def rewritten(path, change=lambda tensors: tensors, notes=lambda notes: notes):
@@ -149,20 +162,44 @@ UNREADABLE = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-50]),
     "no notes": lambda path: save_file({"a": torch.zeros(1)}, path),
     "notes that are no table": lambda path: rewritten(path, notes=lambda _: [1]),
-    "another format": lambda path: rewritten(path, notes=lambda notes: notes | {"format": "trpts delta 9"}),
-    "values missing": lambda path: rewritten(path, lambda t: {k: v for k, v in t.items() if k != f"values.{FC1}"}),
+    "another format": lambda path: rewritten(
+        path, notes=lambda notes: notes | {"format": "trpts delta 9"}
+    ),
+    "values missing": lambda path: rewritten(
+        path, lambda t: {k: v for k, v in t.items() if k != f"values.{FC1}"}
+    ),
     "nan": lambda path: rewritten(path, replace("head.bias", torch.full((5,), torch.nan))),
-    "values that are whole numbers": lambda path: rewritten(path, replace(f"values.{FC1}", torch.zeros(64, 3).int())),
+    "values that are whole numbers": lambda path: rewritten(
+        path, replace(f"values.{FC1}", torch.zeros(64, 3).int())
+    ),
     "absent": lambda path: path.unlink(),
 }
 UNFIT = {
-    "unknown layer": (lambda t: {k.replace(FC1, "x"): v for k, v in t.items()}, "x is no such layer"),
-    "index beyond the fan-in": (replace(f"index.{FC1}", torch.full((64, 3), 16).int()), "from 0 to 15"),
-    "index of other rows": (lambda t: t | {f"index.{FC1}": t[f"index.{FC1}"][:3]}, r"expected int64 \[64"),
-    "values of another shape": (replace(f"values.{FC1}", torch.zeros(64, 9)), "do not fit its index"),
+    "unknown layer": (
+        lambda t: {k.replace(FC1, "x"): v for k, v in t.items()},
+        "x is no such layer",
+    ),
+    "index beyond the fan-in": (
+        replace(f"index.{FC1}", torch.full((64, 3), 16).int()),
+        "from 0 to 15",
+    ),
+    "index of other rows": (
+        lambda t: t | {f"index.{FC1}": t[f"index.{FC1}"][:3]},
+        r"expected int64 \[64",
+    ),
+    "values of another shape": (
+        replace(f"values.{FC1}", torch.zeros(64, 9)),
+        "do not fit its index",
+    ),
     "bias of another shape": (replace(f"bias.{FC1}", torch.zeros(9)), "do not fit its index"),
-    "biases in a column": (replace("head.bias", torch.zeros(5, 1)), r"biases \[5, 1\]: expected \[classes, 16\]"),
-    "head of another width": (replace("head.weight", torch.zeros(5, 9)), r"expected \[classes, 16\]"),
+    "biases in a column": (
+        replace("head.bias", torch.zeros(5, 1)),
+        r"biases \[5, 1\]: expected \[classes, 16\]",
+    ),
+    "head of another width": (
+        replace("head.weight", torch.zeros(5, 9)),
+        r"expected \[classes, 16\]",
+    ),
 }
 
 

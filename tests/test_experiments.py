@@ -11,7 +11,14 @@ from trpts.data import digits
 from trpts_lab.experiments import fisher_digits
 from trpts_lab.experiments.fisher_digits import density, shares, top_shares
 
-CONFIG = {"backbone": "vit_small_digits", "weights": None, "epochs": 1, "n_fisher": 24, "seed": 4, "device": "cpu"}
+CONFIG = {
+    "backbone": "vit_small_digits",
+    "weights": None,
+    "epochs": 1,
+    "n_fisher": 24,
+    "seed": 4,
+    "device": "cpu",
+}
 # Ten weights in two layers; the sum is 20.
 SCORES = {
     "blocks.0.mlp.fc1": torch.tensor([[8.0, 1.0], [1.0, 0.0]]),
@@ -22,7 +29,9 @@ SCORES = {
 def test_shares_and_density_by_hand():
     assert shares(SCORES, fisher_digits.block_of) == {"0": 0.5, "1": 0.5}
     assert shares(SCORES, fisher_digits.kind_of_layer) == {"fc1": 0.5, "fc2": 0.5}
-    assert density(SCORES) == pytest.approx({"blocks.0.mlp.fc1": 2.5 / 2, "blocks.1.mlp.fc2": (10 / 6) / 2})
+    assert density(SCORES) == pytest.approx(
+        {"blocks.0.mlp.fc1": 2.5 / 2, "blocks.1.mlp.fc2": (10 / 6) / 2}
+    )
 
 
 def test_top_shares_by_hand():
@@ -39,12 +48,16 @@ def test_same_seed_same_metrics():
 
 
 def test_a_timm_backbone_with_weights_from_a_file(project, tmp_path, monkeypatch):
-    """The paper profile's path, with a tiny timm ViT of random weights at 224 pixels and three channels."""
+    """The paper profile's path, with a tiny timm ViT of random weights at 224 pixels and three
+    channels.
+    """
     load = digits.load
 
     def few(*args):  # the real images at the model's size, but fewer
         task = load(*args)
-        return replace(task, **{name: getattr(task, name).first(40) for name in ("train", "val", "test")})
+        return replace(
+            task, **{name: getattr(task, name).first(40) for name in ("train", "val", "test")}
+        )
 
     monkeypatch.setattr(digits, "load", few)
     for mark in ("notebooks", "profiles"):

@@ -1,4 +1,6 @@
-"""The fair comparison: rates that are bracketed, a head of its own rate, scores of held-out heads, Fisher's counts."""
+"""The fair comparison: rates that are bracketed, a head of its own rate, scores of held-out heads,
+Fisher's counts.
+"""
 
 from statistics import fmean
 
@@ -41,7 +43,9 @@ def model(task):
 
 
 def fill(profile, store, accuracy_of):
-    """Give every cell that the tuning asks for a record, until it asks for no more; how often it asked."""
+    """Give every cell that the tuning asks for a record, until it asks for no more; how often it
+    asked.
+    """
     for asked in range(1, 30):
         before = len(store.records())
         for _, config in grid.tuning_cells(profile, store, device="cpu"):
@@ -55,7 +59,13 @@ def fill(profile, store, accuracy_of):
 def test_rates_are_extended_until_the_best_has_a_worse_one_on_both_sides(project, tmp_path):
     profile, store = load_profile(project, "real"), Store(tmp_path)
     best = {"linear": 0.001, "full": 0.0000125 / 8, "LoRA, r = 8": 0.016}
-    fill(profile, store, lambda c: 0.9 / (1 + abs(torch.tensor(c["lr"] / best.get(c["variant"], 0.01)).log2().item())))
+    fill(
+        profile,
+        store,
+        lambda c: (
+            0.9 / (1 + abs(torch.tensor(c["lr"] / best.get(c["variant"], 0.01)).log2().item()))
+        ),
+    )
     rates = grid.chosen_rates(profile, store, device="cpu")
     for method, (rate, means) in rates.items():
         assert rate == pytest.approx(best.get(method, 0.01))
@@ -76,14 +86,23 @@ def test_the_heads_rate_comes_first(project, tmp_path):
 
 def test_a_rate_without_an_end_is_an_error(project, tmp_path):
     profile, store = load_profile(project, "real"), Store(tmp_path)
-    with pytest.raises(TrptsError, match=r"linear: no learning rate from 0\.0005 to .* has a worse one on both sides"):
+    with pytest.raises(
+        TrptsError,
+        match=r"linear: no learning rate from 0\.0005 to .* has a worse one on both sides",
+    ):
         fill(profile, store, lambda c: min(1.0, 0.001 + c["lr"] / 100))
 
 
-@pytest.mark.parametrize(("means", "wanted"), [
-    ({1.0: 0.5, 2.0: 0.7, 4.0: 0.6}, []), ({1.0: 0.8, 2.0: 0.7}, [0.5]), ({1.0: 0.6, 2.0: 0.7}, [4.0]),
-    ({1.0: 0.7, 2.0: 0.7, 4.0: 0.6}, []), ({1.0: 0.7}, [0.5, 2.0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("means", "wanted"),
+    [
+        ({1.0: 0.5, 2.0: 0.7, 4.0: 0.6}, []),
+        ({1.0: 0.8, 2.0: 0.7}, [0.5]),
+        ({1.0: 0.6, 2.0: 0.7}, [4.0]),
+        ({1.0: 0.7, 2.0: 0.7, 4.0: 0.6}, []),
+        ({1.0: 0.7}, [0.5, 2.0]),
+    ],
+)
 def test_rates_to_try(means, wanted):
     assert grid.rates_to_try(means) == wanted
 
@@ -94,10 +113,14 @@ def test_rates_to_try(means, wanted):
 def test_the_head_has_a_rate_of_its_own(model, task):
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     model.requires_grad_(True)
-    Training(model, task.train, 1, lr=0.001, head_lr=0.0, optimizer="adam", weight_decay=0.0).run_epoch()
+    Training(
+        model, task.train, 1, lr=0.001, head_lr=0.0, optimizer="adam", weight_decay=0.0
+    ).run_epoch()
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert moved == before.keys() - {"head.weight", "head.bias"}
-    Training(model, task.train, 1, lr=0.0, head_lr=0.001, optimizer="adam", weight_decay=0.0).run_epoch()
+    Training(
+        model, task.train, 1, lr=0.0, head_lr=0.001, optimizer="adam", weight_decay=0.0
+    ).run_epoch()
     assert not torch.equal(model.head.weight, before["head.weight"])
 
 
@@ -131,7 +154,8 @@ def test_scores_are_taken_with_a_head_of_other_images(model, task):
 
 def test_a_held_out_head_needs_other_images(model, task):
     with pytest.raises(
-        ValueError, match=r"held_out=True with n_scored=48, which are all training images: expected few"
+        ValueError,
+        match=r"held_out=True with n_scored=48, which are all training images: expected few",
     ):
         prepared(model, task, n_scored=500, held_out=True)
 
@@ -145,7 +169,9 @@ def test_another_score_allocates(task):
     fisher, chance = fresh(), fresh(score="random", allocated_by="fisher")
     assert {n: x.shape for n, x in chance.items()} == {n: x.shape for n, x in fisher.items()}
     assert any(not torch.equal(chance[n], fisher[n]) for n in fisher)
-    assert {n: x.shape for n, x in fresh(score="random").items()} != {n: x.shape for n, x in fisher.items()}
+    assert {n: x.shape for n, x in fresh(score="random").items()} != {
+        n: x.shape for n, x in fisher.items()
+    }
 
 
 def test_shuffled_fisher_wants_the_same_inputs_as_often(task):
@@ -157,5 +183,7 @@ def test_shuffled_fisher_wants_the_same_inputs_as_often(task):
     fisher, shuffled = fresh("fisher"), fresh("fisher_shuffled")
     for name, index in fisher.items():
         assert torch.equal(index.flatten().bincount(), shuffled[name].flatten().bincount())
-    same = [(index == shuffled[name]).all(1).float().mean().item() for name, index in fisher.items()]
+    same = [
+        (index == shuffled[name]).all(1).float().mean().item() for name, index in fisher.items()
+    ]
     assert fmean(same) < 0.9

@@ -13,7 +13,9 @@ from trpts.files import read_notes, read_tensors, write_tensors
 
 def test_round_trip(tmp_path):
     path = tmp_path / "a.safetensors"
-    write_tensors(path, {"x": torch.arange(6.0).view(2, 3).T, "n": torch.tensor(3)}, {"words": ["é", 1, None]})
+    write_tensors(
+        path, {"x": torch.arange(6.0).view(2, 3).T, "n": torch.tensor(3)}, {"words": ["é", 1, None]}
+    )
     tensors, notes = read_tensors(path, "a file")
     assert torch.equal(tensors["x"], torch.arange(6.0).view(2, 3).T)
     assert tensors["n"] == 3
@@ -22,7 +24,9 @@ def test_round_trip(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-@pytest.mark.parametrize("error", [SafetensorError("No space left on device"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "error", [SafetensorError("No space left on device"), OSError(28, "No space left on device")]
+)
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, error):
     path = tmp_path / "a.safetensors"
     write_tensors(path, {"x": torch.ones(1)}, {})
@@ -44,7 +48,9 @@ FAULTS = {
     "a folder": lambda path: path.mkdir(),
     "no notes": lambda path: save_file({"x": torch.zeros(1)}, path),
     "notes that are no JSON": lambda path: save_file({"x": torch.zeros(1)}, path, {"notes": "{"}),
-    "notes that are no table": lambda path: save_file({"x": torch.zeros(1)}, path, {"notes": json.dumps([1])}),
+    "notes that are no table": lambda path: save_file(
+        {"x": torch.zeros(1)}, path, {"notes": json.dumps([1])}
+    ),
 }
 
 

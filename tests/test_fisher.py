@@ -35,18 +35,25 @@ def per_sample_gradients(model, images, labels):
 
 def reference(model, images, labels):
     """Mean of squared per-sample gradients, {layer name: [out, in]}."""
-    return {name: g.square().mean(0) for name, g in per_sample_gradients(model, images, labels).items()}
+    return {
+        name: g.square().mean(0) for name, g in per_sample_gradients(model, images, labels).items()
+    }
 
 
 def test_by_hand():
-    """Gradients [[-.5, -1], [.5, 1]] and [[1, 0], [-1, 0]]: mean of squares, and square of the mean."""
-    torch.testing.assert_close(fisher_scores(zero_layer(), [(X, Y)])["0"], torch.tensor([[0.625, 0.5]] * 2))
+    """Gradients [[-.5, -1], [.5, 1]] and [[1, 0], [-1, 0]]: mean of squares, and square of the
+    mean.
+    """
+    torch.testing.assert_close(
+        fisher_scores(zero_layer(), [(X, Y)])["0"], torch.tensor([[0.625, 0.5]] * 2)
+    )
     squares = fisher_scores(zero_layer(), [(X, Y)], samples="batch")["0"]
     torch.testing.assert_close(squares, torch.tensor([[0.0625, 0.25]] * 2))
 
 
 def test_tokens_by_hand():
-    """Two tokens (1, 2) and (3, -2), averaged after the layer: g = (-1/4, 1/4) for both, G = g (4, 0)', F = G².
+    """Two tokens (1, 2) and (3, -2), averaged after the layer: g = (-1/4, 1/4) for both, G = g (4,
+    0)', F = G².
 
     Squaring each token's outer product first would give 0.625 where 1 is right.
     """
@@ -68,17 +75,23 @@ def test_batch_variant_averages_over_batches():
     """One sample per batch: squares of batch means are the per-sample squares."""
     singles = [(X[:1], Y[:1]), (X[1:], Y[1:])]
     per_sample = fisher_scores(zero_layer(), [(X, Y)])["0"]
-    torch.testing.assert_close(fisher_scores(zero_layer(), singles, samples="batch")["0"], per_sample)
+    torch.testing.assert_close(
+        fisher_scores(zero_layer(), singles, samples="batch")["0"], per_sample
+    )
 
 
 def test_equals_autograd_on_a_vit(vit, batch):
     images, labels = batch
     expected = reference(vit, images, labels)
-    scores = fisher_scores(vit, [(images[:5], labels[:5]), (images[5:], labels[5:])])  # uneven batches
+    scores = fisher_scores(
+        vit, [(images[:5], labels[:5]), (images[5:], labels[5:])]
+    )  # uneven batches
     assert list(scores) == list(expected)
     assert len(scores) == 4 * len(vit.blocks)
     for name, score in scores.items():
-        torch.testing.assert_close(score, expected[name], rtol=1e-4, atol=1e-6 * expected[name].max().item())
+        torch.testing.assert_close(
+            score, expected[name], rtol=1e-4, atol=1e-6 * expected[name].max().item()
+        )
         assert score.dtype == torch.float32
         assert score.min() >= 0
 
@@ -92,7 +105,10 @@ def test_model_is_left_as_it_was(vit, batch):
     fisher_scores(vit, [batch])
     with pytest.raises(ValueError, match="labels run from"):
         fisher_scores(vit, [(batch[0], batch[1] + 5)])
-    assert flags == ([p.requires_grad for p in vit.parameters()], [m.training for m in vit.modules()])
+    assert flags == (
+        [p.requires_grad for p in vit.parameters()],
+        [m.training for m in vit.modules()],
+    )
     assert all(torch.equal(before[name], p) for name, p in vit.state_dict().items())
     assert all(p.grad is None for p in vit.parameters())
     assert not any(m._forward_hooks for m in vit.modules())
@@ -110,7 +126,10 @@ def test_head_is_left_out(vit, batch):
         (lambda m, b: (m, [b], "all"), "samples='all' is unknown"),
         (lambda m, b: (m, [(b[0], b[1][:3])], "per-sample"), "do not fit 3 labels"),
         (lambda m, b: (m, [(b[0] * float("nan"), b[1])], "per-sample"), "is not finite"),
-        (lambda m, b: (nn.init.zeros_(m.head.weight) is not None and m, [b], "per-sample"), "head of zeros"),
+        (
+            lambda m, b: (nn.init.zeros_(m.head.weight) is not None and m, [b], "per-sample"),
+            "head of zeros",
+        ),
         (lambda m, b: (nn.Sequential(nn.Flatten()), [b], "per-sample"), "no Linear layer"),
     ],
 )
@@ -121,26 +140,38 @@ def test_refuses(vit, batch, spoil, message):
 
 
 def test_rows_that_are_no_samples():
-    """Tokens folded into rows: a row's own square would be silently wrong, a sample's gradient is the sum over its."""
+    """Tokens folded into rows: a row's own square would be silently wrong, a sample's gradient is
+    the sum over its.
+    """
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(0, 1), nn.Linear(2, 2), nn.Unflatten(0, (-1, 2)), nn.Flatten())
     tokens = torch.randn(2, 2, 2)
     torch.testing.assert_close(fisher_scores(model, [(tokens, Y)]), reference(model, tokens, Y))
     mean = per_sample_gradients(model, tokens, Y)["1"].mean(0)
-    torch.testing.assert_close(fisher_scores(model, [(tokens, Y)], samples="batch")["1"], mean.square())
+    torch.testing.assert_close(
+        fisher_scores(model, [(tokens, Y)], samples="batch")["1"], mean.square()
+    )
 
 
 def test_true_fisher_comes_near_the_exact_expectation_on_a_vit(vit, batch):
-    """Σ_k p_k G_k² of torch.func, K gradients a sample, against 100 draws, no further off than chance.
+    """Σ_k p_k G_k² of torch.func, K gradients a sample, against 100 draws, no further off than
+    chance.
 
-    The squared distance of a mean of n draws is Σ_k p_k G_k⁴ − (Σ_k p_k G_k²)² over n, summed over all weights.
+    The squared distance of a mean of n draws is Σ_k p_k G_k⁴ − (Σ_k p_k G_k²)² over n, summed over
+    all weights.
     """
     (images, y), n = batch, 100
-    vit.head.weight.data *= 100  # predictions that are far from even, and differ from image to image
+    vit.head.weight.data *= (
+        100  # predictions that are far from even, and differ from image to image
+    )
     with torch.no_grad():
         p = vit.eval()(images).softmax(1)  # [B, K]
-    by_class = [per_sample_gradients(vit, images, torch.full_like(y, k)).values() for k in range(p.shape[1])]
-    squares = [torch.cat([g.square().flatten(1) for g in grads], 1) for grads in by_class]  # K of [B, weights]
+    by_class = [
+        per_sample_gradients(vit, images, torch.full_like(y, k)).values() for k in range(p.shape[1])
+    ]
+    squares = [
+        torch.cat([g.square().flatten(1) for g in grads], 1) for grads in by_class
+    ]  # K of [B, weights]
     exact = sum(p[:, k, None] * g for k, g in enumerate(squares))  # [B, weights]
     variance = sum(p[:, k, None] * g.square() for k, g in enumerate(squares)) - exact.square()
     chance = (variance.sum() / n).sqrt() / len(y)
@@ -162,11 +193,20 @@ def test_shared_layers(batch):
 
 
 def test_refuses_what_is_changed_in_place(batch):
-    """Behind an in-place operation the kept tensor is another one: its gradient would be silently wrong."""
+    """Behind an in-place operation the kept tensor is another one: its gradient would be silently
+    wrong.
+    """
     torch.manual_seed(0)
 
     def model(inplace):
-        layers = [nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(inplace), nn.Linear(32, 5)]
+        layers = [
+            nn.Flatten(),
+            nn.Linear(64, 32),
+            nn.ReLU(),
+            nn.Linear(32, 32),
+            nn.ReLU(inplace),
+            nn.Linear(32, 5),
+        ]
         return nn.Sequential(*layers)
 
     assert fisher_scores(model(False), [batch])
@@ -182,16 +222,22 @@ def test_patch_embedding_is_a_linear_layer_over_pixels(vit, batch):
     def loss(parameters, image, label):
         return cross_entropy(functional_call(vit, parameters, image[None]), label[None])
 
-    dense = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, labels)["patch_embed.proj.weight"]
+    dense = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, labels)[
+        "patch_embed.proj.weight"
+    ]
     wanted = dense.square().mean(0).flatten(1)
-    torch.testing.assert_close(scores["patch_embed.proj"], wanted, atol=1e-5 * wanted.max().item(), rtol=1e-3)
+    torch.testing.assert_close(
+        scores["patch_embed.proj"], wanted, atol=1e-5 * wanted.max().item(), rtol=1e-3
+    )
     assert list(scores) == ["patch_embed.proj", *scored_layers(vit)]
 
 
 @pytest.mark.parametrize("samples", fisher.SAMPLES)
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 def test_under_autocast(vit, batch, samples, kind):
-    """The forward pass is as rough as autocast makes it; gradients are formed in float32 from what it keeps."""
+    """The forward pass is as rough as autocast makes it; gradients are formed in float32 from what
+    it keeps.
+    """
     exact = fisher_scores(vit, [batch], samples=samples)
     with torch.autocast("cpu", kind):
         rough = fisher_scores(vit, [batch], samples=samples)
@@ -205,17 +251,26 @@ def test_a_model_in_half_precision_under_autocast(vit, batch):
     vit.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         rough = fisher_scores(vit, [batch])
-    assert all((score - exact[name]).norm() < 0.1 * exact[name].norm() for name, score in rough.items())
+    assert all(
+        (score - exact[name]).norm() < 0.1 * exact[name].norm() for name, score in rough.items()
+    )
 
 
-@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32])
+@pytest.mark.parametrize(
+    "kind", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32]
+)
 def test_labels_of_any_whole_number_type(vit, batch, kind):
     images, labels = batch
     wanted = fisher_scores(vit, [batch])
-    assert all(torch.equal(s, wanted[n]) for n, s in fisher_scores(vit, [(images, labels.to(kind))]).items())
+    assert all(
+        torch.equal(s, wanted[n])
+        for n, s in fisher_scores(vit, [(images, labels.to(kind))]).items()
+    )
 
 
-@pytest.mark.parametrize("spoil", [torch.Tensor.float, lambda y: y[:, None], lambda y: torch.eye(5)[y]])
+@pytest.mark.parametrize(
+    "spoil", [torch.Tensor.float, lambda y: y[:, None], lambda y: torch.eye(5)[y]]
+)
 def test_labels_that_are_no_class_numbers(vit, batch, spoil):
     with pytest.raises(ValueError, match=r"labels are torch\..*: expected class numbers \[B\]"):
         fisher_scores(vit, [(batch[0], spoil(batch[1]))])
@@ -276,7 +331,9 @@ def test_a_checkpoint_of_the_model_s_own(batch):
     for name, score in fisher_scores(model, [batch]).items():
         torch.testing.assert_close(score, wanted[name])
     model.reentrant = True
-    with pytest.raises(ValueError, match=r"does not depend on layer first: .* reentrant checkpointing"):
+    with pytest.raises(
+        ValueError, match=r"does not depend on layer first: .* reentrant checkpointing"
+    ):
         fisher_scores(model, [batch])
 
 

@@ -1,4 +1,6 @@
-"""Readers of VTAB-1k, FGVC and plain image folders: small folders in these layouts, well-formed and broken."""
+"""Readers of VTAB-1k, FGVC and plain image folders: small folders in these layouts, well-formed and
+broken.
+"""
 
 import json
 import re
@@ -58,11 +60,17 @@ def grey(images):
 def test_pixels_and_normalization(tmp_path):
     path = paint(tmp_path / "grey.png", 51)
     assert NORMALIZATIONS["half"] == ((0.5,) * 3, (0.5,) * 3)
-    for name, expected in (("none", [0.2] * 3), ("half", [-0.6] * 3), ("imagenet", [-1.2445, -1.1429, -0.9156])):
+    for name, expected in (
+        ("none", [0.2] * 3),
+        ("half", [-0.6] * 3),
+        ("imagenet", [-1.2445, -1.1429, -0.9156]),
+    ):
         image = read_image(path, 8, name)
         assert image.shape == (3, 8, 8)
         assert image.dtype == torch.float32
-        torch.testing.assert_close(image, torch.tensor(expected).view(3, 1, 1).expand(3, 8, 8), rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            image, torch.tensor(expected).view(3, 1, 1).expand(3, 8, 8), rtol=0, atol=1e-4
+        )
 
 
 def test_squash_is_pillows_bicubic(tmp_path):
@@ -89,7 +97,9 @@ def test_modes_become_rgb(tmp_path, mode):
 
 
 def test_refuses_images(tmp_path):
-    with pytest.raises(ValueError, match=r"^list.txt:3: .*gone.jpg does not exist: expected an image file$"):
+    with pytest.raises(
+        ValueError, match=r"^list.txt:3: .*gone.jpg does not exist: expected an image file$"
+    ):
         read_image(tmp_path / "gone.jpg", place="list.txt:3")
     (tmp_path / "text.jpg").write_text("not an image")
     with pytest.raises(ValueError, match=r"text.jpg is not an image: expected one of JPEG"):
@@ -98,13 +108,17 @@ def test_refuses_images(tmp_path):
     with pytest.raises(ValueError, match=r"^val.txt:7: .*half.jpg is a damaged image: .*truncated"):
         read_image(tmp_path / "half.jpg", place="val.txt:7")
     Image.new("I;16", (4, 4), 40_000).save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match=r"deep.png has pixels .*'I;16': expected 8 bits per channel"):
+    with pytest.raises(
+        ValueError, match=r"deep.png has pixels .*'I;16': expected 8 bits per channel"
+    ):
         read_image(tmp_path / "deep.png")
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("error")
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 40)  # it refuses twice as many
         Image.new("L", (9, 9)).save(tmp_path / "huge.png")
-        with pytest.raises(ValueError, match=r"huge.png has more than [\d,]+ pixels, which Pillow refuses"):
+        with pytest.raises(
+            ValueError, match=r"huge.png has more than [\d,]+ pixels, which Pillow refuses"
+        ):
             read_image(tmp_path / "huge.png")
     (tmp_path / "program.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
     with pytest.raises(ValueError, match="is not an image"):  # Pillow would start Ghostscript on it
@@ -113,7 +127,10 @@ def test_refuses_images(tmp_path):
 
 def test_refuses_settings(tmp_path):
     path = paint(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="normalization='zero' is unknown: expected one of half, imagenet, clip, none"):
+    with pytest.raises(
+        ValueError,
+        match="normalization='zero' is unknown: expected one of half, imagenet, clip, none",
+    ):
         read_image(path, normalization="zero")
     with pytest.raises(ValueError, match="resize='pad' is unknown: expected one of squash, crop"):
         read_image(path, resize="pad")
@@ -135,8 +152,17 @@ def test_safe_path(tmp_path):
     assert safe_path(root, "images/../images/a.png", "l:1") == root / "images/../images/a.png"
     assert safe_path(root, "good.png", "l:1").is_file()
     assert safe_path(tmp_path / "other_name", "images/a.png", "l:1").is_file()
-    for bad in ("../secret.png", "images/../../secret.png", str(outside), "link.png", "folder/secret.png", ".."):
-        with pytest.raises(ValueError, match=rf"^l:1: '{re.escape(bad)}' leads out of .*root: expected a path that"):
+    for bad in (
+        "../secret.png",
+        "images/../../secret.png",
+        str(outside),
+        "link.png",
+        "folder/secret.png",
+        "..",
+    ):
+        with pytest.raises(
+            ValueError, match=rf"^l:1: '{re.escape(bad)}' leads out of .*root: expected a path that"
+        ):
             safe_path(root, bad, "l:1")
     for bad in ("a\0b.png", "loop/a.png"):
         with pytest.raises(ValueError, match=r"^l:1: .* is not a usable path"):
@@ -159,7 +185,9 @@ def test_find_file_tries_other_suffixes_and_stays_inside(tmp_path):
 
 @pytest.fixture
 def tiny_vtab(tmp_path, monkeypatch):
-    """A function that writes a task of 4 + 2 + 3 images, eurosat unless told; grey value = 20 * label + place."""
+    """A function that writes a task of 4 + 2 + 3 images, eurosat unless told; grey value = 20 *
+    label + place.
+    """
     monkeypatch.setattr(vtab, "COUNTS", {"train800": 4, "val200": 2, "train800val200": 6})
 
     def make(name="eurosat", suffix="jpg", separate_copies=True):
@@ -226,7 +254,9 @@ def test_a_file_split_is_used_like_a_split(tmp_path, tiny_vtab):
     assert isinstance(split.first(2), FileSplit)
     assert torch.equal(everything(split.first(2))[0], images[:2])
     assert (split.normalization, split.resize, split.image_size) == ("half", "squash", 8)
-    assert [y.device.type for _, y in vtab.load(tmp_path, "eurosat", **SMALL).to("cpu").test.batches(9)] == ["cpu"]
+    assert [
+        y.device.type for _, y in vtab.load(tmp_path, "eurosat", **SMALL).to("cpu").test.batches(9)
+    ] == ["cpu"]
     with pytest.raises(ValueError, match="expected 1 to 4"):
         split.first(5)
     with pytest.raises(AttributeError):  # no batch has been read, and none is kept
@@ -234,7 +264,9 @@ def test_a_file_split_is_used_like_a_split(tmp_path, tiny_vtab):
 
 
 def test_data_hash_of_files(tmp_path, tiny_vtab, monkeypatch):
-    """The same wherever the folder lies and whatever it is called; another for every change that can be seen."""
+    """The same wherever the folder lies and whatever it is called; another for every change that
+    can be seen.
+    """
     root = tiny_vtab("dtd", "png")
     first = vtab.load(tmp_path, "dtd", **SMALL).data_hash()
     (tmp_path / "elsewhere").mkdir()
@@ -274,7 +306,9 @@ def test_data_hash_does_not_open_images(tmp_path, tiny_vtab):
 
 
 def test_splits_are_shuffled_once(tmp_path, monkeypatch, tiny_vtab):
-    """A list sorted by class must not leave its first images with one class; the order is the same every time."""
+    """A list sorted by class must not leave its first images with one class; the order is the same
+    every time.
+    """
     root = tiny_vtab()
     monkeypatch.setitem(vtab.COUNTS, "train800", 40)
     (root / "train800val200.txt").unlink()
@@ -291,9 +325,13 @@ def test_vtab_names_and_folders(tmp_path, tiny_vtab):
     tiny_vtab("flowers102", "png")
     for name in ("flowers102", "oxford_flowers102"):
         assert vtab.load(tmp_path, name, **SMALL).name == "oxford_flowers102"
-    with pytest.raises(ValueError, match="data set 'flower' is unknown: expected one of cifar100, caltech101"):
+    with pytest.raises(
+        ValueError, match="data set 'flower' is unknown: expected one of cifar100, caltech101"
+    ):
         vtab.load(tmp_path, "flower")
-    with pytest.raises(ValueError, match="holds no folder oxford_iiit_pet or pets or oxford_pet: expected"):
+    with pytest.raises(
+        ValueError, match="holds no folder oxford_iiit_pet or pets or oxford_pet: expected"
+    ):
         vtab.load(tmp_path, "oxford_iiit_pet")
 
 
@@ -306,7 +344,9 @@ def test_vtab_line_ends_blanks_and_bom(tmp_path, tiny_vtab):
     (root / "test.txt").write_bytes(b"\xef\xbb\xbf" + (root / "test.txt").read_bytes())
     after = vtab.load(tmp_path, "eurosat", **SMALL)
     for split in ("train", "val", "test"):
-        assert torch.equal(everything(getattr(before, split))[0], everything(getattr(after, split))[0])
+        assert torch.equal(
+            everything(getattr(before, split))[0], everything(getattr(after, split))[0]
+        )
 
 
 def test_vtab_lists_say_jpg_files_are_png(tmp_path, tiny_vtab):
@@ -336,17 +376,57 @@ def test_jpeg_damage_is_announced(tmp_path, tiny_vtab):
 @pytest.mark.parametrize(
     ("stem", "old", "new", "message"),
     [
-        ("train800", ".jpg 9", ".jpg 10", r"train800.txt:2: label 10: expected a whole number from 0 to 9$"),
-        ("train800", ".jpg 9", ".jpg -1", r"train800.txt:2: label -1: expected a whole number from 0 to 9$"),
+        (
+            "train800",
+            ".jpg 9",
+            ".jpg 10",
+            r"train800.txt:2: label 10: expected a whole number from 0 to 9$",
+        ),
+        (
+            "train800",
+            ".jpg 9",
+            ".jpg -1",
+            r"train800.txt:2: label -1: expected a whole number from 0 to 9$",
+        ),
         ("test", ".jpg 3", ".jpg 3.0", r"test.txt:1: label 3.0: expected a whole number"),
-        ("val200", ".jpg 1", ".jpg", r"val200.txt:2: 'images/val200/000001.jpg': expected a path and a label"),
-        ("test", "images/test/000001", "images/test/000007", r"test.txt:2: .*/000007.jpg does not exist"),
-        ("test", "images/test/000001", "../../outside", r"test.txt:2: '../../outside.jpg' leads out of .*eurosat: "),
+        (
+            "val200",
+            ".jpg 1",
+            ".jpg",
+            r"val200.txt:2: 'images/val200/000001.jpg': expected a path and a label",
+        ),
+        (
+            "test",
+            "images/test/000001",
+            "images/test/000007",
+            r"test.txt:2: .*/000007.jpg does not exist",
+        ),
+        (
+            "test",
+            "images/test/000001",
+            "../../outside",
+            r"test.txt:2: '../../outside.jpg' leads out of .*eurosat: ",
+        ),
         ("test", "images/test/000001", "/etc/hosts", r"test.txt:2: '/etc/hosts.jpg' leads out of"),
-        ("test", "images/test/000001", "images/train800/000001", r"test.txt:2: .* listed already at .*train800.txt:2"),
-        ("val200", "images/val200/000001", "images/val200/000000", r"val200.txt:2: .* listed already at .*200.txt:1"),
+        (
+            "test",
+            "images/test/000001",
+            "images/train800/000001",
+            r"test.txt:2: .* listed already at .*train800.txt:2",
+        ),
+        (
+            "val200",
+            "images/val200/000001",
+            "images/val200/000000",
+            r"val200.txt:2: .* listed already at .*200.txt:1",
+        ),
         ("val200", "images/val200/000001.jpg 1\n", "", r"val200.txt lists 1 images, expected 2$"),
-        ("train800val200", ".jpg 9", ".jpg 8", r"train800val200.txt:2: label 8 stands more often here than in train8"),
+        (
+            "train800val200",
+            ".jpg 9",
+            ".jpg 8",
+            r"train800val200.txt:2: label 8 stands more often here than in train8",
+        ),
         ("train800val200", ".jpg 9", ".jpg 99", r"train800val200.txt:2: label 99: expected"),
         (
             "train800val200",
@@ -368,7 +448,8 @@ def test_vtab_union_by_path(tmp_path, tiny_vtab):
     assert len(vtab.load(tmp_path, "eurosat", **SMALL).train) == 4
     edit(root / "train800val200.txt", "images/val200/000000.jpg 2", "images/test/000000.jpg 2")
     with pytest.raises(
-        ValueError, match=r"train800val200.txt:5: images/test/000000.jpg with label 2 stands more often"
+        ValueError,
+        match=r"train800val200.txt:5: images/test/000000.jpg with label 2 stands more often",
     ):
         vtab.load(tmp_path, "eurosat")
     (root / "train800val200.txt").unlink()
@@ -381,7 +462,9 @@ def test_vtab_refuses_files(tmp_path, tiny_vtab):
     with pytest.raises(ValueError, match=r"val200.txt cannot be read as a list of images: .*utf-8"):
         vtab.load(tmp_path, "eurosat")
     (root / "val200.txt").unlink()
-    with pytest.raises(ValueError, match=r"val200.txt cannot be read as a list of images: .*No such file"):
+    with pytest.raises(
+        ValueError, match=r"val200.txt cannot be read as a list of images: .*No such file"
+    ):
         vtab.load(tmp_path, "eurosat")
     root = tiny_vtab()
     (root / "test.txt").write_text("\n")
@@ -402,7 +485,9 @@ def test_broken_images_are_reported_when_met(tmp_path, tiny_vtab):
     truncate(root / "images/train800/000002.jpg")
     (root / "images/val200/000001.jpg").write_text("text")
     task = vtab.load(tmp_path, "eurosat", **SMALL)
-    with pytest.raises(ValueError, match=r"train800.txt:3: .*train800/000002.jpg is a damaged image"):
+    with pytest.raises(
+        ValueError, match=r"train800.txt:3: .*train800/000002.jpg is a damaged image"
+    ):
         everything(task.train)
     with pytest.raises(ValueError, match=r"val200.txt:2: .*val200/000001.jpg is not an image"):
         everything(task.val)
@@ -414,14 +499,18 @@ def test_broken_images_are_reported_when_met(tmp_path, tiny_vtab):
 
 @pytest.fixture
 def tiny_fgvc(tmp_path, monkeypatch):
-    """A function that writes a data set of four classes with ids 3, 10, 200 and 7; 200 is missing from train."""
+    """A function that writes a data set of four classes with ids 3, 10, 200 and 7; 200 is missing
+    from train.
+    """
 
     def make(key="cub", name="CUB_200_2011", images="images"):
         monkeypatch.setitem(fgvc.TASKS, key, fgvc.TASKS[key]._replace(n_classes=4))
         root = tmp_path / name
         values = {3: 0, 7: 1, 10: 2, 200: 3}
         for split, ids in {"train": [10, 3, 7, 3], "val": [10, 200], "test": [3, 200, 7]}.items():
-            paths = {f"{class_id:03d}.bird/{split} {i}.jpg": class_id for i, class_id in enumerate(ids)}
+            paths = {
+                f"{class_id:03d}.bird/{split} {i}.jpg": class_id for i, class_id in enumerate(ids)
+            }
             for path, class_id in paths.items():
                 paint(root / images / path, 20 * values[class_id] + 4)
             (root / f"{split}.json").write_text(json.dumps(paths))
@@ -446,7 +535,11 @@ def test_fgvc(tmp_path, tiny_fgvc, key, name, images):
     task = fgvc.load(tmp_path, key, normalization="none", **SMALL)
     assert (task.name, task.n_classes) == (key, 4)
     assert [len(split) for split in (task.train, task.val, task.test)] == [4, 2, 3]
-    for split in (task.train, task.val, task.test):  # the same class has the same label in all three
+    for split in (
+        task.train,
+        task.val,
+        task.test,
+    ):  # the same class has the same label in all three
         pictures, labels = everything(split)
         assert labels.tolist() == [value // 20 for value in grey(pictures)]
     assert sorted(task.test.labels.tolist()) == [0, 1, 3]
@@ -473,19 +566,35 @@ def test_the_five():
     ("old", "new", "message"),
     [
         (": 200", ": 11", r"CUB_200_2011: its split files name 5 classes, expected 4$"),
-        (": 200", ": 2.5", r"val.json, entry 2: class id 2.5 of '200.bird/val 1.jpg': expected a whole number"),
+        (
+            ": 200",
+            ": 2.5",
+            r"val.json, entry 2: class id 2.5 of '200.bird/val 1.jpg': expected a whole number",
+        ),
         (": 200", ": true", r"val.json, entry 2: class id True of"),
         (": 200", ': {"a": 1}', r"val.json, entry 2: class id .* expected a whole number"),
         (": 200}", ": 200", r"val.json:1: not JSON"),
-        ("val 1.jpg", "val 9.jpg", r"val.json, entry 2: .*images/200.bird/val 9.jpg does not exist"),
-        ("200.bird/val 1.jpg", "../../x.jpg", r"val.json, entry 2: 'images/../../x.jpg' leads out of .*CUB_200_2011"),
+        (
+            "val 1.jpg",
+            "val 9.jpg",
+            r"val.json, entry 2: .*images/200.bird/val 9.jpg does not exist",
+        ),
+        (
+            "200.bird/val 1.jpg",
+            "../../x.jpg",
+            r"val.json, entry 2: 'images/../../x.jpg' leads out of .*CUB_200_2011",
+        ),
         ("200.bird/val 1.jpg", "/etc/hosts", r"val.json, entry 2: '/etc/hosts' leads out of"),
         (
             "200.bird/val 1.jpg",
             "003.bird/train 1.jpg",
             r"val.json, entry 2: .* listed already at .*train.json, entry 2",
         ),
-        ("200.bird/val 1.jpg", "010.bird/val 0.jpg", r"val.json, entry 2: .* listed already at .*val.json, entry 1"),
+        (
+            "200.bird/val 1.jpg",
+            "010.bird/val 0.jpg",
+            r"val.json, entry 2: .* listed already at .*val.json, entry 1",
+        ),
     ],
 )
 def test_fgvc_refuses(tmp_path, tiny_fgvc, old, new, message):
@@ -497,7 +606,9 @@ def test_fgvc_refuses(tmp_path, tiny_fgvc, old, new, message):
 @pytest.mark.parametrize("text", ["[]", '[["a.jpg", 1]]', "3", '"text"'])
 def test_fgvc_refuses_other_json(tmp_path, tiny_fgvc, text):
     (tiny_fgvc() / "val.json").write_text(text)
-    with pytest.raises(ValueError, match=r"val.json: expected one JSON object|its split files name|the val split"):
+    with pytest.raises(
+        ValueError, match=r"val.json: expected one JSON object|its split files name|the val split"
+    ):
         fgvc.load(tmp_path, "cub")
 
 
@@ -508,9 +619,13 @@ def test_fgvc_refuses_files(tmp_path, tiny_fgvc):
     with pytest.raises(ValueError, match=r"val.json, entry 2: .* leads out of"):
         fgvc.load(tmp_path, "cub")
     (root / "val.json").unlink()
-    with pytest.raises(ValueError, match=r"val.json cannot be read as a split file: .*No such file"):
+    with pytest.raises(
+        ValueError, match=r"val.json cannot be read as a split file: .*No such file"
+    ):
         fgvc.load(tmp_path, "cub")
-    with pytest.raises(ValueError, match="data set 'birds' is unknown: expected one of cub, nabirds, flowers"):
+    with pytest.raises(
+        ValueError, match="data set 'birds' is unknown: expected one of cub, nabirds, flowers"
+    ):
         fgvc.load(tmp_path, "birds")
 
 
@@ -524,15 +639,24 @@ def test_load_task_of_real_data(tmp_path, tiny_vtab, tiny_fgvc, monkeypatch):
     tiny_fgvc().rename(folder_of(root / "fgvc") / "CUB_200_2011")
     for name in ("vtab/cifar100", "vtab/cifar"):
         task = load_task(name, root, normalization="none", **SMALL)
-        assert (task.name, task.train.normalization, task.train.resize) == ("cifar100", "none", "squash")
-        assert task.data_hash() == vtab.load(root / "vtab-1k", "cifar", normalization="none", **SMALL).data_hash()
+        assert (task.name, task.train.normalization, task.train.resize) == (
+            "cifar100",
+            "none",
+            "squash",
+        )
+        assert (
+            task.data_hash()
+            == vtab.load(root / "vtab-1k", "cifar", normalization="none", **SMALL).data_hash()
+        )
         assert find_real(name, root) == root / "vtab-1k/cifar"
     assert load_task("fgvc/cub", root).data_hash() == fgvc.load(root / "fgvc", "cub").data_hash()
     assert load_task("fgvc/cub", root).train.image_size == 224
     monkeypatch.chdir(tmp_path)
     assert load_task("fgvc/CUB_200_2011").name == "cub"
     for door in (load_task, find_real):
-        with pytest.raises(ValueError, match=r"vtab-1k holds no folder dtd: expected the unpacked data set"):
+        with pytest.raises(
+            ValueError, match=r"vtab-1k holds no folder dtd: expected the unpacked data set"
+        ):
             door("vtab/dtd", root)
 
 
@@ -540,7 +664,12 @@ def test_load_task_of_a_folder(tmp_path, monkeypatch):
     plain(tmp_path / "digits", {"a": 10, "b": 10})
     monkeypatch.chdir(tmp_path)
     task, other = (load_task("./digits", seed=seed, resize="crop", **SMALL) for seed in (0, 1))
-    assert (task.name, task.class_names, task.test.resize, len(task.train)) == ("digits", ("a", "b"), "crop", 12)
+    assert (task.name, task.class_names, task.test.resize, len(task.train)) == (
+        "digits",
+        ("a", "b"),
+        "crop",
+        12,
+    )
     assert paths(task.test) == paths(folder.load("digits").test) != paths(other.test)
     assert load_task("digits", **SMALL).n_classes == 10
 
@@ -551,7 +680,11 @@ def test_load_task_of_a_folder(tmp_path, monkeypatch):
         ("dtd_twn", "did you mean dtd_twin or "),
         ("cifar100", "did you mean .*vtab/cifar100"),
         ("vtab/clevr_cuont", "did you mean vtab/clevr_count"),
-        ("zzz/qqqqq", "expected a twin, digits, vtab/<name>, fgvc/<name>, real/<name> or the path of a folder$"),
+        (
+            "zzz/qqqqq",
+            "expected a twin, digits, vtab/<name>, fgvc/<name>, real/<name> or the path of "
+            "a folder$",
+        ),
     ],
 )
 def test_load_task_refuses_names(tmp_path, name, hint):
@@ -583,10 +716,14 @@ def test_folder_is_split_by_class(tmp_path):
     (tmp_path / "pets" / "readme.txt").write_text("about")
     task = folder.load(tmp_path / "pets", normalization="none", **SMALL)
     assert (task.name, task.n_classes, task.class_names) == ("pets", 3, ("ape", "cat", "dog"))
-    counts = [split.labels.bincount(minlength=3).tolist() for split in (task.train, task.val, task.test)]
+    counts = [
+        split.labels.bincount(minlength=3).tolist() for split in (task.train, task.val, task.test)
+    ]
     assert counts == [[3, 1, 6], [1, 1, 2], [1, 1, 2]]
     images, labels = everything(task.train)
-    assert [[2, 0, 1][label] for label in (value // 50 for value in grey(images))] == labels.tolist()
+    assert [
+        [2, 0, 1][label] for label in (value // 50 for value in grey(images))
+    ] == labels.tolist()
     assert len(paths(task.train) | paths(task.val) | paths(task.test)) == 18
     again, other = (folder.load(tmp_path / "pets", seed=seed, **SMALL) for seed in (0, 1))
     assert paths(again.test) == paths(task.test) != paths(other.test)
@@ -615,11 +752,16 @@ def test_folder_without_a_test_split(tmp_path):
 def test_folder_says_what_is_the_matter(tmp_path):
     """A level too deep, and a test split of unlabelled images."""
     plain(tmp_path / "download" / "pets", {"ape": 3, "cat": 3, "dog": 3})
-    with pytest.raises(ValueError, match=r"download holds 1 class folders: expected at least two; .*pets holds 3$"):
+    with pytest.raises(
+        ValueError, match=r"download holds 1 class folders: expected at least two; .*pets holds 3$"
+    ):
         folder.load(tmp_path / "download")
     plain(tmp_path / "contest" / "train", {"a": 3, "b": 3})
     paint(tmp_path / "contest" / "test" / "1.png")
-    with pytest.raises(ValueError, match=r"contest/test holds 1 images and no class folders: .*`trpts predict MODEL"):
+    with pytest.raises(
+        ValueError,
+        match=r"contest/test holds 1 images and no class folders: .*`trpts predict MODEL",
+    ):
         folder.load(tmp_path / "contest")
 
 
@@ -627,23 +769,33 @@ def test_folder_leaves_out_what_is_no_image(tmp_path):
     plain(tmp_path / "pets", {"ape": 3, "cat": 3})
     (tmp_path / "pets/ape/notes.txt").write_text("text")
     (tmp_path / "pets/cat/.DS_Store").write_text("junk")
-    with pytest.warns(UserWarning, match=r"pets: 1 entries .* left out, the first is .*ape/notes.txt"):
+    with pytest.warns(
+        UserWarning, match=r"pets: 1 entries .* left out, the first is .*ape/notes.txt"
+    ):
         task = folder.load(tmp_path / "pets", **SMALL)
     assert len(task.train) + len(task.val) + len(task.test) == 6
 
 
 def test_folder_refuses(tmp_path):
-    with pytest.raises(ValueError, match="nowhere is not a folder: expected one with a sub-folder per class"):
+    with pytest.raises(
+        ValueError, match="nowhere is not a folder: expected one with a sub-folder per class"
+    ):
         folder.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="one holds 1 class folders: expected at least two"):
         folder.load(plain(tmp_path / "one", {"a": 3}))
-    with pytest.raises(ValueError, match=r"empty/b holds no image: expected at least one of class 'b'"):
+    with pytest.raises(
+        ValueError, match=r"empty/b holds no image: expected at least one of class 'b'"
+    ):
         folder.load(plain(tmp_path / "empty", {"a": 3, "b": 0}))
-    with pytest.raises(ValueError, match=r"few/b holds 2 images: expected at least 3, as val and test are cut"):
+    with pytest.raises(
+        ValueError, match=r"few/b holds 2 images: expected at least 3, as val and test are cut"
+    ):
         folder.load(plain(tmp_path / "few", {"a": 3, "b": 2}))
     plain(tmp_path / "valid" / "train", {"a": 3, "b": 3})
     plain(tmp_path / "valid" / "valid", {"a": 3, "b": 3})
-    with pytest.raises(ValueError, match=r"valid/valid: a folder beside train: expected only train, val, test"):
+    with pytest.raises(
+        ValueError, match=r"valid/valid: a folder beside train: expected only train, val, test"
+    ):
         folder.load(tmp_path / "valid")
     plain(tmp_path / "new" / "train", {"a": 3, "b": 3})
     plain(tmp_path / "new" / "test", {"a": 3, "c": 3})
@@ -651,7 +803,10 @@ def test_folder_refuses(tmp_path):
         folder.load(tmp_path / "new")
     plain(tmp_path / "link", {"a": 3, "b": 3})
     (tmp_path / "link/a/9.png").symlink_to(paint(tmp_path / "secret.png"))
-    with pytest.raises(ValueError, match=r"link/a: 'a/9.png' leads out of .*link: expected a path that stays inside"):
+    with pytest.raises(
+        ValueError,
+        match=r"link/a: 'a/9.png' leads out of .*link: expected a path that stays inside",
+    ):
         folder.load(tmp_path / "link")
     plain(tmp_path / "text", {"a": 3, "b": 3})
     (tmp_path / "text/a/0.png").write_text("text")
@@ -663,9 +818,14 @@ def test_folder_refuses(tmp_path):
 # backbone names
 
 
-@pytest.mark.filterwarnings("ignore:Mapping deprecated model name")  # timm's own word, which says less
+@pytest.mark.filterwarnings(
+    "ignore:Mapping deprecated model name"
+)  # timm's own word, which says less
 def test_a_bare_name_that_changed_its_meaning_is_announced():
-    with pytest.warns(UserWarning, match=r"means vit_base_patch16_224\.augreg_in21k in timm .*\.orig_in21k up to timm"):
+    with pytest.warns(
+        UserWarning,
+        match=r"means vit_base_patch16_224\.augreg_in21k in timm .*\.orig_in21k up to timm",
+    ):
         create_backbone("vit_base_patch16_224_in21k", 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

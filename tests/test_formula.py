@@ -27,7 +27,9 @@ def place(tmp_path):
 
 def test_same_stream_same_images():
     labels = np.arange(0, formula.N_CLASSES, 10)
-    first, again, other = (formula.render(labels, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        formula.render(labels, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
     assert first.shape == (len(labels), 32, 32, 3)
     assert first.dtype == np.uint8
     assert np.array_equal(first, again)
@@ -36,10 +38,14 @@ def test_same_stream_same_images():
 
 @pytest.mark.parametrize("start", [0, 200, 350])
 def test_an_image_is_more_like_its_class_than_like_another(start):
-    """Brightness patterns of one formula correlate more, over position, colour and contrast, than those of two."""
+    """Brightness patterns of one formula correlate more, over position, colour and contrast, than
+    those of two.
+    """
     labels = np.repeat(np.arange(start, start + 20), 24)
     grey = formula.render(labels, np.random.default_rng(0)).mean(3)
-    spectrum = np.log1p(np.abs(np.fft.fft2(grey - grey.mean((1, 2), keepdims=True)))).reshape(len(labels), -1)
+    spectrum = np.log1p(np.abs(np.fft.fft2(grey - grey.mean((1, 2), keepdims=True)))).reshape(
+        len(labels), -1
+    )
     spectrum = (spectrum - spectrum.mean(0)) / (spectrum.std(0) + 1e-6)
     means = spectrum.reshape(20, 24, -1)[:, :12].mean(1)
     rest = spectrum.reshape(20, 24, -1)[:, 12:].reshape(240, -1)
@@ -74,26 +80,34 @@ def test_first_steps_are_the_same_every_time():
 
 
 def test_short_run_learns():
-    """Ten classes of all families, from scratch in a few seconds: far above chance on images it has not seen."""
+    """Ten classes of all families, from scratch in a few seconds: far above chance on images it has
+    not seen.
+    """
     labels = np.repeat(np.arange(0, 500, 50), 40)
     x = torch.from_numpy(formula.render(labels, np.random.default_rng(0))).permute(0, 3, 1, 2)
     y = torch.from_numpy(labels)
     unseen = torch.from_numpy(formula.render(labels, np.random.default_rng(1))).permute(0, 3, 1, 2)
-    run = Pretraining(Recipe(images_per_class=1, epochs=10, batch_size=50, warmup_fraction=0.02), "cpu")
+    run = Pretraining(
+        Recipe(images_per_class=1, epochs=10, batch_size=50, warmup_fraction=0.02), "cpu"
+    )
     for _ in range(100):
         run.advance(x, y)
     assert run.accuracy(unseen, y) > 2 / 10
 
 
 def test_resumed_run_is_the_uninterrupted_one(place, tmp_path):
-    """Stopped after 7 of 20 steps and taken up again: the same weights, bit for bit; then the card."""
+    """Stopped after 7 of 20 steps and taken up again: the same weights, bit for bit; then the
+    card.
+    """
     other = Project(tmp_path / "other")
     assert pretrain(place, SHORT, stop_after=7) is None
     card, whole = (pretrain(project, SHORT) for project in (place, other))
     name = "data/weights/vit_lab.safetensors"
     assert (place.root / name).read_bytes() == (other.root / name).read_bytes()
     assert [point["epoch"] for point in card["curve"]] == [1, 2]
-    assert {k: v for k, v in card.items() if k != "time_s"} == {k: v for k, v in whole.items() if k != "time_s"}
+    assert {k: v for k, v in card.items() if k != "time_s"} == {
+        k: v for k, v in whole.items() if k != "time_s"
+    }
     stored = json.loads((place.root / "data/weights/vit_lab.json").read_text())
     assert stored["recipe"]["seed"] == 0
     model = create_backbone("vit_lab", 7, place.root / name)
@@ -125,14 +139,18 @@ def quick(monkeypatch):
     def images(n, seed):
         generator = torch.Generator().manual_seed(seed)
         labels = torch.arange(500).repeat(n)
-        return torch.randint(0, 256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=generator), labels
+        return torch.randint(
+            0, 256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=generator
+        ), labels
 
     monkeypatch.setattr("trpts_lab.weights.pretrain.render_images", images)
     monkeypatch.setattr("trpts_lab.weights.pretrain.SAVE_EVERY_S", -1.0)
     return Recipe(images_per_class=1, epochs=2, batch_size=125)
 
 
-@pytest.mark.parametrize("moment", ["within a step", "while an epoch is evaluated", "while the card is made"])
+@pytest.mark.parametrize(
+    "moment", ["within a step", "while an epoch is evaluated", "while the card is made"]
+)
 def test_a_run_interrupted_anywhere_goes_on_as_the_same_run(tmp_path, monkeypatch, quick, moment):
     project, other = Project(tmp_path / "a"), Project(tmp_path / "b")
     whole = pretrain(other, quick)
@@ -154,10 +172,14 @@ def test_a_run_interrupted_anywhere_goes_on_as_the_same_run(tmp_path, monkeypatc
         patched.setattr(owner, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
             pretrain(project, quick)
-    left = project.build / "pretrain" / ".checkpoint.safetensors.x.partial"  # as a killed run leaves it
+    left = (
+        project.build / "pretrain" / ".checkpoint.safetensors.x.partial"
+    )  # as a killed run leaves it
     left.mkdir()
     card = pretrain(project, quick)
-    assert {k: v for k, v in card.items() if k != "time_s"} == {k: v for k, v in whole.items() if k != "time_s"}
+    assert {k: v for k, v in card.items() if k != "time_s"} == {
+        k: v for k, v in whole.items() if k != "time_s"
+    }
     assert [path.name for path in left.parent.iterdir()] == ["checkpoint.safetensors"]
 
 
@@ -192,9 +214,13 @@ def test_checkpoints_that_lie_are_refused_and_nothing_is_taken_up(place, quick, 
     assert run.step == 0
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("vit_lab", Recipe()), ("vit_lab_short", Recipe(images_per_class=60))])
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("vit_lab", Recipe()), ("vit_lab_short", Recipe(images_per_class=60))]
+)
 def test_shipped_weights_are_those_of_their_card(project, name, recipe):
-    """The card's hash is the file's, its recipe today's, and the weights load into the backbone it names."""
+    """The card's hash is the file's, its recipe today's, and the weights load into the backbone it
+    names.
+    """
     path = project.root / "data" / "weights" / f"{name}.safetensors"
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["file"] == path.name

@@ -1,4 +1,6 @@
-"""Runs beside the comparison: which there are, how concentrated a selection is, what the claims read from them."""
+"""Runs beside the comparison: which there are, how concentrated a selection is, what the claims
+read from them.
+"""
 
 import json
 from dataclasses import replace
@@ -31,15 +33,20 @@ class Two(nn.Module):
         return self.head(self.layer(x))
 
 
-BATCHES = [(torch.tensor([[1.0, 10.0], [3.0, 20.0]]), torch.tensor([0, 1])),
-           (torch.tensor([[2.0, -10.0]]), torch.tensor([1]))]  # fmt: skip
+BATCHES = [
+    (torch.tensor([[1.0, 10.0], [3.0, 20.0]]), torch.tensor([0, 1])),
+    (torch.tensor([[2.0, -10.0]]), torch.tensor([1])),
+]
 
 
-@pytest.mark.parametrize(("index", "expected"), [
-    ([[0], [0], [0], [0]], 1.0),  # every neuron takes the same input
-    ([[0], [1], [2], [3]], 4.0),  # each its own
-    ([[0, 1], [0, 2]], 1 / (0.5**2 + 2 * 0.25**2)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ([[0], [0], [0], [0]], 1.0),  # every neuron takes the same input
+        ([[0], [1], [2], [3]], 4.0),  # each its own
+        ([[0, 1], [0, 2]], 1 / (0.5**2 + 2 * 0.25**2)),
+    ],
+)
 def test_effective_inputs_by_hand(index, expected):
     assert effective_inputs(torch.tensor(index), 5) == pytest.approx(expected)
 
@@ -52,15 +59,22 @@ def test_mean_squares_by_hand():
 
 
 def test_dividing_the_inputs_out_undoes_their_scale():
-    """An input ten times as large behind weights a tenth as large: Fisher's score grows, the divided one does not."""
+    """An input ten times as large behind weights a tenth as large: Fisher's score grows, the
+    divided one does not.
+    """
     torch.manual_seed(0)
     model, scaled = Two(), Two()
     scaled.load_state_dict(model.state_dict())
     with torch.no_grad():
         scaled.layer.weight[:, 0] /= 10
     louder = [(images * torch.tensor([10.0, 1.0]), labels) for images, labels in BATCHES]
-    fisher = [concentration.fisher_scores(*pair)["layer"] for pair in ((model, BATCHES), (scaled, louder))]
-    divided = [concentration.fisher_per_input(*pair)["layer"] for pair in ((model, BATCHES), (scaled, louder))]
+    fisher = [
+        concentration.fisher_scores(*pair)["layer"] for pair in ((model, BATCHES), (scaled, louder))
+    ]
+    divided = [
+        concentration.fisher_per_input(*pair)["layer"]
+        for pair in ((model, BATCHES), (scaled, louder))
+    ]
     torch.testing.assert_close(fisher[1][:, 0], 100 * fisher[0][:, 0])
     torch.testing.assert_close(divided[1], divided[0])
 
@@ -71,7 +85,9 @@ def test_drawn_connections_come_in_proportion_to_their_score(monkeypatch):
     drawn = concentration.fisher_drawn(None, None, seed=0)["layer"]
     assert (drawn > 0).all()
     share = torch.bincount(drawn.argmax(1), minlength=3) / len(drawn)
-    torch.testing.assert_close(share, torch.tensor([0.1, 0.2, 0.7]), atol=0.01, rtol=0)  # ±0.003 by chance
+    torch.testing.assert_close(
+        share, torch.tensor([0.1, 0.2, 0.7]), atol=0.01, rtol=0
+    )  # ±0.003 by chance
     again = concentration.fisher_drawn(None, None, seed=0)["layer"]
     assert torch.equal(drawn, again)
 
@@ -89,18 +105,38 @@ def test_cells_of_all_experiments(project, monkeypatch):
     ablations = grid.ablation_cells(profile, store, ["connections", "biases"], [0, 1], "cpu")
     same = {config["variant"] for cell in ablations if (config := cell[1]) and cell in cells}
     assert same == {"C = 8", "no biases"}  # made once
-    alone = {c["lr"] for _, c in grid.ablation_cells(profile, store, ["parts"], [0], "cpu") if "alone" in c["variant"]}
-    assert alone == {grid.chosen_rates(profile, store, ["linear"], "cpu")["linear"][0]}  # it trains the head, as that
+    alone = {
+        c["lr"]
+        for _, c in grid.ablation_cells(profile, store, ["parts"], [0], "cpu")
+        if "alone" in c["variant"]
+    }
+    assert alone == {
+        grid.chosen_rates(profile, store, ["linear"], "cpu")["linear"][0]
+    }  # it trains the head, as that
     assert rate not in alone
-    longer = {config["epochs"] for _, config in cells if config["variant"].endswith("four times the epochs")}
+    longer = {
+        config["epochs"]
+        for _, config in cells
+        if config["variant"].endswith("four times the epochs")
+    }
     assert longer == {4 * profile["benchmark"]["sweep"]["epochs"]}
-    slower = {config["lr"] for _, config in cells if config["variant"].endswith("a third of the rate")}
+    slower = {
+        config["lr"] for _, config in cells if config["variant"].endswith("a third of the rate")
+    }
     assert slower == {rate / 3}
-    weaker = {config["weights"] for _, config in cells if config["variant"].endswith("a weaker backbone")}
+    weaker = {
+        config["weights"] for _, config in cells if config["variant"].endswith("a weaker backbone")
+    }
     assert weaker == {"data/weights/vit_lab_short.safetensors"}
-    other = profile | {"benchmark": profile["benchmark"] | {"backbone": "another"}}  # whose weights are none of these
-    monkeypatch.setattr(grid, "chosen_rates", lambda *_: {m: (rate, {}) for m in (grid.OF, "full", "linear")})
-    variants = {config["variant"] for _, config in further_cells(other, store, ["causes"], device="cpu")}
+    other = profile | {
+        "benchmark": profile["benchmark"] | {"backbone": "another"}
+    }  # whose weights are none of these
+    monkeypatch.setattr(
+        grid, "chosen_rates", lambda *_: {m: (rate, {}) for m in (grid.OF, "full", "linear")}
+    )
+    variants = {
+        config["variant"] for _, config in further_cells(other, store, ["causes"], device="cpu")
+    }
     assert "C = 8" in variants
     assert not any("backbone" in variant for variant in variants)
     monkeypatch.undo()
@@ -109,9 +145,13 @@ def test_cells_of_all_experiments(project, monkeypatch):
     assert {kind_of(experiment) for experiment, _ in cells} == {"concentration"}
     assert {c["image_size"] for _, c in cells} == {real["benchmark"]["reading"]["image_size"]}
     assert {c["task"] for _, c in cells} == {*real["benchmark"]["sweep"]["tuning_tasks"]}
-    with pytest.raises(TrptsError, match="--further causes: the profile 'real' has concentration alone"):
+    with pytest.raises(
+        TrptsError, match="--further causes: the profile 'real' has concentration alone"
+    ):
         further_cells(real, empty, ["causes"])
-    with pytest.raises(TrptsError, match="experiment 'luck' is unknown: expected some of concentration, remedy, "):
+    with pytest.raises(
+        TrptsError, match="experiment 'luck' is unknown: expected some of concentration, remedy, "
+    ):
         further_cells(profile, store, ["luck"])
 
 
@@ -128,8 +168,16 @@ def test_a_remedy_is_tuned_with_its_score_and_nothing_else(monkeypatch):
 @pytest.mark.parametrize("score", ["magnitude", "fisher_per_input"])
 def test_a_selection_of_the_laboratorys_backbone(project, monkeypatch, score):
     monkeypatch.chdir(project.root)
-    config = {"device": "cpu", "backbone": "vit_lab", "weights": "data/weights/vit_lab.safetensors", "seed": 0,
-              "task": "eurosat_twin", "variant": score, "per_neuron": 2.0, "n_scored": 32}  # fmt: skip
+    config = {
+        "device": "cpu",
+        "backbone": "vit_lab",
+        "weights": "data/weights/vit_lab.safetensors",
+        "seed": 0,
+        "task": "eurosat_twin",
+        "variant": score,
+        "per_neuron": 2.0,
+        "n_scored": 32,
+    }
     found = concentration.run(config)
     assert set(found) == {"effective_share", "used_share", "largest_share", "by_kind"}
     assert set(found["by_kind"]) == {"qkv", "proj", "fc1", "fc2"}
@@ -149,10 +197,18 @@ def test_how_far_a_distribution_moved_by_hand():
 
 def test_a_schedule_that_keeps_all_moves_nothing(project, monkeypatch):
     monkeypatch.chdir(project.root)
-    config = {"device": "cpu", "weights": LVLM, "n_questions": 3, "seed": 0, "variant": "transprune, High"}
+    config = {
+        "device": "cpu",
+        "weights": LVLM,
+        "n_questions": 3,
+        "seed": 0,
+        "variant": "transprune, High",
+    }
     moved = subtle.run(config)
     assert moved["mean_distance"] > 0
-    everything = {"transprune, High": replace(pruning.schedule_of("transprune"), keep=(1.0, 1.0, 1.0))}
+    everything = {
+        "transprune, High": replace(pruning.schedule_of("transprune"), keep=(1.0, 1.0, 1.0))
+    }
     monkeypatch.setattr(pruning, "variants", lambda: everything)
     still = subtle.run(config)
     assert (still["mean_changed"], still["mean_distance"]) == (0.0, 0.0)
@@ -169,8 +225,13 @@ class Given:
 
 
 def test_a_task_that_notices_the_others_fails_its_claim():
-    metrics = {"alone": {"a": 0.5, "b": 0.7}, "swapped": {"a": 0.5, "b": 0.7}, "delta_bytes": {"a": 1, "b": 3},
-               "model_bytes": 100, "n_changed": 0}  # fmt: skip
+    metrics = {
+        "alone": {"a": 0.5, "b": 0.7},
+        "swapped": {"a": 0.5, "b": 0.7},
+        "delta_bytes": {"a": 1, "b": 3},
+        "model_bytes": 100,
+        "n_changed": 0,
+    }
     verdict, words, _ = claims.a_delta_each(Given([({}, metrics)]))
     assert verdict == HOLDS
     assert "2.0% of the model's bytes" in words
@@ -180,21 +241,38 @@ def test_a_task_that_notices_the_others_fails_its_claim():
 
 def test_text_is_compared_at_the_best_rate_by_validation():
     def runs(variant, gain):
-        return [({"variant": variant, "lr": lr, "seed": seed},
-                 {"val_accuracy": 0.5 + (lr == 0.1), "test_accuracy": 0.5 + gain + 0.01 * seed + (lr != 0.1)})
-                for lr in (0.1, 0.2) for seed in (0, 1, 2)]  # fmt: skip
+        return [
+            (
+                {"variant": variant, "lr": lr, "seed": seed},
+                {
+                    "val_accuracy": 0.5 + (lr == 0.1),
+                    "test_accuracy": 0.5 + gain + 0.01 * seed + (lr != 0.1),
+                },
+            )
+            for lr in (0.1, 0.2)
+            for seed in (0, 1, 2)
+        ]
 
     better = Given(runs("linear", 0.0) + runs("C = 2", 0.1))
-    assert claims.best_by_validation(better.records)["C = 2"] == pytest.approx({0: 0.6, 1: 0.61, 2: 0.62})
+    assert claims.best_by_validation(better.records)["C = 2"] == pytest.approx(
+        {0: 0.6, 1: 0.61, 2: 0.62}
+    )
     assert claims.letters(better)[0] == HOLDS
     assert claims.letters(Given(runs("linear", 0.0) + runs("C = 2", -0.1)))[0] == FAILS
 
 
 def test_protection_and_reselection_are_decided_over_seeds():
     def forgetting(free, kept):
-        return Given([({"way": way, "seed": seed}, {"first_before": 0.9, "first_after": 0.9 - lost, "second": 0.5})
-                      for seed in (0, 1, 2)
-                      for way, lost in (("free", free + 0.01 * seed), ("protected", kept))])  # fmt: skip
+        return Given(
+            [
+                (
+                    {"way": way, "seed": seed},
+                    {"first_before": 0.9, "first_after": 0.9 - lost, "second": 0.5},
+                )
+                for seed in (0, 1, 2)
+                for way, lost in (("free", free + 0.01 * seed), ("protected", kept))
+            ]
+        )
 
     assert claims.protected(forgetting(0.3, 0.1))[0] == HOLDS
     assert claims.protected(forgetting(0.1, 0.3))[0] == FAILS
@@ -202,8 +280,15 @@ def test_protection_and_reselection_are_decided_over_seeds():
 
     def drifting(anew):
         phase_s = {"select": 1.0, "train": 10.0}
-        return Given([({"seed": s}, {"unchanged": 0.3, "old": 0.5, "anew": anew + 0.01 * s, "phase_s": phase_s})
-                      for s in (0, 1, 2)])  # fmt: skip
+        return Given(
+            [
+                (
+                    {"seed": s},
+                    {"unchanged": 0.3, "old": 0.5, "anew": anew + 0.01 * s, "phase_s": phase_s},
+                )
+                for s in (0, 1, 2)
+            ]
+        )
 
     verdict, words, _ = claims.drifting(drifting(0.6))
     assert verdict == HOLDS
@@ -220,7 +305,14 @@ def test_a_text_run_that_diverges_is_the_last_to_choose(monkeypatch):
         raise text.Diverged("the loss is nan")
 
     monkeypatch.setattr(text, "tune", diverge)
-    config = {"variant": "full", "seed": 0, "n_upstream": 80, "upstream_epochs": 1, "device": "cpu", "epochs": 1}
+    config = {
+        "variant": "full",
+        "seed": 0,
+        "n_upstream": 80,
+        "upstream_epochs": 1,
+        "device": "cpu",
+        "epochs": 1,
+    }
     found = text.run(config | {"lr": 9.0, "batch_size": 8})
     assert found == {"diverged": 1, "val_accuracy": 0.0, "test_accuracy": 0.0}
 
@@ -234,11 +326,18 @@ def test_a_page_goes_on_without_records_but_not_with_broken_ones(project, tmp_pa
     profile = load_profile(project, "full")
     monkeypatch.setattr(pages, "_published", lambda: (profile, Store(tmp_path)))
     assert pages.records_there(["linear"], ["digits"]) == pages.ablation_runs("biases") == []
-    cells = [grid.tuning_cells(profile, Store(tmp_path), [method], "cpu")[0] for method in ("linear", grid.OF)]
+    cells = [
+        grid.tuning_cells(profile, Store(tmp_path), [method], "cpu")[0]
+        for method in ("linear", grid.OF)
+    ]
     for experiment, config in cells:
         (tmp_path / record_name({"kind": kind_of(experiment), **config})).write_text("{")
-    for ask in (lambda: pages.records_there(["linear"], ["digits"]), pages.published_rates,
-                lambda: pages.ablation_runs("biases"), lambda: pages.further_runs("causes"),
-                lambda: grid.chosen_rates(profile, Store(tmp_path), ["full", "linear"], "cpu")):  # fmt: skip
+    for ask in (
+        lambda: pages.records_there(["linear"], ["digits"]),
+        pages.published_rates,
+        lambda: pages.ablation_runs("biases"),
+        lambda: pages.further_runs("causes"),
+        lambda: grid.chosen_rates(profile, Store(tmp_path), ["full", "linear"], "cpu"),
+    ):
         with pytest.raises(TrptsError, match="not a readable record"):
             ask()

@@ -1,4 +1,6 @@
-"""The gate: what a test bed shows of what is known, from hand-made records; and the committed bed."""
+"""The gate: what a test bed shows of what is known, from hand-made records; and the committed
+bed.
+"""
 
 import pytest
 from test_sweep import record
@@ -19,7 +21,9 @@ def bed(**changed):
     for task, methods in (KNOWN | changed).items():
         for variant, seeds in zip(gate.METHODS, methods, strict=True):
             for seed, accuracy in enumerate(seeds):
-                records.append(record({"variant": variant, "task": task, "seed": seed}, accuracy, 0.0))
+                records.append(
+                    record({"variant": variant, "task": task, "seed": seed}, accuracy, 0.0)
+                )
     return records
 
 
@@ -35,10 +39,13 @@ def test_both_conditions_at_their_edge():
     assert rows["holds"].all()
 
 
-@pytest.mark.parametrize("changed", [
-    {"clevr_count_twin": ((0.40, 0.38), (0.465, 0.41), (0.50, 0.40))},
-    {"real/mnist": ((0.89, 0.89), (0.97, 0.95), (0.985, 0.96))},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"clevr_count_twin": ((0.40, 0.38), (0.465, 0.41), (0.50, 0.40))},
+        {"real/mnist": ((0.89, 0.89), (0.97, 0.95), (0.985, 0.96))},
+    ],
+)
 def test_one_image_less_does_not_pass(changed):
     rows = gate.judged(bed(**changed)).set_index("task")
     assert not rows.loc[next(iter(changed)), "holds"]
@@ -56,7 +63,9 @@ def test_the_page_says_who_passes_and_draws_no_verdict_where_nobody_does():
 
 
 def test_the_committed_beds_are_complete(project):
-    """Each was tried on tasks that no method is compared on; the chosen rates have a worse one on both sides."""
+    """Each was tried on tasks that no method is compared on; the chosen rates have a worse one on
+    both sides.
+    """
     profile, store = load_profile(project, "real"), project.store("real")
     for tried in gate.BEDS:
         records = gate.gate_runs(profile, store, tried)
@@ -65,7 +74,9 @@ def test_the_committed_beds_are_complete(project):
         rates = grid.chosen_rates(gate.of_bed(profile, tried), store, gate.METHODS, tried.device)
         for rate, means in rates.values():
             assert min(means) < rate < max(means)
-    assert not {r["config"]["task"] for r in records} & {*profile["benchmark"]["sweep"]["compared_tasks"]}
+    assert not {r["config"]["task"] for r in records} & {
+        *profile["benchmark"]["sweep"]["compared_tasks"]
+    }
 
 
 def test_a_bed_that_was_not_run(project, tmp_path):

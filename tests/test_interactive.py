@@ -12,8 +12,17 @@ KEPT = [[np.array([1, 0, 0, 0], bool)] * 2, [np.array([1, 0, 1, 1], bool), np.on
 
 
 def tokens(**changed):
-    return token_slider(**dict(images=IMAGES, kept=KEPT, labels=["one", "most & <all>"], title="A title", axis="ρ",
-                               alt="Image") | changed).data  # fmt: skip
+    return token_slider(
+        **dict(
+            images=IMAGES,
+            kept=KEPT,
+            labels=["one", "most & <all>"],
+            title="A title",
+            axis="ρ",
+            alt="Image",
+        )
+        | changed
+    ).data
 
 
 def bars():
@@ -31,7 +40,10 @@ def test_nothing_from_outside_and_words_for_everything(piece):
 
 
 def test_two_sliders_on_a_page_do_not_share_a_name():
-    names = {re.search(r'id="([\w-]+)"', piece)[1] for piece in (tokens(), tokens(title="Another"), bars())}
+    names = {
+        re.search(r'id="([\w-]+)"', piece)[1]
+        for piece in (tokens(), tokens(title="Another"), bars())
+    }
     assert len(names) == 3
     assert tokens() == tokens()
 
@@ -48,9 +60,13 @@ def test_a_label_cannot_end_the_script():
     assert piece.count("</script>") == 1
 
 
-@pytest.mark.parametrize("words", ["<!--<script>", "<!-- <SCRIPT ", "]]><script>", "</SCRIPT >", "<!--</script>"])
+@pytest.mark.parametrize(
+    "words", ["<!--<script>", "<!-- <SCRIPT ", "]]><script>", "</SCRIPT >", "<!--</script>"]
+)
 def test_the_script_holds_no_tags(words):
-    """A browser that meets "<!--<script>" in a script takes all that follows, other scripts included, for its text."""
+    """A browser that meets "<!--<script>" in a script takes all that follows, other scripts
+    included, for its text.
+    """
     named = {"title": words, "axis": words, "alt": words}
     bar = bar_slider([words], [[1], [2]], [words, "two"], groups=[(0, words)], **named).data
     for piece in (tokens(labels=[words, "two"], **named), bar):
@@ -61,7 +77,10 @@ def test_the_script_holds_no_tags(words):
 
 def test_a_page_goes_on_behind_a_slider(browser):
     page = browser.new_page()
-    page.set_content(f"<html lang='en'><body>{tokens(labels=['<!--<script>', 'two'])}<p id='next'>On</p></body></html>")
+    page.set_content(
+        f"<html lang='en'><body>{tokens(labels=['<!--<script>', 'two'])}<p "
+        "id='next'>On</p></body></html>"
+    )
     assert page.locator("#next").text_content() == "On"
     assert page.locator("output").text_content() == "<!--<script>"
     page.close()
@@ -75,8 +94,10 @@ def test_pictures_follow_the_slider(browser):
 
     def covered():
         shown = "all => all.filter(s => s.style.display !== 'none').length"
-        return [page.locator("figure").first.locator("svg").nth(n).locator(".scrim").evaluate_all(shown)
-                for n in range(2)]  # fmt: skip
+        return [
+            page.locator("figure").first.locator("svg").nth(n).locator(".scrim").evaluate_all(shown)
+            for n in range(2)
+        ]
 
     assert covered() == [3, 3]
     slider = page.locator("input").first

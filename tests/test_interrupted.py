@@ -1,4 +1,6 @@
-"""`trpts tune` that is stopped, or meets damage or a full disk: what was trained is kept, and what is said is true."""
+"""`trpts tune` that is stopped, or meets damage or a full disk: what was trained is kept, and what
+is said is true.
+"""
 
 import os
 import sys
@@ -21,7 +23,9 @@ OUTCOME = ["o.confusion.png", "o.report.json", "o.safetensors"]
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """photos/<class>/*.png of two classes, weights of a very small backbone, an empty folder `out`."""
+    """photos/<class>/*.png of two classes, weights of a very small backbone, an empty folder
+    `out`.
+    """
     monkeypatch.setitem(backbones.SMALL, "vit_mini", MINI)
     rng = np.random.default_rng(0)
     for name, grey in (("dark", 60), ("light", 190)):
@@ -30,14 +34,28 @@ def place(tmp_path, monkeypatch):
             pixels = np.clip(rng.normal(grey, 40, (9, 9, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
     state = create_backbone("vit_mini", 2, seed=1).state_dict()
-    save_file({k: v for k, v in state.items() if not k.startswith("head.")}, tmp_path / "mini.safetensors")
+    save_file(
+        {k: v for k, v in state.items() if not k.startswith("head.")}, tmp_path / "mini.safetensors"
+    )
     (tmp_path / "out").mkdir()
     return tmp_path
 
 
 def tune(place, *more, out="o.safetensors"):
-    arguments = ["--backbone", "vit_mini", "--weights", place / "mini.safetensors", "--epochs", "2", "--device", "cpu",
-                 "--out", place / "out" / out, "--token-blocks", "1"]  # fmt: skip
+    arguments = [
+        "--backbone",
+        "vit_mini",
+        "--weights",
+        place / "mini.safetensors",
+        "--epochs",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        place / "out" / out,
+        "--token-blocks",
+        "1",
+    ]
     return main(["tune", *map(str, [place / "photos", *arguments, *more])])
 
 
@@ -47,7 +65,11 @@ def names(place):
 
 def said(capsys):
     lines = capsys.readouterr().err.splitlines()
-    (line,) = [line for line in lines if line.startswith("trpts: ") and not line.startswith("trpts: trains ")]
+    (line,) = [
+        line
+        for line in lines
+        if line.startswith("trpts: ") and not line.startswith("trpts: trains ")
+    ]
     return line
 
 
@@ -66,13 +88,25 @@ def failing(error, nth=1):
 def before(monkeypatch, module, name, fail):
     """`fail` is called before module.name."""
     real = getattr(module, name)
-    monkeypatch.setattr(module, name, lambda *args, **kwargs: (fail(*args), real(*args, **kwargs))[1])
+    monkeypatch.setattr(
+        module, name, lambda *args, **kwargs: (fail(*args), real(*args, **kwargs))[1]
+    )
 
 
 FULL = OSError(28, "No space left on device")
 MOMENTS = {
-    "Ctrl-C in the test pass": (tuning, "accuracy", KeyboardInterrupt(), 3),  # after two of validation
-    "a picture that breaks after it was read": (tuning, "accuracy", ValueError("9.png is a damaged image"), 3),
+    "Ctrl-C in the test pass": (
+        tuning,
+        "accuracy",
+        KeyboardInterrupt(),
+        3,
+    ),  # after two of validation
+    "a picture that breaks after it was read": (
+        tuning,
+        "accuracy",
+        ValueError("9.png is a damaged image"),
+        3,
+    ),
     "Ctrl-C at the best epoch's test pass": (tuning._Run, "take_best", KeyboardInterrupt(), 1),
     "Ctrl-C in the report": (own_images, "held_out", KeyboardInterrupt(), 1),
     "a full disk at the delta": (own_images, "save_delta", FULL, 1),
@@ -85,14 +119,18 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_what_was_trained_is_kept_until_its_successors_are_on_disk(place, monkeypatch, capsys, moment):
+def test_what_was_trained_is_kept_until_its_successors_are_on_disk(
+    place, monkeypatch, capsys, moment
+):
     assert tune(place, out="whole.safetensors") == 0
     module, name, error, nth = MOMENTS[moment]
     with monkeypatch.context() as patched:
         fail = failing(type(error)(*error.args), nth)  # its own: what is said of it is noted on it
         if module is confusion.json:  # the report alone: notes of tensors are JSON too
             real = confusion.json.dumps
-            patched.setattr(confusion.json, "dumps", lambda x, **o: fail() if "indent" in o else real(x, **o))
+            patched.setattr(
+                confusion.json, "dumps", lambda x, **o: fail() if "indent" in o else real(x, **o)
+            )
         else:
             before(patched, module, name, fail)
         assert tune(place) == (130 if isinstance(error, KeyboardInterrupt) else 2)
@@ -118,7 +156,9 @@ def test_an_interruption_before_anything_is_kept_promises_nothing(place, monkeyp
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_damaged_picture_is_refused_before_training(place, monkeypatch, capsys, in_memory):
-    """Whichever split it falls into, and where the folder is too large to be kept decoded as well."""
+    """Whichever split it falls into, and where the folder is too large to be kept decoded as
+    well.
+    """
     if not in_memory:
         monkeypatch.setattr(own_images, "IN_MEMORY_BYTES", 0)
         assert tune(place, out="whole.safetensors") == 0
@@ -144,7 +184,9 @@ def test_a_picture_that_is_a_pipe_is_not_waited_for(place, capsys):
 def test_every_place_is_checked_before_training(place, monkeypatch, capsys, name, kind):
     monkeypatch.setattr(own_images, "load_task", lambda *_, **__: pytest.fail("read"))
     path = place / "out" / name
-    {"pipe": os.mkfifo, "device": lambda p: p.symlink_to("/dev/null"), "folder": os.mkdir}[kind](path)
+    {"pipe": os.mkfifo, "device": lambda p: p.symlink_to("/dev/null"), "folder": os.mkdir}[kind](
+        path
+    )
     assert tune(place, "--overwrite") == 2
     assert f"{name} cannot be written: it is a" in said(capsys)
     assert not path.is_file()
@@ -186,7 +228,11 @@ def test_of_two_runs_with_one_name_the_second_is_refused(place, monkeypatch, cap
 
 
 def test_leftovers_of_a_killed_run_go_with_the_next(place):
-    for name in (".o.safetensors.abc.partial", ".o.safetensors.checkpoint.xyz.partial", ".o.report.json.k.partial"):
+    for name in (
+        ".o.safetensors.abc.partial",
+        ".o.safetensors.checkpoint.xyz.partial",
+        ".o.report.json.k.partial",
+    ):
         (place / "out" / name).mkdir()
         (place / "out" / name / ".tmp123").write_bytes(b"half")
     (place / "out" / ".o.lock").touch()
@@ -195,14 +241,20 @@ def test_leftovers_of_a_killed_run_go_with_the_next(place):
 
 
 def test_a_delta_that_could_not_be_read_again_is_not_trained(place, capsys):
-    """Backbones of other kinds, which prediction cannot take, are refused before hours are spent."""
+    """Backbones of other kinds, which prediction cannot take, are refused before hours are
+    spent.
+    """
     assert tune(place, "--backbone", "resnet18", "--method", "trpts") == 2
     assert "backbone 'resnet18' cuts no patches or has no linear head" in said(capsys)
 
 
 def test_export_holds_its_place_too(place, monkeypatch, capsys):
     assert tune(place) == 0
-    delta, out, weights = place / "out" / "o.safetensors", place / "e.safetensors", place / "mini.safetensors"
+    delta, out, weights = (
+        place / "out" / "o.safetensors",
+        place / "e.safetensors",
+        place / "mini.safetensors",
+    )
     export = ["export", *map(str, [delta, "--weights", weights, "--out", out])]
     with claimed(out):
         assert main(export) == 2
@@ -222,6 +274,8 @@ def test_nan_logits_are_an_error_in_reports_and_predictions(place, monkeypatch, 
         model.norm.bias[0] = torch.nan
     with pytest.raises(ValueError, match=r"png has logits that are not finite numbers"):
         list(own_images.predict(model, notes, [image]))
-    before(monkeypatch, own_images, "held_out", lambda model, *_: model.norm.bias.data.fill_(torch.nan))
+    before(
+        monkeypatch, own_images, "held_out", lambda model, *_: model.norm.bias.data.fill_(torch.nan)
+    )
     assert tune(place, "--overwrite") == 2
     assert "images have logits that are NaN" in said(capsys)

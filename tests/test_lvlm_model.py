@@ -22,7 +22,9 @@ def model():
 
 
 class Knowing:
-    """Stands in for a model: gives the answers it was made with, in turn, and remembers what it was shown."""
+    """Stands in for a model: gives the answers it was made with, in turn, and remembers what it was
+    shown.
+    """
 
     device = "cpu"
 
@@ -61,7 +63,10 @@ def test_weights_of_another_architecture_are_refused(model, tmp_path, monkeypatc
     path = tmp_path / "weights.safetensors"
     save_lvlm(model, path)
     monkeypatch.setitem(lvlm.TEXT, "num_hidden_layers", 12)
-    with pytest.raises(ValueError, match=r"holds weights of another architecture: text is .*8.* there, .*expects .*12"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds weights of another architecture: text is .*8.* there, .*expects .*12",
+    ):
         load_lvlm(path)
     write_tensors(path, {"x": torch.zeros(1)}, {})
     with pytest.raises(ValueError, match="another architecture: vision is not given there"):
@@ -73,10 +78,15 @@ def test_weights_of_another_architecture_are_refused(model, tmp_path, monkeypatc
 
 
 def test_files_that_are_none_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.safetensors does not exist: `trpts lvlm-train` makes it"):
+    with pytest.raises(
+        FileNotFoundError, match=r"none\.safetensors does not exist: `trpts lvlm-train` makes it"
+    ):
         load_lvlm(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("not weights")
-    with pytest.raises(ValueError, match=r"text\.safetensors is not a file of weights that `trpts lvlm-train` wrote"):
+    with pytest.raises(
+        ValueError,
+        match=r"text\.safetensors is not a file of weights that `trpts lvlm-train` wrote",
+    ):
         load_lvlm(tmp_path / "text.safetensors")
 
 
@@ -101,7 +111,9 @@ def test_answers_depend_on_the_image_and_not_on_the_batch(model):
     given = answer(model, images, questions)
     assert given == answer(model, images, questions, batch_size=4)
     with torch.no_grad():
-        first, other = (model(**prompt([image], questions[:1])).logits[0, -1] for image in IMAGES[:2])
+        first, other = (
+            model(**prompt([image], questions[:1])).logits[0, -1] for image in IMAGES[:2]
+        )
     assert not torch.allclose(first, other, atol=1e-6)
 
 
@@ -109,8 +121,17 @@ def test_only_the_whole_answer_counts():
     right = [question.answer for _, question in PAIRS["where"]]
     half = [right[0], f"{right[1][0]}-{(int(right[1][2]) + 1) % 5}", *right[2:]]
     assert right_answers(Knowing(right), PAIRS["where"]).all()
-    assert right_answers(Knowing(half), PAIRS["where"]).tolist() == [True, False, True, True, True, True]
-    assert accuracy(Knowing(half), {"where": PAIRS["where"]}, batch_size=4) == {"where": pytest.approx(5 / 6)}
+    assert right_answers(Knowing(half), PAIRS["where"]).tolist() == [
+        True,
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
+    assert accuracy(Knowing(half), {"where": PAIRS["where"]}, batch_size=4) == {
+        "where": pytest.approx(5 / 6)
+    }
 
 
 def test_one_word_costs_one_step_and_blank_images_are_grey():

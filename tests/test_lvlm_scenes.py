@@ -24,32 +24,53 @@ SCENES = [draw_scene("val", n) for n in range(300)]
 def patches(scene):
     """The image's patches as the vision tower cuts them: [N_TOKENS, pixels, 3]."""
     return (
-        scene.image.reshape(SIDE, PATCH, SIDE, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(N_TOKENS, PATCH * PATCH, 3)
+        scene.image.reshape(SIDE, PATCH, SIDE, PATCH, 3)
+        .transpose(0, 2, 1, 3, 4)
+        .reshape(N_TOKENS, PATCH * PATCH, 3)
     ).astype(int)
 
 
 def test_a_scene_is_decided_by_its_arguments():
     again = draw_scene("val", 7)
     assert (again.image == SCENES[7].image).all()
-    assert (again.things, again.clutter, again.counted) == (SCENES[7].things, SCENES[7].clutter, SCENES[7].counted)
+    assert (again.things, again.clutter, again.counted) == (
+        SCENES[7].things,
+        SCENES[7].clutter,
+        SCENES[7].counted,
+    )
     assert (draw_scene("val", 7, seed=1).image != again.image).any()
 
 
 def test_no_scene_of_one_split_is_drawn_for_another():
-    drawn = [draw_scene(split, n, seed) for split in ("train", "val", "test") for seed in (0, 1) for n in range(100)]
+    drawn = [
+        draw_scene(split, n, seed)
+        for split in ("train", "val", "test")
+        for seed in (0, 1)
+        for n in range(100)
+    ]
     assert len({scene.image.tobytes() for scene in drawn}) == len(drawn)
     assert len({(scene.things, scene.clutter) for scene in drawn}) == len(drawn)
 
 
 def test_an_unknown_split_is_named():
-    with pytest.raises(ValueError, match=r"split='dev' is unknown: expected one of train, val, test"):
+    with pytest.raises(
+        ValueError, match=r"split='dev' is unknown: expected one of train, val, test"
+    ):
         draw_scene("dev", 0)
 
 
 def test_tokens_of_a_cell_by_hand():
     # the cell in row 1, column 2 covers patches in rows 2 and 3, columns 4 and 5
-    assert np.flatnonzero(cell_tokens(1, 2)).tolist() == [2 * SIDE + 4, 2 * SIDE + 5, 3 * SIDE + 4, 3 * SIDE + 5]
-    assert np.sum([cell_tokens(r, c) for r in range(GRID) for c in range(GRID)], axis=0).tolist() == [1] * N_TOKENS
+    assert np.flatnonzero(cell_tokens(1, 2)).tolist() == [
+        2 * SIDE + 4,
+        2 * SIDE + 5,
+        3 * SIDE + 4,
+        3 * SIDE + 5,
+    ]
+    assert (
+        np.sum([cell_tokens(r, c) for r in range(GRID) for c in range(GRID)], axis=0).tolist()
+        == [1] * N_TOKENS
+    )
 
 
 def test_objects_are_within_bounds_and_apart():
@@ -73,7 +94,8 @@ def test_masks_point_at_the_pixels_of_each_object():
 
 
 def test_shapes_are_drawn_as_named():
-    # symmetry, a corner and the width at the top tell them apart, without the masks they were drawn with
+    # symmetry, a corner and the width at the top tell them apart, without the masks they were drawn
+    # with
     for scene in SCENES[:100]:
         for thing in scene.things:
             y, x = thing.row * SIZE // GRID, thing.column * SIZE // GRID

@@ -26,8 +26,18 @@ from trpts_lab.lvlm.train import (
 )
 from trpts_lab.project import Project
 
-SHORT = Recipe(n_scenes=6, vision_steps=2, vision_batch_size=2, easy_steps=1, steps=3, hard_steps=1, batch_size=2,
-               warmup_steps=1, n_held_out=2, evaluate_every=4)  # fmt: skip
+SHORT = Recipe(
+    n_scenes=6,
+    vision_steps=2,
+    vision_batch_size=2,
+    easy_steps=1,
+    steps=3,
+    hard_steps=1,
+    batch_size=2,
+    warmup_steps=1,
+    n_held_out=2,
+    evaluate_every=4,
+)
 P = 1 + N_TOKENS
 
 
@@ -42,10 +52,17 @@ def test_a_packed_question_is_what_it_is_alone():
     ids, _ = pack([asked], lengths)
     mask, positions = pack_mask(lengths)
     with torch.no_grad():
-        packed = model(input_ids=ids, pixel_values=pixels([scene.image]), attention_mask=mask, position_ids=positions,
-                       use_cache=False).logits[0]  # fmt: skip
+        packed = model(
+            input_ids=ids,
+            pixel_values=pixels([scene.image]),
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=False,
+        ).logits[0]
         for question, start in zip(asked, P + np.cumsum([0, *lengths[:-1]]), strict=True):
-            alone = model(**prompt([scene.image], [f"{question.words} {question.answer}"])).logits[0, P:]
+            alone = model(**prompt([scene.image], [f"{question.words} {question.answer}"])).logits[
+                0, P:
+            ]
             assert torch.allclose(packed[start : start + len(alone)], alone, atol=1e-4)
     assert packed.std() > 0.01
 
@@ -54,9 +71,14 @@ def test_labels_are_the_words_that_follow():
     asked = questions(draw_scene("train", 3), ("where", "relation"))
     ids, labels = pack([asked], slot_lengths(("where", "relation")))  # 7 + 9
     where, relation = (encode(f"{q.words} {q.answer}") for q in asked)
-    assert ids[0, P:].tolist() == where + [PAD_ID] * (7 - len(where)) + relation + [PAD_ID] * (9 - len(relation))
+    assert ids[0, P:].tolist() == where + [PAD_ID] * (7 - len(where)) + relation + [PAD_ID] * (
+        9 - len(relation)
+    )
     wanted = [IGNORED] * 16
-    wanted[len(where) - 2 : len(where)] = [where[-1], EOS_ID]  # "where is the red-circle ?" -> "2-3"
+    wanted[len(where) - 2 : len(where)] = [
+        where[-1],
+        EOS_ID,
+    ]  # "where is the red-circle ?" -> "2-3"
     wanted[7 + len(relation) - 2 : 7 + len(relation)] = [relation[-1], EOS_ID]
     assert labels[0].tolist() == [IGNORED] * P + wanted
 
@@ -93,7 +115,10 @@ def test_a_resumed_run_is_the_same_run(tmp_path):
     assert [row["step"] for row in resumed["curve"]] == [4]
     written = json.loads((tmp_path / "a/data/weights/lvlm_tiny.json").read_text())
     assert written == card
-    assert load_lvlm(tmp_path / "a/data/weights/lvlm_tiny.safetensors").weights_hash == card["sha256_16"]
+    assert (
+        load_lvlm(tmp_path / "a/data/weights/lvlm_tiny.safetensors").weights_hash
+        == card["sha256_16"]
+    )
 
 
 def test_an_interruption_within_a_step_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
@@ -118,7 +143,9 @@ def test_an_interruption_within_a_step_leaves_the_checkpoint_before_it(tmp_path,
 
 def test_time_stops_a_run_and_what_was_done_can_be_shipped(tmp_path):
     project = Project(tmp_path)
-    with pytest.raises(TrptsError, match=r"there is no checkpoint .*: run `trpts lvlm-train` first"):
+    with pytest.raises(
+        TrptsError, match=r"there is no checkpoint .*: run `trpts lvlm-train` first"
+    ):
         ship_checkpoint(project, SHORT)
     assert train(project, SHORT, minutes=0) is None
     card = ship_checkpoint(project, SHORT)
@@ -137,7 +164,9 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
 
 
 def test_both_stages_learn():
-    recipe = replace(SHORT, vision_steps=12, vision_batch_size=8, easy_steps=0, steps=100, batch_size=4)
+    recipe = replace(
+        SHORT, vision_steps=12, vision_batch_size=8, easy_steps=0, steps=100, batch_size=4
+    )
     run, scenes = LvlmTraining(recipe), [draw_scene("train", n) for n in range(8)]
     text = run.model.lm_head.weight.clone()
     losses = [run.advance(scenes) for _ in range(12)]
@@ -151,13 +180,22 @@ def test_both_stages_learn():
 
 def test_the_second_round_asks_what_is_hard_at_lower_rates(monkeypatch):
     seen = []
-    monkeypatch.setattr(lvlm_train, "slot_lengths", lambda kinds: seen.append(kinds) or slot_lengths(kinds))
+    monkeypatch.setattr(
+        lvlm_train, "slot_lengths", lambda kinds: seen.append(kinds) or slot_lengths(kinds)
+    )
     run, scenes = LvlmTraining(SHORT), [draw_scene("train", n) for n in range(6)]
     rates = []
     for _ in range(run.n_steps):
         run.advance(scenes)
-        rates.append(max(group["lr"] for part in run.optimizer.parts for group in part.param_groups))
-    assert seen[::2] == [EASY, ALL, ALL, HARD]  # each asked for twice: for the words, and for what they see
+        rates.append(
+            max(group["lr"] for part in run.optimizer.parts for group in part.param_groups)
+        )
+    assert seen[::2] == [
+        EASY,
+        ALL,
+        ALL,
+        HARD,
+    ]  # each asked for twice: for the words, and for what they see
     assert rates[-1] == pytest.approx(SHORT.hard_factor * max(rates[2:-1]))
 
 

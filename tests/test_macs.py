@@ -14,8 +14,12 @@ from trpts.transprune import pruning
 from trpts.transprune.costs import macs, prefill_terms
 from trpts.transprune.schedule import FASTV, HIGH, LOW_INFERRED, PYRAMIDDROP, Schedule
 
-LLAVA_7B = LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32)
-TINY = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, vocab_size=50)
+LLAVA_7B = LlamaConfig(
+    hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32
+)
+TINY = dict(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4, vocab_size=50
+)
 
 
 @pytest.mark.parametrize(
@@ -36,25 +40,37 @@ def test_numbers_of_the_paper(n_image_tokens, schedule, tera):
 
 
 def test_equation_7_by_hand():
-    config = SimpleNamespace(hidden_size=2, intermediate_size=3, num_hidden_layers=3, num_attention_heads=1,
-                             vocab_size=5)  # fmt: skip
+    config = SimpleNamespace(
+        hidden_size=2, intermediate_size=3, num_hidden_layers=3, num_attention_heads=1, vocab_size=5
+    )
     half = Schedule((2,), (0.5,), accumulate=(2,))
-    # 4 tokens in 2 layers: 4·4·4 + 2·16·2 + 3·4·2·3 = 200 each; 2 tokens in 1: 4·2·4 + 2·4·2 + 3·2·2·3 = 84
+    # 4 tokens in 2 layers: 4·4·4 + 2·16·2 + 3·4·2·3 = 200 each; 2 tokens in 1: 4·2·4 + 2·4·2 +
+    # 3·2·2·3 = 84
     assert macs(config, 4, half) == 2 * 200 + 84
     assert macs(config, 4, half, n_text_tokens=3) == 2 * 200 + 84 + 3 * 4 * 2  # + l·n·d
     assert macs(config, 4, half, n_text_tokens=3, n_instruction_tokens=1) == 2 * 200 + 84 + 4 * 2
 
 
 def test_honest_count_by_hand():
-    """d=4, two heads of 2, one key head, m=3, 5 words; 4 image tokens, 2 behind layer 1, and 2 of text, one asks."""
-    config = SimpleNamespace(hidden_size=4, intermediate_size=3, num_hidden_layers=2, num_attention_heads=2,
-                             num_key_value_heads=1, vocab_size=5)  # fmt: skip
+    """d=4, two heads of 2, one key head, m=3, 5 words; 4 image tokens, 2 behind layer 1, and 2 of
+    text, one asks.
+    """
+    config = SimpleNamespace(
+        hidden_size=4,
+        intermediate_size=3,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=5,
+    )
     wanted = {
         "projections": (6 + 4) * (16 + 8 + 8 + 16),  # q, k, v, output
         "attention": 2 * (36 + 16) * 4,
         "mlp": (6 + 4) * 3 * 12,
         "head": 20,
-        "guidance": 16 + 6 * 4 * 2 + 6 * 4,  # q of one token, k of six; with six keys, d products each
+        "guidance": 16
+        + 6 * 4 * 2
+        + 6 * 4,  # q of one token, k of six; with six keys, d products each
         "variation": 2 * 3 * 4 * (6 + 4),
     }
     half = Schedule((1,), (0.5,), accumulate=(1, 2))
@@ -63,17 +79,31 @@ def test_honest_count_by_hand():
     assert macs(*counts, overhead=True, n_instruction_tokens=1) == sum(wanted.values())
     both = {"guidance": 2 * 16 + 6 * 4 * 2 + 2 * 6 * 4}
     assert prefill_terms(*counts) == wanted | both
-    others = {"ttv": {"guidance": 0}, "iga": both | {"variation": 0}, "random": {"guidance": 0, "variation": 0},
-              "norm": {"guidance": 0, "variation": 2 * 4 * (6 + 4)}, "fastv": {"variation": 0}}  # fmt: skip
+    others = {
+        "ttv": {"guidance": 0},
+        "iga": both | {"variation": 0},
+        "random": {"guidance": 0, "variation": 0},
+        "norm": {"guidance": 0, "variation": 2 * 4 * (6 + 4)},
+        "fastv": {"variation": 0},
+    }
     for score, changed in others.items():
         assert prefill_terms(config, 4, replace(half, score=score), 2) == wanted | changed
     whole = prefill_terms(config, 4, None, 2)
-    assert whole == {"projections": 576, "attention": 576, "mlp": 432, "head": 20, "guidance": 0, "variation": 0}
+    assert whole == {
+        "projections": 576,
+        "attention": 576,
+        "mlp": 432,
+        "head": 20,
+        "guidance": 0,
+        "variation": 0,
+    }
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_unpruned_count_is_pytorch_s(attention):
-    """Every product of a real model's prefill, key heads shared; its rotation multiplies no matrices."""
+    """Every product of a real model's prefill, key heads shared; its rotation multiplies no
+    matrices.
+    """
     config = LlamaConfig(**TINY, num_key_value_heads=2, head_dim=6, attn_implementation=attention)
     model = LlamaForCausalLM(config).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -84,21 +114,37 @@ def test_unpruned_count_is_pytorch_s(attention):
 @pytest.mark.parametrize("family", ["llava", "llava_next", "qwen2_5_vl"])
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"score": "ttv"}, {"score": "iga"}, {"score": "norm"}, {"score": "random"}, {"score": "fastv"},
-     {"iga": "all_keys", "positions": "compact"}, {"iga_layer": "same"}, {"keep": (1.0, 0.25)}],
+    [
+        {},
+        {"score": "ttv"},
+        {"score": "iga"},
+        {"score": "norm"},
+        {"score": "random"},
+        {"score": "fastv"},
+        {"iga": "all_keys", "positions": "compact"},
+        {"iga_layer": "same"},
+        {"keep": (1.0, 0.25)},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_pruned_count_is_pytorch_s(family, changed):
-    """Every product of matrices of a pruned prefill, behind the vision tower; transitions are no such products."""
+    """Every product of matrices of a pruned prefill, behind the vision tower; transitions are no
+    such products.
+    """
     model, processor = vlm(family)
-    inputs = processor(images=picture(), text=f"USER: {processor.image_token} what ? ASSISTANT:", return_tensors="pt")
+    inputs = processor(
+        images=picture(),
+        text=f"USER: {processor.image_token} what ? ASSISTANT:",
+        return_tensors="pt",
+    )
     plan = replace(Schedule((3, 5), (0.5, 0.25), accumulate=(3, 4)), **changed)
     with torch.no_grad(), pruning(model, plan) as trace, FlopCounterMode(display=False) as counter:
         model(**inputs, logits_to_keep=1)
     vision = sum(
         sum(counts.values())
         for name, counts in counter.get_flop_counts().items()
-        if name.count(".") == 2 and name.endswith(("vision_tower", "multi_modal_projector", "visual"))
+        if name.count(".") == 2
+        and name.endswith(("vision_tower", "multi_modal_projector", "visual"))
     )
     assert vision
     n_image, n_prompt = trace.n_image[0], trace.n_prompt[0]
@@ -123,11 +169,20 @@ def test_keep_everything_costs_the_watching_alone():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((LlavaConfig(), 16), "LlavaConfig has no hidden_size, .*: expected the configuration of the text model"),
+        (
+            (LlavaConfig(), 16),
+            "LlavaConfig has no hidden_size, .*: expected the configuration of the text model",
+        ),
         ((LLAVA_7B, -1), "n_image_tokens=-1: expected 0 or more"),
         ((LLAVA_7B, 4, None, -1), "n_text_tokens=-1, n_instruction_tokens=-1: expected 0 or more"),
-        ((LLAVA_7B, 4, None, 2, True, 3), "n_text_tokens=2, n_instruction_tokens=3: .* no more instruction than text"),
-        ((LlamaConfig(**TINY), 4, HIGH), "prune_after=.* in 4 layers: expected the last before layer 4"),
+        (
+            (LLAVA_7B, 4, None, 2, True, 3),
+            "n_text_tokens=2, n_instruction_tokens=3: .* no more instruction than text",
+        ),
+        (
+            (LlamaConfig(**TINY), 4, HIGH),
+            "prune_after=.* in 4 layers: expected the last before layer 4",
+        ),
     ],
 )
 def test_what_is_refused(arguments, says):

@@ -11,7 +11,8 @@ from trpts_lab.flops import vit_flops
 
 def vit(**options):
     return timm.models.VisionTransformer(
-        **dict(img_size=16, patch_size=4, embed_dim=8, depth=3, num_heads=2, num_classes=5) | options
+        **dict(img_size=16, patch_size=4, embed_dim=8, depth=3, num_heads=2, num_classes=5)
+        | options
     ).eval()
 
 
@@ -29,28 +30,36 @@ def counted(model, **tokens):
 
 
 def test_by_hand():
-    """One block of width 8 on 1 + 1 tokens: patches 48·8, qkv 2·24·8, proj 2·8·8, scores and mix 2·2·2·8, MLP …"""
+    """One block of width 8 on 1 + 1 tokens: patches 48·8, qkv 2·24·8, proj 2·8·8, scores and mix
+    2·2·2·8, MLP …
+    """
     model = vit(img_size=4, depth=1)
     macs = 48 * 8 + 2 * (24 * 8 + 8 * 8) + 2 * 2 * 2 * 8 + 2 * (2 * 32 * 8) + 5 * 8
     assert vit_flops(model) == 2 * macs
 
 
 def test_dense_vit_b_is_the_papers():
-    """35.13 GFLOP for ViT-B/16 at 224 px, to half a percent; PyTorch's model cards say 16.9 GMAC without attention."""
+    """35.13 GFLOP for ViT-B/16 at 224 px, to half a percent; PyTorch's model cards say 16.9 GMAC
+    without attention.
+    """
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_224", num_classes=1000)
     assert vit_flops(model) / 1e9 == pytest.approx(35.13, rel=0.005)
 
 
 def test_published_savings_of_vit_b():
-    """The reference's table: ρ = .95 in blocks 3, 6, 9 gives 32.84 G, ρ = .7 22.97 G; the scoring row adds a little."""
+    """The reference's table: ρ = .95 in blocks 3, 6, 9 gives 32.84 G, ρ = .7 22.97 G; the scoring
+    row adds a little.
+    """
     with torch.device("meta"):
         model = timm.create_model("vit_base_patch16_224", num_classes=1000)
     for keep, wanted in ((0.95, 32.84), (0.7, 22.97)):
         assert vit_flops(model, (3, 6, 9), keep) / 1e9 == pytest.approx(wanted, rel=0.005)
 
 
-@pytest.mark.parametrize("tokens", [{}, dict(blocks=(0, 2), keep=0.6), dict(blocks=(1,), keep=0.5, merge="drop")])
+@pytest.mark.parametrize(
+    "tokens", [{}, dict(blocks=(0, 2), keep=0.6), dict(blocks=(1,), keep=0.5, merge="drop")]
+)
 @pytest.mark.parametrize("options", [{}, dict(reg_tokens=2)])
 def test_equals_pytorchs_counter(tokens, options):
     model = vit(**options)
@@ -59,4 +68,6 @@ def test_equals_pytorchs_counter(tokens, options):
 
 def test_keeping_all_costs_nothing():
     model = vit()
-    assert vit_flops(model, (0, 2), 1.0) == counted(model, blocks=(0, 2), keep=1.0) == vit_flops(model)
+    assert (
+        vit_flops(model, (0, 2), 1.0) == counted(model, blocks=(0, 2), keep=1.0) == vit_flops(model)
+    )

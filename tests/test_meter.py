@@ -11,7 +11,9 @@ CODE = "from trpts.meter import peak_memory_bytes; x = b'x' * {n}; print(peak_me
 
 
 def peak_of_child(n):
-    done = subprocess.run([sys.executable, "-c", CODE.format(n=n)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(n=n)], capture_output=True, text=True, check=True
+    )
     return int(done.stdout)
 
 

@@ -1,4 +1,6 @@
-"""Every method with every option: what moves, what does not, and that all that is counted as trained moves."""
+"""Every method with every option: what moves, what does not, and that all that is counted as
+trained moves.
+"""
 
 import copy
 import inspect
@@ -31,21 +33,40 @@ FEW = {"qkv.weight", "fc2.weight"}
 
 NO_BIASES = ("biases", False, CONNECTIONS - BIASES)
 SAME = {  # options of TR-PTS's connections that change which entries move, not which weights
-    "score": "gradient", "n_scored": 5, "budget": 0.5, "per_neuron": 3.0, "c_min": 2.0, "w": "mean",
-    "top_fraction": 0.2, "per": "block", "count": ("weights",), "seed": 3,
-}  # fmt: skip
+    "score": "gradient",
+    "n_scored": 5,
+    "budget": 0.5,
+    "per_neuron": 3.0,
+    "c_min": 2.0,
+    "w": "mean",
+    "top_fraction": 0.2,
+    "per": "block",
+    "count": ("weights",),
+    "seed": 3,
+}
 ALLOCATED = [*((name, value, CONNECTIONS) for name, value in SAME.items()), NO_BIASES]
 SELECTED = [("n_scored", 5, CONNECTIONS), ("per_neuron", 3, CONNECTIONS), NO_BIASES]
 LAYERS = ("layers", ("qkv", "fc2"), FEW | HEAD)
 PROMPTS = [("n_prompts", 2, HEAD)]
-OPTIONS = {  # method: what moves by default, and (option, value, what moves with it) of every option that it has
+# method: what moves by default, and (option, value, what moves with it) of every option that it has
+OPTIONS = {
     "linear": (HEAD, []),
     "full": (EVERYTHING, []),
-    "trpts": (CONNECTIONS, [
-        *ALLOCATED, ("connections", False, HEAD), ("patches", True, CONNECTIONS | PATCHES), ("keep", 0.5, CONNECTIONS),
-        ("merge", "drop", CONNECTIONS), ("token_score", "ttv", CONNECTIONS), ("n_token_blocks", 1, CONNECTIONS),
-        ("placement", "every", CONNECTIONS), ("held_out", True, CONNECTIONS), ("allocated_by", "random", CONNECTIONS),
-    ]),
+    "trpts": (
+        CONNECTIONS,
+        [
+            *ALLOCATED,
+            ("connections", False, HEAD),
+            ("patches", True, CONNECTIONS | PATCHES),
+            ("keep", 0.5, CONNECTIONS),
+            ("merge", "drop", CONNECTIONS),
+            ("token_score", "ttv", CONNECTIONS),
+            ("n_token_blocks", 1, CONNECTIONS),
+            ("placement", "every", CONNECTIONS),
+            ("held_out", True, CONNECTIONS),
+            ("allocated_by", "random", CONNECTIONS),
+        ],
+    ),
     "bitfit": ({n for n in EVERYTHING if n.endswith("bias")} | HEAD, []),
     "mask": (CONNECTIONS, ALLOCATED),
     "tome": (CONNECTIONS, [*ALLOCATED, ("r", 2, CONNECTIONS)]),
@@ -58,11 +79,20 @@ OPTIONS = {  # method: what moves by default, and (option, value, what moves wit
     "adapter": (HEAD, [("size", 4, HEAD), ("places", ("attn", "mlp"), HEAD)]),
     "vpt-shallow": (HEAD, PROMPTS),
     "vpt-deep": (HEAD, PROMPTS),
-}  # fmt: skip
+}
 BY_NAME = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD}
-SMALL = {"trpts": {"n_scored": 8}, "vpt-shallow": {"n_prompts": 3}, "vpt-deep": {"n_prompts": 3}, "lora": {"r": 3}}
+SMALL = {
+    "trpts": {"n_scored": 8},
+    "vpt-shallow": {"n_prompts": 3},
+    "vpt-deep": {"n_prompts": 3},
+    "lora": {"r": 3},
+}
 CASES = [(method, {}, moves) for method, (moves, _) in OPTIONS.items()]
-CASES += [(method, {option: value}, moves) for method, (_, given) in OPTIONS.items() for option, value, moves in given]
+CASES += [
+    (method, {option: value}, moves)
+    for method, (_, given) in OPTIONS.items()
+    for option, value, moves in given
+]
 
 
 def vit():
@@ -83,7 +113,9 @@ def kind(name):
 
 @pytest.fixture
 def runs(monkeypatch):
-    """A function that tunes for three steps and gives (result, parameters trained, their values at first)."""
+    """A function that tunes for three steps and gives (result, parameters trained, their values at
+    first).
+    """
     started = []
 
     class Watched(tuning.Training):
@@ -93,11 +125,15 @@ def runs(monkeypatch):
 
     rising = itertools.count()
     monkeypatch.setattr(tuning, "Training", Watched)
-    monkeypatch.setattr(tuning, "accuracy", lambda *_: float(next(rising)))  # the last epoch is the best
+    monkeypatch.setattr(
+        tuning, "accuracy", lambda *_: float(next(rising))
+    )  # the last epoch is the best
 
     def run(model, method, **options):
         options = SMALL.get(method, {}) | options
-        result = tuning.tune(model, TASK, method, epochs=3, lr=1e-2, batch_size=12, head="keep", **options)
+        result = tuning.tune(
+            model, TASK, method, epochs=3, lr=1e-2, batch_size=12, head="keep", **options
+        )
         return result, *started[-1]
 
     return run
@@ -119,7 +155,9 @@ def test_every_option_is_tried():
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "moves"), CASES, ids=lambda x: str(x) if isinstance(x, (str, dict)) else ""
+    ("method", "options", "moves"),
+    CASES,
+    ids=lambda x: str(x) if isinstance(x, (str, dict)) else "",
 )
 def test_what_moves(method, options, moves, runs):
     model = vit()
@@ -133,7 +171,9 @@ def test_what_moves(method, options, moves, runs):
     after = dict(model.named_parameters())
     changed = {n: not torch.equal(after[n], p) for n, p in before.items()}
     assert {n for n, c in changed.items() if c} == {n for n in before if kind(n) in moves}
-    if result.plan is not None and "connections" not in options:  # of a weight, the selected entries alone
+    if (
+        result.plan is not None and "connections" not in options
+    ):  # of a weight, the selected entries alone
         for n, C in result.plan.connections.items():
             moved = (after[f"{n}.weight"] != before[f"{n}.weight"]).flatten(1).sum(1)
             assert moved.max() <= C, n
@@ -141,7 +181,9 @@ def test_what_moves(method, options, moves, runs):
 
 
 @pytest.mark.parametrize("method", ["mask", "tome", "evit"])
-@pytest.mark.parametrize("option", [{"n_token_blocks": 1}, {"placement": "every"}, {"n_token_blocks": 1, "keep": 0.5}])
+@pytest.mark.parametrize(
+    "option", [{"n_token_blocks": 1}, {"placement": "every"}, {"n_token_blocks": 1, "keep": 0.5}]
+)
 def test_options_that_would_do_nothing_are_refused(method, option):
     with pytest.raises(ValueError, match=r"n_token_blocks|placement|no option keep"):
         tuning.tune(vit(), TASK, method, **option)
@@ -150,7 +192,8 @@ def test_options_that_would_do_nothing_are_refused(method, option):
 @pytest.mark.parametrize("score", ["gps", "random", lambda model, batches: None])
 def test_patches_are_refused_with_scores_that_leave_them_out(score):
     with pytest.raises(
-        ValueError, match=r"patches=True with score=.*: expected one of fisher, fisher_batch, fisher_true"
+        ValueError,
+        match=r"patches=True with score=.*: expected one of fisher, fisher_batch, fisher_true",
     ):
         tuning.tune(vit(), TASK, "trpts", patches=True, score=score)
 
@@ -164,11 +207,15 @@ def test_patches_with_every_score_that_knows_them(runs):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_gradient_checkpointing_trains_the_same(method, runs):
-    """Scored with it off, trained with it on: the blocks are computed again, and nothing else changes."""
+    """Scored with it off, trained with it on: the blocks are computed again, and nothing else
+    changes.
+    """
     plain, checkpointed = vit(), vit()
     checkpointed.set_grad_checkpointing()
     calls = []
-    checkpointed.blocks[1].register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    checkpointed.blocks[1].register_forward_pre_hook(
+        lambda *_: calls.append(torch.is_grad_enabled())
+    )
     wanted, _, _ = runs(plain, method)
     n_calls = {}
     for name, model in (("plain", copy.deepcopy(checkpointed)), ("checkpointed", checkpointed)):

@@ -1,4 +1,6 @@
-"""The committed notebooks: current stored outputs, quick defaults, short cells. nbval itself: see conftest.py."""
+"""The committed notebooks: current stored outputs, quick defaults, short cells. nbval itself: see
+conftest.py.
+"""
 
 import copy
 import re
@@ -22,14 +24,22 @@ each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
 
 @each
 def test_stored_outputs_are_current(project, chapter):
-    assert stored_state(chapter, load_profile(project, "quick")) == "current", "run `make refresh` and commit"
+    assert stored_state(chapter, load_profile(project, "quick")) == "current", (
+        "run `make refresh` and commit"
+    )
 
 
 @each
 def test_stale_stored_outputs_are_noticed(project, chapter):
-    """A changed cell and a changed record each make the stored outputs stale; other code is for nbval to judge."""
+    """A changed cell and a changed record each make the stored outputs stale; other code is for
+    nbval to judge.
+    """
     quick = load_profile(project, "quick")
-    for part, state in (("source", "other code"), ("data", "other profile or data"), ("code", "current")):
+    for part, state in (
+        ("source", "other code"),
+        ("data", "other profile or data"),
+        ("code", "current"),
+    ):
         spoiled = copy.copy(chapter)
         spoiled.nb = copy.deepcopy(chapter.nb)
         spoiled.nb.metadata["trpts"]["key"][part] = "0" * 16
@@ -69,7 +79,9 @@ def test_shape_of_a_chapter(chapter):
 
 
 def test_every_figure_has_a_caption(project):
-    """A number and a sentence under each picture, and a name of its own to refer to; sliders say theirs above."""
+    """A number and a sentence under each picture, and a name of its own to refer to; sliders say
+    theirs above.
+    """
     names = []
     for chapter in CHAPTERS:
         for number, cell in enumerate(chapter.nb.cells):
@@ -81,7 +93,8 @@ def test_every_figure_has_a_caption(project):
 
 
 def test_nbval_goes_red_on_a_changed_stored_output(tmp_path, project, html):
-    """The replayed nbval run compares: a number edited in a stored output fails, the untouched notebook passes.
+    """The replayed nbval run compares: a number edited in a stored output fails, the untouched
+    notebook passes.
 
     `html`: the chapters have been run, and nobody is running them.
     """
@@ -94,10 +107,22 @@ def test_nbval_goes_red_on_a_changed_stored_output(tmp_path, project, html):
     results = []
     for number in ("0.6250", "0.6251"):
         changed = copy.deepcopy(nb)
-        cell = next(c for c in changed.cells if c.cell_type == "code" and "print(by_hand)" in c.source)
+        cell = next(
+            c for c in changed.cells if c.cell_type == "code" and "print(by_hand)" in c.source
+        )
         cell.outputs[0].text = cell.outputs[0].text.replace("0.6250", number)
         nbformat.write(changed, tmp_path / "notebooks" / "01_fim.ipynb")
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "notebooks"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            ".",
+            "notebooks",
+        ]
         results.append(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True))
     assert results[0].returncode == 0, results[0].stdout
     assert results[1].returncode == 1
@@ -116,7 +141,11 @@ def test_reports_depend_on_every_record_and_bench(project, tmp_path, monkeypatch
 
     def changed(path):
         before, text = keys(), path.read_text()
-        edited = re.sub(r'("time_s": ?)[\d.]+', r"\g<1>1.5", text, count=1) if path.suffix == ".jsonl" else text + " "
+        edited = (
+            re.sub(r'("time_s": ?)[\d.]+', r"\g<1>1.5", text, count=1)
+            if path.suffix == ".jsonl"
+            else text + " "
+        )
         path.write_text(edited)
         after = keys()
         return {name for name in after if after[name] != before[name]}
@@ -124,7 +153,9 @@ def test_reports_depend_on_every_record_and_bench(project, tmp_path, monkeypatch
     assert changed(tmp_path / "data" / "bench" / "parts.json") == {"07", "09"}
     for kind, readers in (("pruning", {"05", "09"}), ("remedy", {"08", "09"})):
         assert changed(tmp_path / "data" / "results" / f"{kind}.jsonl") == readers
-    assert {"00", "03", "06", "08", "09"} <= changed(tmp_path / "profiles" / "full.yaml")  # says which runs are shown
+    assert {"00", "03", "06", "08", "09"} <= changed(
+        tmp_path / "profiles" / "full.yaml"
+    )  # says which runs are shown
     before = keys()
     hashed = "trpts_lab.book.chapters.file_hash"
     monkeypatch.setattr(hashed, lambda p: "new" if p.name == "log.toml" else file_hash(p))

@@ -1,7 +1,9 @@
-"""Models whose layers are used past their `forward`: nothing is scored zero, counted as trained, and never moved.
+"""Models whose layers are used past their `forward`: nothing is scored zero, counted as trained,
+and never moved.
 
-timm's EVA, BeiT and SwinV2 call `F.linear(x, self.qkv.weight, …)`, SwinV2 sees windows as rows and a table of places
-that no sample changes, `nn.MultiheadAttention` reads `out_proj.weight`, and a layer may stand in two places.
+timm's EVA, BeiT and SwinV2 call `F.linear(x, self.qkv.weight, …)`, SwinV2 sees windows as rows and
+a table of places that no sample changes, `nn.MultiheadAttention` reads `out_proj.weight`, and a
+layer may stand in two places.
 """
 
 import copy
@@ -35,7 +37,9 @@ SIZE = dict(img_size=16, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_c
 
 
 class Encoder(nn.Module):
-    """Attention of PyTorch's own, an encoder layer of PyTorch's own, one layer in two places, and a head."""
+    """Attention of PyTorch's own, an encoder layer of PyTorch's own, one layer in two places, and a
+    head.
+    """
 
     def __init__(self):
         super().__init__()
@@ -49,7 +53,12 @@ class Encoder(nn.Module):
         return self.head
 
     def forward_features(self, x):
-        x = self.embed(x.unflatten(2, (4, 4)).unflatten(4, (4, 4)).permute(0, 2, 4, 1, 3, 5).reshape(len(x), 16, 48))
+        x = self.embed(
+            x.unflatten(2, (4, 4))
+            .unflatten(4, (4, 4))
+            .permute(0, 2, 4, 1, 3, 5)
+            .reshape(len(x), 16, 48)
+        )
         x = x + self.attention(x, x, x)[0]
         return self.twice(self.twice(self.encoder(x)).relu())
 
@@ -64,7 +73,13 @@ MODELS = {
     "eva": lambda: Eva(**SIZE),
     "beit": lambda: Beit(**SIZE),
     "swin v2": lambda: SwinTransformerV2(
-        img_size=16, patch_size=2, window_size=4, embed_dim=8, depths=(2,), num_heads=(2,), num_classes=3
+        img_size=16,
+        patch_size=2,
+        window_size=4,
+        embed_dim=8,
+        depths=(2,),
+        num_heads=(2,),
+        num_classes=3,
     ),
     "pytorch": Encoder,
 }
@@ -107,7 +122,9 @@ def of_each_sample(name):
 def assert_near(scores, wanted):
     assert list(scores) == list(wanted)
     for name, score in scores.items():
-        torch.testing.assert_close(score, wanted[name], rtol=1e-3, atol=1e-5 * wanted[name].max().item(), msg=name)
+        torch.testing.assert_close(
+            score, wanted[name], rtol=1e-3, atol=1e-5 * wanted[name].max().item(), msg=name
+        )
         assert score.any(), name
 
 
@@ -117,20 +134,34 @@ def test_gradient_scores_are_those_of_autograd(name):
     layers = each[0].keys()
     assert PAST[name] in layers
     batches = [(X[:4], Y[:4]), (X[4:], Y[4:])]
-    assert_near(fisher_scores(model_of(name), batches), {n: sum(g[n].square() for g in each) / 6 for n in layers})
-    parts = [{n: (sum(g[n] for g in part) / len(part)).square() for n in layers} for part in (each[:4], each[4:])]
+    assert_near(
+        fisher_scores(model_of(name), batches),
+        {n: sum(g[n].square() for g in each) / 6 for n in layers},
+    )
+    parts = [
+        {n: (sum(g[n] for g in part) / len(part)).square() for n in layers}
+        for part in (each[:4], each[4:])
+    ]
     batch = {n: (parts[0][n] + parts[1][n]) / 2 for n in layers}
     assert_near(fisher_scores(model_of(name), batches, samples="batch"), batch)
-    assert_near(SCORES["gradient"](model_of(name), batches), {n: sum(g[n] for g in each).abs() for n in layers})
+    assert_near(
+        SCORES["gradient"](model_of(name), batches),
+        {n: sum(g[n] for g in each).abs() for n in layers},
+    )
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("score", ["fisher_true", "gps", "fps", "magnitude", "random"])
 def test_no_layer_scores_zero(name, score):
     model = model_of(name)
-    flags, modes = [p.requires_grad for p in model.parameters()], [m.training for m in model.modules()]
+    flags, modes = (
+        [p.requires_grad for p in model.parameters()],
+        [m.training for m in model.modules()],
+    )
     if score == "fps" and name == "pytorch":
-        with pytest.raises(ValueError, match=r"input of layer attention.out_proj is not to be seen"):
+        with pytest.raises(
+            ValueError, match=r"input of layer attention.out_proj is not to be seen"
+        ):
             score_named(score)(model, [(X, Y)])
     else:
         scores = score_named(score)(model, [(X, Y)])
@@ -152,8 +183,13 @@ def some(model, C=2):
     """C random connections of every neuron of every layer."""
     generator = torch.Generator().manual_seed(0)
     layers = scored_layers(model).items()
-    return {n: torch.rand(m.weight.shape, generator=generator).topk(min(C, m.weight.shape[1])).indices.sort().values
-            for n, m in layers}  # fmt: skip
+    return {
+        n: torch.rand(m.weight.shape, generator=generator)
+        .topk(min(C, m.weight.shape[1]))
+        .indices.sort()
+        .values
+        for n, m in layers
+    }
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -167,7 +203,9 @@ def test_attached_values_have_the_gradient_of_their_entries_and_move(name):
     for n, dense in weight_gradients(plain, X, Y).items():
         wanted = dense.gather(1, index[n])
         got = model.get_submodule(n).values.grad
-        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5 * wanted.abs().max().item(), msg=n)
+        torch.testing.assert_close(
+            got, wanted, rtol=1e-3, atol=1e-5 * wanted.abs().max().item(), msg=n
+        )
     train(model, SPLIT, epochs=2, lr=1e-2)
     with torch.no_grad():
         tuned = model.eval()(X)
@@ -182,7 +220,9 @@ def test_attached_values_have_the_gradient_of_their_entries_and_move(name):
 
 
 def test_values_are_in_the_weight_that_is_read_without_gradients():
-    """PyTorch's fast path takes the weights themselves, in eval mode without gradients: after a step, the new ones."""
+    """PyTorch's fast path takes the weights themselves, in eval mode without gradients: after a
+    step, the new ones.
+    """
     model = model_of("pytorch")
     attach(model, some(model))
     for layer in sparse_layers(model).values():
@@ -221,7 +261,11 @@ def test_tune_moves_every_attached_layer(name):
         layers = sparse_layers(tuned)
         assert list(layers) == list(scored_layers(model))
         detach(tuned)
-        still = [n for n in layers if torch.equal(tuned.state_dict()[f"{n}.weight"], before[f"{n}.weight"])]
+        still = [
+            n
+            for n in layers
+            if torch.equal(tuned.state_dict()[f"{n}.weight"], before[f"{n}.weight"])
+        ]
         assert not still, method
 
 
@@ -236,8 +280,16 @@ def with_spare(name):
     [
         ("beit", lambda m: attach(m, some(m)), "spare.bias"),
         ("beit", lambda m: attach(m, some(m), biases=False), "spare.values"),
-        ("beit", lambda m: METHODS["lora"](m, TASK, 0, layers=("spare",)), "spare.lora_A.default.weight"),
-        ("beit", lambda m: METHODS["shira"](m, TASK, 0, layers=("spare",)), "spare.shira_weight.default"),
+        (
+            "beit",
+            lambda m: METHODS["lora"](m, TASK, 0, layers=("spare",)),
+            "spare.lora_A.default.weight",
+        ),
+        (
+            "beit",
+            lambda m: METHODS["shira"](m, TASK, 0, layers=("spare",)),
+            "spare.shira_weight.default",
+        ),
         ("beit", lambda m: METHODS["random"](m, TASK, 0), "spare.bias"),
         ("pytorch", lambda m: METHODS["ssf"](m, TASK, 0), "attention.out_proj.gamma"),
         ("beit", lambda m: m.requires_grad_(True), "spare.weight"),
@@ -301,11 +353,15 @@ def test_a_layer_that_runs_without_gradients_is_named(score):
         train(model, SPLIT, epochs=1)
 
 
-@pytest.mark.parametrize("spoil", [nn.utils.parametrizations.weight_norm, lambda m: l1_unstructured(m, "weight", 0.3)])
+@pytest.mark.parametrize(
+    "spoil", [nn.utils.parametrizations.weight_norm, lambda m: l1_unstructured(m, "weight", 0.3)]
+)
 def test_weights_that_are_made_of_others_are_not_attached(vit, spoil):
     """What is written into them would be gone with the next pass."""
     spoil(vit.blocks[0].mlp.fc1)
-    with pytest.raises(ValueError, match=r"the weight of blocks.0.mlp.fc1 is made of other parameters"):
+    with pytest.raises(
+        ValueError, match=r"the weight of blocks.0.mlp.fc1 is made of other parameters"
+    ):
         attach(vit, some(vit))
 
 
@@ -313,12 +369,20 @@ def test_weights_that_are_made_of_others_are_not_attached(vit, spoil):
     "make", [lambda: nn.DataParallel(model_of("beit")), lambda: VisionTransformerDistilled(**SIZE)]
 )
 def test_tune_refuses_what_has_not_one_head(make):
-    with pytest.raises(ValueError, match=r"expected a timm classifier with one Linear layer as its head"):
+    with pytest.raises(
+        ValueError, match=r"expected a timm classifier with one Linear layer as its head"
+    ):
         tune(make(), TASK, "trpts", epochs=1)
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: nn.DataParallel(nn.DataParallel(m)),
-                                  lambda m: torch.optim.swa_utils.AveragedModel(m)])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        lambda m: nn.DataParallel(nn.DataParallel(m)),
+        lambda m: torch.optim.swa_utils.AveragedModel(m),
+    ],
+)
 def test_a_wrapped_model_s_head_is_not_scored(vit, batch, wrap):
     plain = fisher_scores(vit, [batch])
     wrapped = fisher_scores(wrap(vit), [batch])

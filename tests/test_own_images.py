@@ -1,4 +1,6 @@
-"""Your own images, from a folder to predictions: through the command line, outside the repository."""
+"""Your own images, from a folder to predictions: through the command line, outside the
+repository.
+"""
 
 import json
 import subprocess
@@ -24,7 +26,9 @@ COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with photos/<class>/*.png of noisy single colours, and weights of the lab's backbone."""
+    """A folder with photos/<class>/*.png of noisy single colours, and weights of the lab's
+    backbone.
+    """
     root, rng = tmp_path_factory.mktemp("elsewhere"), np.random.default_rng(0)
     for name, colour in COLOURS.items():
         (root / "photos" / name).mkdir(parents=True)
@@ -32,15 +36,27 @@ def place(tmp_path_factory):
             pixels = np.clip(rng.normal(colour, 40, (20, 24, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(root / "photos" / name / f"{i}.png")
     state = create_backbone("vit_lab", 2, seed=1).state_dict()
-    save_file({k: v for k, v in state.items() if not k.startswith("head.")}, root / "lab.safetensors")
+    save_file(
+        {k: v for k, v in state.items() if not k.startswith("head.")}, root / "lab.safetensors"
+    )
     return root
 
 
 @pytest.fixture(scope="module")
 def tuned(place):
     """The delta of a short tuning."""
-    arguments = ["--backbone", "vit_lab", "--weights", place / "lab.safetensors", "--epochs", 2, "--device", "cpu",
-                 "--keep", 0.8]  # fmt: skip
+    arguments = [
+        "--backbone",
+        "vit_lab",
+        "--weights",
+        place / "lab.safetensors",
+        "--epochs",
+        2,
+        "--device",
+        "cpu",
+        "--keep",
+        0.8,
+    ]
     out = place / "colours.safetensors"
     assert main(["tune", *map(str, [place / "photos", *arguments, "--out", out])]) == 0
     return out
@@ -53,7 +69,11 @@ def test_tune_writes_delta_report_and_picture(place, tuned):
     assert notes["tokens"]["keep"] == 0.8
     report = json.loads((place / "colours.report.json").read_text())
     assert report["n_test"] == 9
-    assert report["accuracy"] == notes["test_accuracy"] == pytest.approx(np.trace(report["confusion"]) / 9)
+    assert (
+        report["accuracy"]
+        == notes["test_accuracy"]
+        == pytest.approx(np.trace(report["confusion"]) / 9)
+    )
     assert report["accuracy"] > 0.8
     with Image.open(place / "colours.confusion.png") as picture:
         assert picture.width > 200
@@ -101,16 +121,27 @@ def test_a_broken_image_is_named_and_the_others_are_predicted(place, tuned, tmp_
 def test_linear_leaves_a_delta_of_the_head_alone(place, tmp_path):
     out = tmp_path / "head.safetensors"
     common = ["--backbone", "vit_lab", "--weights", str(place / "lab.safetensors"), "--epochs", "1"]
-    assert main(["tune", str(place / "photos"), *common, "--method", "linear", "--out", str(out)]) == 0
+    assert (
+        main(["tune", str(place / "photos"), *common, "--method", "linear", "--out", str(out)]) == 0
+    )
     assert read_delta(out).layers == {}
 
 
 FAULTS = {
     "no folder": (lambda p: [p / "nothing"], "is unknown: expected a twin, digits, vtab/<name>"),
-    "unknown backbone": (lambda p: [p / "photos", "--backbone", "vit_huge"], "backbone 'vit_huge' is unknown"),
+    "unknown backbone": (
+        lambda p: [p / "photos", "--backbone", "vit_huge"],
+        "backbone 'vit_huge' is unknown",
+    ),
     "no weights": (lambda p: [p / "photos", "--weights", p / "none"], "does not exist"),
-    "other weights": (lambda p: [p / "photos", "--backbone", "vit_small_digits"], "another architecture"),
-    "method": (lambda p: [p / "photos", "--method", "full"], "leaves no delta: expected one of trpts, linear"),
+    "other weights": (
+        lambda p: [p / "photos", "--backbone", "vit_small_digits"],
+        "another architecture",
+    ),
+    "method": (
+        lambda p: [p / "photos", "--method", "full"],
+        "leaves no delta: expected one of trpts, linear",
+    ),
     "keep": (lambda p: [p / "photos", "--keep", "1.5"], r"in (0, 1]"),
     "drawn task of another size": (
         lambda p: ["dtd_twin", "--backbone", "vit_tiny_patch16_224.augreg_in21k"],
@@ -120,9 +151,15 @@ FAULTS = {
         lambda p: [p / "photos", "--method", "linear", "--keep", "0.5"],
         "--method linear has no --keep: expected it with --method trpts alone",
     ),
-    "device": (lambda p: [p / "photos", "--device", "tpu"], "--device tpu is not there: expected cpu"),
+    "device": (
+        lambda p: [p / "photos", "--device", "tpu"],
+        "--device tpu is not there: expected cpu",
+    ),
     "epochs": (lambda p: [p / "photos", "--epochs", "0"], "expected at least 1"),
-    "out over the weights": (lambda p: [p / "photos", "--out", p / "lab.safetensors"], "is what is read: expected"),
+    "out over the weights": (
+        lambda p: [p / "photos", "--out", p / "lab.safetensors"],
+        "is what is read: expected",
+    ),
     "place": (lambda p: [p / "photos", "--out", p / "no" / "where"], "cannot be written"),
 }
 
@@ -130,7 +167,14 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_tune_refuses_in_one_sentence(place, tmp_path, capsys, fault):
     arguments, sentence = FAULTS[fault]
-    given = ["--backbone", "vit_lab", "--weights", place / "lab.safetensors", "--out", tmp_path / "o.safetensors"]
+    given = [
+        "--backbone",
+        "vit_lab",
+        "--weights",
+        place / "lab.safetensors",
+        "--out",
+        tmp_path / "o.safetensors",
+    ]
     data, *rest = arguments(place)
     assert main(["tune", *map(str, [data, *given, *rest])]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trpts: ")]
@@ -143,7 +187,11 @@ def test_predict_refuses_what_is_no_model(place, tuned, tmp_path, capsys):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "notes.safetensors", {"notes": "{}"})
     image = str(place / "photos" / "red" / "3.png")
-    for name, sentence in (("none", "does not exist"), ("other", "it has no notes"), ("notes", "required property")):
+    for name, sentence in (
+        ("none", "does not exist"),
+        ("other", "it has no notes"),
+        ("notes", "required property"),
+    ):
         assert main(["predict", str(tmp_path / f"{name}.safetensors"), image]) == 2
         assert sentence in capsys.readouterr().err
     other = tmp_path / "lab2.safetensors"
@@ -153,7 +201,10 @@ def test_predict_refuses_what_is_no_model(place, tuned, tmp_path, capsys):
 
 
 HOSTILE = {
-    "reading that opens something else": ({"reading": {"image_size": 32, "place": "/etc/passwd"}}, "in reading"),
+    "reading that opens something else": (
+        {"reading": {"image_size": 32, "place": "/etc/passwd"}},
+        "in reading",
+    ),
     "an image size for a month": (
         {"reading": {"image_size": 10**6, "normalization": "half", "resize": "squash"}},
         "in reading/image_size",
@@ -165,11 +216,15 @@ HOSTILE = {
     ),
     "an image size that is no whole number of patches": (
         {"reading": {"image_size": 63, "normalization": "half", "resize": "squash"}},
-        "in reading/image_size: image_size=63 for vit_lab: expected a multiple of its 4 pixels per patch",
+        "in reading/image_size: image_size=63 for vit_lab: expected a multiple of its 4 pixels "
+        "per patch",
     ),
     "a class too few": ({"class_names": ["only one"]}, "names 1 classes, its head has 3"),
     "names that are numbers": ({"class_names": ["a", 2, "c"]}, "in class_names/1"),
-    "tokens of a block that is not there": ({"tokens": {"blocks": [99], "keep": 0.5}}, "expected different numbers"),
+    "tokens of a block that is not there": (
+        {"tokens": {"blocks": [99], "keep": 0.5}},
+        "expected different numbers",
+    ),
     "tokens that are words": ({"tokens": "all"}, "in tokens"),
     "a backbone that is a path": ({"backbone": "../../weights"}, "is unknown"),
 }
@@ -188,7 +243,12 @@ def test_predict_refuses_hostile_notes(place, tuned, tmp_path, capsys, fault):
 
 def test_predict_refuses_an_altered_export(place, tuned, tmp_path, capsys):
     whole = tmp_path / "whole.safetensors"
-    assert main(["export", str(tuned), "--weights", str(place / "lab.safetensors"), "--out", str(whole)]) == 0
+    assert (
+        main(
+            ["export", str(tuned), "--weights", str(place / "lab.safetensors"), "--out", str(whole)]
+        )
+        == 0
+    )
     tensors, notes = read_tensors(whole, "a model")
     write_tensors(whole, {name: t for name, t in tensors.items() if name != "norm.bias"}, notes)
     assert main(["predict", str(whole), str(place / "photos" / "red" / "3.png")]) == 2
@@ -197,11 +257,18 @@ def test_predict_refuses_an_altered_export(place, tuned, tmp_path, capsys):
 
 def test_reading_comes_from_the_checkpoint():
     assert reading_of("vit_lab") == {"image_size": 32, "normalization": "half", "resize": "squash"}
-    tags = {"vit_tiny_patch16_224.augreg_in21k": ("half", 224), "vit_small_patch14_dinov2.lvd142m": ("imagenet", 518),
-            "vit_base_patch16_clip_224.openai": ("clip", 224)}  # fmt: skip
+    tags = {
+        "vit_tiny_patch16_224.augreg_in21k": ("half", 224),
+        "vit_small_patch14_dinov2.lvd142m": ("imagenet", 518),
+        "vit_base_patch16_clip_224.openai": ("clip", 224),
+    }
     for tag, (normalization, size) in tags.items():
         assert timm.is_model(tag)
-        assert reading_of(tag) == {"image_size": size, "normalization": normalization, "resize": "squash"}
+        assert reading_of(tag) == {
+            "image_size": size,
+            "normalization": normalization,
+            "resize": "squash",
+        }
         cfg = timm.get_pretrained_cfg(tag)
         assert NORMALIZATIONS[normalization] == (cfg.mean, cfg.std)
     assert reading_of("vit_small_patch14_dinov2.lvd142m", 224)["image_size"] == 224
@@ -209,15 +276,23 @@ def test_reading_comes_from_the_checkpoint():
 
 def test_another_image_size(place, tmp_path, capsys):
     """The positions are resampled; delta and export come back at that size, and at no other."""
-    out, whole, weights = tmp_path / "o.safetensors", tmp_path / "whole.safetensors", place / "lab.safetensors"
+    out, whole, weights = (
+        tmp_path / "o.safetensors",
+        tmp_path / "whole.safetensors",
+        place / "lab.safetensors",
+    )
     given = ["--backbone", "vit_lab", "--weights", weights, "--epochs", "1", "--out", out]
     assert main(["tune", *map(str, [place / "photos", *given, "--image-size", 48])]) == 0
     model, notes = load_model(out, weights)
     assert notes["reading"]["image_size"] == 48
     assert model.patch_embed.grid_size == (12, 12)
     before = load_file(weights)["pos_embed"]
-    wanted = torch.nn.functional.interpolate(before[:, 1:].reshape(1, 8, 8, 96).permute(0, 3, 1, 2), (12, 12),
-                                             mode="bicubic", antialias=True)  # fmt: skip
+    wanted = torch.nn.functional.interpolate(
+        before[:, 1:].reshape(1, 8, 8, 96).permute(0, 3, 1, 2),
+        (12, 12),
+        mode="bicubic",
+        antialias=True,
+    )
     torch.testing.assert_close(model.pos_embed[:, 1:], wanted.flatten(2).transpose(1, 2))
     image = str(place / "photos" / "red" / "3.png")
     capsys.readouterr()
@@ -249,35 +324,61 @@ def test_a_folder_is_all_its_images(place, tuned, tmp_path, capsys):
     assert "empty is a folder without images: expected files of .jpg" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
 def test_weights_that_were_saved_inside_a_wrapper(place, tmp_path, prefix):
     plain = load_file(place / "lab.safetensors")
     save_file({prefix + name: t for name, t in plain.items()}, tmp_path / "wrapped.safetensors")
     model = create_backbone("vit_lab", 3, tmp_path / "wrapped.safetensors")
-    assert all(torch.equal(t, plain[name]) for name, t in model.state_dict().items() if name in plain)
+    assert all(
+        torch.equal(t, plain[name]) for name, t in model.state_dict().items() if name in plain
+    )
     assert plain.keys() < model.state_dict().keys()
 
 
 def test_needs_no_checkout_and_nothing_of_the_book(place, tmp_path):
-    """As from an installed wheel without extras: in another folder, the book's packages not to be had."""
+    """As from an installed wheel without extras: in another folder, the book's packages not to be
+    had.
+    """
     blocked = ("IPython", "papermill", "nbformat", "nbval", "jupyter_book", "peft", "pytest")
     out = tmp_path / "o.safetensors"
     given = ["--backbone", "vit_lab", "--weights", place / "lab.safetensors"]
     tune = ["tune", place / "photos", *given, "--epochs", 1, "--out", out]
-    steps = [tune, ["predict", out, place / "photos" / "red" / "1.png", *given[2:]],
-             ["export", out, *given[2:], "--out", tmp_path / "whole.safetensors"]]  # fmt: skip
-    code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\nfrom trpts.cli import main\n"
+    steps = [
+        tune,
+        ["predict", out, place / "photos" / "red" / "1.png", *given[2:]],
+        ["export", out, *given[2:], "--out", tmp_path / "whole.safetensors"],
+    ]
+    code = (
+        f"import sys\nfor name in {blocked}: sys.modules[name] = None\nfrom trpts.cli import main\n"
+    )
     code += "".join(f"assert main({[*map(str, step)]!r}) == 0\n" for step in steps)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "o.confusion.png", "o.report.json", "o.safetensors", "whole.safetensors"]  # fmt: skip
+        "o.confusion.png",
+        "o.report.json",
+        "o.safetensors",
+        "whole.safetensors",
+    ]
 
 
 def test_how_tokens_were_ranked_and_merged_comes_back(place, tmp_path):
     """A file that was tuned with other switches of the selection predicts with them."""
     out, weights = tmp_path / "other.safetensors", place / "lab.safetensors"
-    tune_images(place / "photos", "vit_lab", weights, out, epochs=1, keep=0.5, merge="drop", token_score="ttv")
+    tune_images(
+        place / "photos",
+        "vit_lab",
+        weights,
+        out,
+        epochs=1,
+        keep=0.5,
+        merge="drop",
+        token_score="ttv",
+    )
     model, notes = load_model(out, weights)
     assert (notes["tokens"]["merge"], notes["tokens"]["score"]) == ("drop", "ttv")
     path = sorted((place / "photos" / "red").iterdir())[0]

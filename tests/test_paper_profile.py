@@ -1,4 +1,6 @@
-"""The paper profile on a small folder in the real layout: what its reader meets, with ViT-B/16 of random weights."""
+"""The paper profile on a small folder in the real layout: what its reader meets, with ViT-B/16 of
+random weights.
+"""
 
 import shutil
 
@@ -25,7 +27,9 @@ SIZES = {"train800": 6, "val200": 4, "test": 4}
 
 @pytest.fixture
 def readers_disk(project, tmp_path, monkeypatch):
-    """A project with the real paper profile, ViT-B/16 and Camelyon where it says; lists shorter than the real ones."""
+    """A project with the real paper profile, ViT-B/16 and Camelyon where it says; lists shorter
+    than the real ones.
+    """
     shutil.copytree(project.root / "profiles", tmp_path / "profiles")
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -38,7 +42,9 @@ def readers_disk(project, tmp_path, monkeypatch):
         (folder / "images" / stem).mkdir(parents=True)
         lines = [f"images/{stem}/{k:06}.jpg {k % 2}" for k in range(n)]
         for line in lines:
-            Image.fromarray(rng.integers(0, 255, (96, 96, 3), np.uint8)).save(folder / line.split()[0])
+            Image.fromarray(rng.integers(0, 255, (96, 96, 3), np.uint8)).save(
+                folder / line.split()[0]
+            )
         (folder / f"{stem}.txt").write_text("\n".join(lines) + "\n")
     save_file(create_backbone(bench["backbone"], 1000).state_dict(), tmp_path / bench["weights"])
     return small
@@ -54,24 +60,37 @@ def test_what_is_there_is_read_and_what_is_not_is_named(readers_disk, capsys):
 
 
 def test_real_files_are_read_as_the_profile_says_and_nothing_else_is(readers_disk):
-    """A wide image is cropped and not squashed; tasks without files are those of their own doors."""
+    """A wide image is cropped and not squashed; tasks without files are those of their own
+    doors.
+    """
     bench = load_profile(readers_disk, "paper")["benchmark"]
     assert bench["reading"] == READING
     name, root = "vtab/patch_camelyon", readers_disk.root / bench["root"]
     wide = np.random.default_rng(1).integers(0, 255, (96, 192, 3), np.uint8)
-    Image.fromarray(wide).save(root / "vtab-1k" / "patch_camelyon" / "images" / "train800" / "000000.jpg")
+    Image.fromarray(wide).save(
+        root / "vtab-1k" / "patch_camelyon" / "images" / "train800" / "000000.jpg"
+    )
     found, cropped, squashed = (
         next(iter(task.train.batches(6)))[0]
-        for task in (lab_task(name), load_task(name, root, **READING), load_task(name, root, resize="squash"))
+        for task in (
+            lab_task(name),
+            load_task(name, root, **READING),
+            load_task(name, root, resize="squash"),
+        )
     )
     assert torch.equal(found, cropped)
     assert not torch.equal(found, squashed)
     assert torch.equal(lab_task("digits").train.images, load_task("digits").train.images)
-    assert torch.equal(lab_task("dtd_twin", 1).val.first(8).images, load_task("dtd_twin", seed=1).val.first(8).images)
+    assert torch.equal(
+        lab_task("dtd_twin", 1).val.first(8).images,
+        load_task("dtd_twin", seed=1).val.first(8).images,
+    )
 
 
 def test_a_run_of_the_comparison(readers_disk):
-    """TR-PTS on ViT-B/16 at 224 pixels, for one epoch instead of the profile's; its record is a valid one."""
+    """TR-PTS on ViT-B/16 at 224 pixels, for one epoch instead of the profile's; its record is a
+    valid one.
+    """
     profile = load_profile(readers_disk, "paper")
     common = grid.common(profile, "cpu") | {"epochs": 1}
     rate = profile["benchmark"]["sweep"]["rates"]["few"][0]
@@ -81,6 +100,10 @@ def test_a_run_of_the_comparison(readers_disk):
     metrics = record["metrics"]
     assert 0 <= metrics["test_accuracy"] <= 1
     assert metrics["connections_per_neuron"] == pytest.approx(2.0, abs=1e-3)
-    assert metrics["n_trainable_without_head"] == 3 * 12 * 9 * 768  # two connections and a bias of each neuron
+    assert (
+        metrics["n_trainable_without_head"] == 3 * 12 * 9 * 768
+    )  # two connections and a bias of each neuron
     assert 0.5 < metrics["flops_ratio"] < 1
-    assert set(grid.tuning_cells(profile, Store(readers_disk.root / "none"), ["linear"], "cpu")[0][1]) == set(cell)
+    assert set(
+        grid.tuning_cells(profile, Store(readers_disk.root / "none"), ["linear"], "cpu")[0][1]
+    ) == set(cell)

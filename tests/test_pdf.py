@@ -21,7 +21,10 @@ def test_two_pages_are_printed_and_joined(browser, html, tmp_path):
     reader = pytest.importorskip("pypdf").PdfReader
     toc, out = tmp_path / "_toc.yml", tmp_path / "out" / "book.pdf"
     toc.write_text("root: index\nparts: [{chapters: [{file: notation}]}]\n")
-    program = "import sys, pathlib, trpts_lab.book.pdf as pdf; pdf.make_pdf(*map(pathlib.Path, sys.argv[1:]))"
+    program = (
+        "import sys, pathlib, trpts_lab.book.pdf as pdf; pdf.make_pdf(*map(pathlib.Path, "
+        "sys.argv[1:]))"
+    )
     subprocess.run([sys.executable, "-c", program, html, toc, out], check=True)
     found = reader(out)
     words = "".join("".join(page.extract_text().split()) for page in found.pages)
@@ -38,9 +41,11 @@ def test_without_a_browser_it_says_so(monkeypatch, tmp_path):
 
 
 CUT = """() => [...document.querySelectorAll('article pre')]
-    .filter(pre => pre.checkVisibility() && pre.scrollWidth > pre.clientWidth + 1).map(pre => pre.innerText)"""
+    .filter(pre => pre.checkVisibility() && pre.scrollWidth > pre.clientWidth + 1)
+    .map(pre => pre.innerText)"""
 WIDE = """() => [...document.querySelectorAll('article :is(table, img, svg)')]
-    .filter(one => one.checkVisibility() && one.getBoundingClientRect().right > document.documentElement.clientWidth)
+    .filter(one => one.checkVisibility())
+    .filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth)
     .map(one => one.outerHTML.slice(0, 200))"""
 
 

@@ -1,4 +1,6 @@
-"""The peers: each starts as the untouched model, trains what its paper counts, and leaves what its docstring says."""
+"""The peers: each starts as the untouched model, trains what its paper counts, and leaves what its
+docstring says.
+"""
 
 import copy
 import inspect
@@ -21,9 +23,20 @@ MERGED = ("lora", "shira", "ssf")  # plain models at the end
 STAYING = ("adapter", "vpt-shallow", "vpt-deep")  # more to compute at inference
 SELECTED = ("uniform", "gps", "fps", "magnitude", "random")
 OTHERS = ("bitfit", "mask", "tome", "evit")
-SMALL = {"mask": {"per_neuron": 2}, "tome": {"r": 2, "per_neuron": 2}, "evit": {"per_neuron": 2},
-         "vpt-shallow": {"n_prompts": 4}, "vpt-deep": {"n_prompts": 4}, "lora": {"r": 2}}  # fmt: skip
-NOTHING = {"vpt-shallow": {"n_prompts": 0}, "vpt-deep": {"n_prompts": 0}, "tome": {"r": 0}, "evit": {"keep": 1.0}}
+SMALL = {
+    "mask": {"per_neuron": 2},
+    "tome": {"r": 2, "per_neuron": 2},
+    "evit": {"per_neuron": 2},
+    "vpt-shallow": {"n_prompts": 4},
+    "vpt-deep": {"n_prompts": 4},
+    "lora": {"r": 2},
+}
+NOTHING = {
+    "vpt-shallow": {"n_prompts": 0},
+    "vpt-deep": {"n_prompts": 0},
+    "tome": {"r": 0},
+    "evit": {"keep": 1.0},
+}
 PEERS = (*MERGED, *STAYING, *SELECTED, *OTHERS)
 
 
@@ -90,7 +103,9 @@ def test_what_was_learnt_is_merged_into_a_plain_model(name, probed, task):
     found.finish()
     assert torch.allclose(logits(model, task), learnt, atol=1e-4)
     assert not torch.allclose(learnt, logits(probed, task), atol=1e-2)
-    assert {n: type(m) for n, m in model.named_modules()} == {n: type(m) for n, m in probed.named_modules()}
+    assert {n: type(m) for n, m in model.named_modules()} == {
+        n: type(m) for n, m in probed.named_modules()
+    }
     assert model.state_dict().keys() == probed.state_dict().keys()
     assert not any(m._forward_hooks for m in model.modules())
 
@@ -157,7 +172,9 @@ def test_prompts_stand_behind_the_class_token_and_are_gone_at_the_end(name, prob
     for block, x in zip(model.blocks, seen, strict=False):
         if hasattr(block, "prompts"):
             assert torch.equal(x[0, 1:5], block.prompts)
-    assert sum(hasattr(block, "prompts") for block in model.blocks) == (len(model.blocks) if name == "vpt-deep" else 1)
+    assert sum(hasattr(block, "prompts") for block in model.blocks) == (
+        len(model.blocks) if name == "vpt-deep" else 1
+    )
 
 
 def test_ssf_follows_every_layer_but_the_head(probed):
@@ -168,7 +185,9 @@ def test_ssf_follows_every_layer_but_the_head(probed):
 
 
 def test_pairs_merged_by_hand():
-    """Tokens 0, 2 look for the nearest of 1, 3: 0 finds 1 (cos 1), 2 finds 3 (cos 0.8). The closer pair becomes one."""
+    """Tokens 0, 2 look for the nearest of 1, 3: 0 finds 1 (cos 1), 2 finds 3 (cos 0.8). The closer
+    pair becomes one.
+    """
     keys = torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.6, 0.8]]])
     x = torch.tensor([[[10.0], [40.0], [7.0], [9.0]]])
     merged, size = merge_pairs(x, torch.tensor([[1.0, 2.0, 1.0, 1.0]]), keys, 1)
@@ -182,7 +201,9 @@ def test_pairs_merged_by_hand():
 
 
 def test_a_token_that_stands_for_two_counts_as_two(probed):
-    """Twice the same image tokens, merged in the first block: the class token learns what it would from all of them."""
+    """Twice the same image tokens, merged in the first block: the class token learns what it would
+    from all of them.
+    """
     T = 1 + probed.patch_embed.num_patches
     x = torch.randn(1, T, probed.embed_dim, generator=torch.Generator().manual_seed(0))
     x[:, 2::2] = x[:, 1::2][:, : x[:, 2::2].shape[1]]
@@ -207,7 +228,9 @@ def test_merging_leaves_no_trace(probed, task):
 @pytest.mark.parametrize("biases", [True, False])
 @pytest.mark.parametrize("name", ["tome", "evit"])
 def test_tokens_are_all_that_token_reduction_adds(probed, task, name, biases):
-    """What is trained is TR-PTS', with biases and without: the same layers, connections and parameters."""
+    """What is trained is TR-PTS', with biases and without: the same layers, connections and
+    parameters.
+    """
     ours, theirs = copy.deepcopy(probed), copy.deepcopy(probed)
     plan = prepared("trpts", ours, task, keep=1, biases=biases).plan
     assert prepared(name, theirs, task, biases=biases).plan.connections == plan.connections
@@ -251,5 +274,7 @@ def test_unfit_options_are_refused_before_any_work(name, options, words, probed)
 
 def test_without_peft_it_is_named(probed, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match=r"LoRA and SHiRA need PEFT: `pip install trpts\[peers\]`"):
+    with pytest.raises(
+        ImportError, match=r"LoRA and SHiRA need PEFT: `pip install trpts\[peers\]`"
+    ):
         check_method("lora", probed, {})

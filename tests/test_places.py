@@ -1,4 +1,6 @@
-"""Places to write to: only regular files, one writer at a time, nothing half-written, nothing behind a link."""
+"""Places to write to: only regular files, one writer at a time, nothing half-written, nothing
+behind a link.
+"""
 
 import os
 import signal
@@ -39,7 +41,9 @@ def test_what_is_no_regular_file_is_refused_and_stays(tmp_path, monkeypatch, kin
     path = tmp_path / "o"
     SPECIAL[kind](path)
     before = path.lstat()
-    with pytest.raises(ValueError, match=r"o cannot be written: .*expected the name of a regular file"):
+    with pytest.raises(
+        ValueError, match=r"o cannot be written: .*expected the name of a regular file"
+    ):
         check_place(path)
     with pytest.raises(OSError), fresh_file(path) as temporary:  # noqa: PT011 - each system has its own words
         temporary.write_text("x")
@@ -48,7 +52,9 @@ def test_what_is_no_regular_file_is_refused_and_stays(tmp_path, monkeypatch, kin
 
 @pytest.mark.parametrize("name", ["no/where", "file/below", "o" * 251, "é" * 120])
 def test_a_name_that_cannot_be_is_refused(tmp_path, name):
-    """The last two are names that the system takes, but not those of a temporary file beside them."""
+    """The last two are names that the system takes, but not those of a temporary file beside
+    them.
+    """
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="cannot be written"):
         check_place(tmp_path / name)
@@ -65,7 +71,9 @@ def test_what_is_read_is_not_written(tmp_path):
 
 
 def test_links_are_replaced_and_not_followed(tmp_path):
-    """Neither one at the place itself nor those that somebody put where a temporary file may come."""
+    """Neither one at the place itself nor those that somebody put where a temporary file may
+    come.
+    """
     (tmp_path / "victim").write_text("precious")
     for name in ("o", "o.partial", ".o.partial", ".o.tmp"):
         (tmp_path / name).symlink_to("victim")
@@ -92,7 +100,10 @@ def test_two_writers_at_once(tmp_path):
     out = tmp_path / "o.safetensors"
     with claimed(out):
         for other in (out, tmp_path / "o", tmp_path / ".." / tmp_path.name / "o.safetensors"):
-            with pytest.raises(ValueError, match="is being written by another process"), claimed(other):
+            with (
+                pytest.raises(ValueError, match="is being written by another process"),
+                claimed(other),
+            ):
                 pass
         with claimed(tmp_path / "p.safetensors"):
             pass
@@ -102,7 +113,9 @@ def test_two_writers_at_once(tmp_path):
 
 
 def test_a_lock_file_that_was_removed_holds_nobody(tmp_path, monkeypatch):
-    """The first writer ends between our opening of the lock file and our lock: ours would be one that nobody sees."""
+    """The first writer ends between our opening of the lock file and our lock: ours would be one
+    that nobody sees.
+    """
     out, acquire, removed = tmp_path / "o", FileLock.acquire, []
 
     def late(lock, *arguments, **options):
@@ -126,7 +139,9 @@ def test_a_killed_writer_holds_nothing_and_its_leftovers_go(tmp_path):
     code = "import sys\nfrom trpts.places import claimed, fresh_file\nout = sys.argv[1]\n"
     code += "with claimed(out), fresh_file(out) as temporary:\n"
     code += "    temporary.write_text('half'); print('writing', flush=True); sys.stdin.read()"
-    process = subprocess.Popen([sys.executable, "-c", code, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert process.stdout.readline() == b"writing\n"
     with pytest.raises(ValueError, match="another process"), claimed(out):
         pass

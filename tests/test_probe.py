@@ -10,7 +10,9 @@ from trpts.probe import accuracy, features, fit_probe, probe_head
 
 
 def test_probe_is_the_minimum(vit):
-    """At the minimum the gradient of  mean cross-entropy + l2/2 |V|^2  is zero, V the weights on scaled features."""
+    """At the minimum the gradient of  mean cross-entropy + l2/2 |V|^2  is zero, V the weights on
+    scaled features.
+    """
     split = digits.load(range(5, 10)).train
     probe_head(vit, split, l2=1e-2)
     f = features(vit, split)
@@ -47,7 +49,9 @@ def test_probe_with_two_classes():
 
 
 def test_probe_without_images_of_some_classes(vit):
-    """VTAB-1k's lists are not stratified: a class without an image is never the answer, the others are probed."""
+    """VTAB-1k's lists are not stratified: a class without an image is never the answer, the others
+    are probed.
+    """
     task = digits.load(range(3)).train
     spread_out = Split(task.images, task.labels * 2)  # classes 0, 2 and 4 of five
     probe_head(vit, spread_out)
@@ -73,7 +77,9 @@ def test_accuracy_by_hand(vit, batch):
 
 
 def test_the_penalty_is_the_documented_one_for_two_classes_too():
-    """At the minimum, the gradient of the documented sum is zero; the penalty is seen, being large."""
+    """At the minimum, the gradient of the documented sum is zero; the penalty is seen, being
+    large.
+    """
     generator = torch.Generator().manual_seed(0)
     for n_classes in (2, 3):
         f = torch.randn(60, 4, generator=generator).double()

@@ -18,7 +18,13 @@ from trpts_lab.profiles import load_profile
 from trpts_lab.twins import TWINS
 
 GOOD = "print('fine')"
-NEED = {"what": "weights", "size_mb": 410, "source": "`hf download x`", "path": "data/w.bin", "how": "as it is"}
+NEED = {
+    "what": "weights",
+    "size_mb": 410,
+    "source": "`hf download x`",
+    "path": "data/w.bin",
+    "how": "as it is",
+}
 
 
 def change(project, name, **parts):
@@ -54,7 +60,9 @@ def numbered(text):
 def test_paper_profile_without_files_says_what_to_download(paper_copy, capsys):
     assert main(["run", "--profile", "paper"]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("trpts: profile 'paper' needs files that are not here, about 19.2 GB to download:\n")
+    assert captured.err.startswith(
+        "trpts: profile 'paper' needs files that are not here, about 19.2 GB to download:\n"
+    )
     assert "Traceback" not in captured.err
     assert not captured.out
     entries = numbered(captured.err)
@@ -63,12 +71,16 @@ def test_paper_profile_without_files_says_what_to_download(paper_copy, capsys):
         assert any(unit in what for unit in (" MB", " GB")), "how much it is"
         assert [line.split()[0] for line in lines] == ["get", "put"]
     (all_of_vtab,) = (what for what in entries if what.startswith("VTAB-1k"))
-    assert all_of_vtab.endswith("19 of 19 missing: " + ", ".join(f"vtab/{name}" for name in vtab.TASKS))
+    assert all_of_vtab.endswith(
+        "19 of 19 missing: " + ", ".join(f"vtab/{name}" for name in vtab.TASKS)
+    )
     assert max(map(len, captured.err.splitlines())) <= 120
 
 
 def test_only_what_is_missing_is_listed(paper_copy, capsys):
-    """All of VTAB-1k but two data sets, one of them without its lists; birds without splits, flowers without images."""
+    """All of VTAB-1k but two data sets, one of them without its lists; birds without splits,
+    flowers without images.
+    """
     root = paper_copy.root / "data/paper"
     for name, source in vtab.TASKS.items():
         if name != "kitti":
@@ -103,7 +115,12 @@ def test_with_everything_there_it_runs(tiny, capsys):
 def test_a_chapter_alone_needs_what_its_parameters_name(tiny, capsys):
     project = tiny({"00_a": [GOOD], "01_b": [GOOD]}, "profile = 'quick'\nplace = 0", {"place": 1})
     second = NEED | {"what": "images", "path": "data/images/x", "size_mb": None}
-    change(project, "paper", requires=[NEED, second], chapters={"00_a": {"place": "other"}, "01_b": {"place": "data"}})
+    change(
+        project,
+        "paper",
+        requires=[NEED, second],
+        chapters={"00_a": {"place": "other"}, "01_b": {"place": "data"}},
+    )
     assert main(["run", "--profile", "paper", "--only", "00"]) == 0
     for only, parameter, named in (
         ("01", [], ["weights", "images"]),
@@ -128,7 +145,13 @@ def test_the_papers_own_experiment(project):
     assert bench["reading"] == {"image_size": 224, "normalization": "half", "resize": "crop"}
     assert list(paper.GPS_SETTINGS) == bench["tasks"]
     assert bench["settings"] == "GPS_SETTINGS"
-    camelyon = {"batch_size": 32, "lr": 0.004, "drop_path": 0.0, "connections": 2, "ema_decay": None}
+    camelyon = {
+        "batch_size": 32,
+        "lr": 0.004,
+        "drop_path": 0.0,
+        "connections": 2,
+        "ema_decay": None,
+    }
     assert paper.GPS_SETTINGS["vtab/patch_camelyon"] == camelyon
 
 
@@ -142,12 +165,20 @@ def test_other_profiles_run_on_tasks_that_exist(project):
 
 
 def test_requirements_of_the_paper_profile_cover_the_benchmark(project):
-    """Each of the 24 is covered by an entry, and entries of one data set name a folder that its reader accepts."""
+    """Each of the 24 is covered by an entry, and entries of one data set name a folder that its
+    reader accepts.
+    """
     profile = load_profile(project, "paper")
-    paths = {need["tasks"]: need["path"].rsplit("/", 1) for need in profile["requires"] if "tasks" in need}
+    paths = {
+        need["tasks"]: need["path"].rsplit("/", 1)
+        for need in profile["requires"]
+        if "tasks" in need
+    }
     assert {"vtab/*", "fgvc/*"} <= set(paths)
     for name, source in fgvc.TASKS.items():
-        assert paths[f"fgvc/{name}"] in [["data/paper/fgvc", folder] for folder in (name, *source.aliases)]
+        assert paths[f"fgvc/{name}"] in [
+            ["data/paper/fgvc", folder] for folder in (name, *source.aliases)
+        ]
     weights = [need["path"] for need in profile["requires"] if "tasks" not in need]
     assert weights == [profile["benchmark"]["weights"]]
     assert all(task in FILES for task in profile["benchmark"]["tasks"])
@@ -160,7 +191,8 @@ def test_requirements_of_the_paper_profile_cover_the_benchmark(project):
         ({"benchmark": None}, "expected benchmark to hold"),
         (
             {"sweep": {"epochs": 1}},
-            "expected benchmark's sweep to hold tuning_tasks, compared_tasks, epochs, batch_size, rates",
+            "expected benchmark's sweep to hold tuning_tasks, compared_tasks, epochs, "
+            "batch_size, rates",
         ),
         (
             {
@@ -176,7 +208,10 @@ def test_requirements_of_the_paper_profile_cover_the_benchmark(project):
         ),
         ({"settings": "DREAMS"}, "trpts_lab.paper.DREAMS has no settings for digits"),
         ({"settings": "GPS_SETTINGS"}, "trpts_lab.paper.GPS_SETTINGS has no settings for digits"),
-        ({"requires": [{"path": "x"}]}, "expected each entry of requires to hold what, size_mb, source, path, how"),
+        (
+            {"requires": [{"path": "x"}]},
+            "expected each entry of requires to hold what, size_mb, source, path, how",
+        ),
         ({"requires": [NEED | {"tasks": "vtab/*"}]}, "or tasks and files too"),
         ({"surplus": 1}, "expected the keys profile, requires, benchmark and chapters"),
     ],

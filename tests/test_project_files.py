@@ -59,10 +59,14 @@ def test_environment_yml_and_set_up_are_in_step(project, pyproject, laboratory):
 
 
 def test_real_parts_are_pinned_by_hash_and_are_those_that_the_code_reads(project):
-    """One wheel each, in the versions of `trpts.packages`; conda's users are told how; scikit-image's pin agrees."""
+    """One wheel each, in the versions of `trpts.packages`; conda's users are told how;
+    scikit-image's pin agrees.
+    """
     text = (project.root / "real_parts.txt").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    found = [re.fullmatch(r"(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}", line).groups() for line in lines]
+    found = [
+        re.fullmatch(r"(\S+)==(\S+) --hash=sha256:[0-9a-f]{64}", line).groups() for line in lines
+    ]
     of_set_up = {name: p.version for name, p in PACKAGES.items() if p.in_set_up}
     (image,) = pins(project)["scikit-image"]
     assert dict(found) | {"scikit-image": str(image.specifier).removeprefix("==")} == of_set_up
@@ -97,17 +101,25 @@ def test_book_engine_is_pinned(laboratory):
 
 
 def test_the_library_is_light_and_the_laboratory_whole(project, pyproject, laboratory):
-    """At most twelve dependencies; the laboratory packs every folder of its own, and data files beside code."""
+    """At most twelve dependencies; the laboratory packs every folder of its own, and data files
+    beside code.
+    """
     assert len(pyproject["project"]["dependencies"]) <= 12
     packed = set(laboratory["tool"]["setuptools"]["packages"])
-    folders = {p.parent.relative_to(project.root) for p in (project.root / "trpts_lab").rglob("*.py")}
+    folders = {
+        p.parent.relative_to(project.root) for p in (project.root / "trpts_lab").rglob("*.py")
+    }
     folders = {".".join(folder.parts) for folder in folders if "build" not in folder.parts}
     assert packed == folders | {"trpts_lab.real.manifests"}
 
 
 def test_one_version(project, pyproject, laboratory):
     citation = yaml.safe_load((project.root / "CITATION.cff").read_text())
-    versions = {pyproject["project"]["version"], laboratory["project"]["version"], citation["version"]}
+    versions = {
+        pyproject["project"]["version"],
+        laboratory["project"]["version"],
+        citation["version"],
+    }
     assert versions == {trpts.__version__}
     assert f"version = {{{trpts.__version__}}}" in (project.root / "book" / "cite.md").read_text()
     assert f"## {trpts.__version__}" in (project.root / "CHANGELOG.md").read_text()
@@ -117,7 +129,10 @@ def test_commands_of_the_readme_exist(project):
     text = README.read_text()
     targets = set(re.findall(r"^([a-z]+):", (project.root / "Makefile").read_text(), re.M))
     _, commands, _ = parser()
-    made, called = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M)), set(re.findall(r"`trpts ([a-z-]+)", text))
+    made, called = (
+        set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.M)),
+        set(re.findall(r"`trpts ([a-z-]+)", text)),
+    )
     assert {"book", "test"} <= made <= targets
     assert called <= set(commands)
     seen = 0
@@ -138,15 +153,23 @@ def test_map_of_the_readme_is_true(project):
     block = README.read_text().split("## Map")[1].split("```")[1]
     folder, named = "", set()
     for line in block.strip().splitlines():
-        folder = folder if line.startswith(" ") else line.split()[0] if line.startswith("trpts") else ""
+        folder = (
+            folder if line.startswith(" ") else line.split()[0] if line.startswith("trpts") else ""
+        )
         names = re.findall(r"\w+\.py", line) if folder else []
         named |= {folder + name for name in [line.split()[0], *names] if name != folder} or {folder}
     for name in named:
         assert (project.root / name).exists(), name
     for package in ("trpts", "trpts_lab"):
         rooms = {p for p in (project.root / package).iterdir() if p.is_dir() or p.suffix == ".py"}
-        rooms = {f"{package}/{p.name}{'/' if p.is_dir() else ''}" for p in rooms if not p.name.startswith("__")}
-        assert {room for room in rooms if not room.endswith(".egg-info/")} - {f"{package}/build/"} <= named
+        rooms = {
+            f"{package}/{p.name}{'/' if p.is_dir() else ''}"
+            for p in rooms
+            if not p.name.startswith("__")
+        }
+        assert {room for room in rooms if not room.endswith(".egg-info/")} - {
+            f"{package}/build/"
+        } <= named
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "data/README.md", "CHANGELOG.md"])
@@ -158,27 +181,40 @@ def test_links_to_files_hold(project, name):
 
 
 def test_help_lists_the_commands(project):
-    done = subprocess.run(["make", "-s", "help"], cwd=project.root, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "-s", "help"], cwd=project.root, capture_output=True, text=True, check=True
+    )
     for target in ("book", "test", "refresh", "full", "regress"):
         assert re.search(rf"make {target}\s+\w", done.stdout)
 
 
 def test_style():
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "."], cwd=README.parent, capture_output=True, text=True
+        [sys.executable, "-m", "ruff", "check", "."],
+        cwd=README.parent,
+        capture_output=True,
+        text=True,
     )
     assert not done.returncode, done.stdout
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", "format", "--check", "."], cwd=README.parent, capture_output=True, text=True
+        [sys.executable, "-m", "ruff", "format", "--check", "."],
+        cwd=README.parent,
+        capture_output=True,
+        text=True,
     )
     assert not done.returncode, done.stdout
 
 
 def test_no_path_of_one_machine_and_nothing_pickled(project):
-    listed = subprocess.run(["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=project.root, capture_output=True, text=True, check=True
+    )
     for name in listed.stdout.splitlines():
         path = project.root / name
-        if path.suffix in (".py", ".md", ".ipynb", ".json", ".yaml", ".yml", ".toml", ".txt") and path.is_file():
+        if (
+            path.suffix in (".py", ".md", ".ipynb", ".json", ".yaml", ".yml", ".toml", ".txt")
+            and path.is_file()
+        ):
             text = path.read_text(encoding="utf-8")
             assert not re.search(r"(?<![\w.:/])/(home|root|Users|work)/\w", text), name
             if path.suffix == ".py":
@@ -194,7 +230,11 @@ def test_results_of_the_readme_are_those_of_the_records(project, tmp_path, monke
     copy.write_text(page, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert readme.refresh_readme(Project(tmp_path)) == [], "run `trpts refresh` and commit"
-    row = next(line for line in page[page.index(readme.BEGIN) :].splitlines() if line.startswith("| linear"))
+    row = next(
+        line
+        for line in page[page.index(readme.BEGIN) :].splitlines()
+        if line.startswith("| linear")
+    )
     copy.write_text(page.replace(row, row.replace(".", "1.", 1)), encoding="utf-8")
     assert readme.refresh_readme(Project(tmp_path)) == [copy]
     assert copy.read_text(encoding="utf-8") == page
@@ -207,9 +247,23 @@ def test_results_of_the_readme_are_those_of_the_records(project, tmp_path, monke
 
 
 def test_labels_stand_apart():
-    """Three over each other, one point apart, get labels two apart around their middle; one alone keeps its own."""
-    places = {"a": (100, 50.0), "b": (120, 51.0), "c": (110, 52.0), "alone": (1, 51.0), "far": (10_000, 70.0)}
-    assert readme.apart(places, 2.0) == {"alone": 51.0, "a": 49.0, "b": 51.0, "c": 53.0, "far": 70.0}
+    """Three over each other, one point apart, get labels two apart around their middle; one alone
+    keeps its own.
+    """
+    places = {
+        "a": (100, 50.0),
+        "b": (120, 51.0),
+        "c": (110, 52.0),
+        "alone": (1, 51.0),
+        "far": (10_000, 70.0),
+    }
+    assert readme.apart(places, 2.0) == {
+        "alone": 51.0,
+        "a": 49.0,
+        "b": 51.0,
+        "c": 53.0,
+        "far": 70.0,
+    }
     wide = {"a": (100, 50.0), "b": (100, 60.0)}
     assert readme.apart(wide, 2.0) == {"a": 50.0, "b": 60.0}
 
@@ -217,7 +271,14 @@ def test_labels_stand_apart():
 def test_the_hosted_workflow_runs_the_readmes_commands(project):
     """Valid by GitHub's own schema, and nothing is run that the README does not have."""
     path = project.root / ".github" / "workflows" / "book.yml"
-    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", path]
+    check = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+        path,
+    ]
     done = subprocess.run(check, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = yaml.safe_load(path.read_text())["jobs"]

@@ -1,4 +1,6 @@
-"""The experiment behind chapter 05: what is compared, at which price, and what recall and shares count."""
+"""The experiment behind chapter 05: what is compared, at which price, and what recall and shares
+count.
+"""
 
 import json
 from types import SimpleNamespace
@@ -13,7 +15,9 @@ from trpts_lab.lvlm.model import create_lvlm
 from trpts_lab.lvlm.questions import KINDS
 from trpts_lab.lvlm.scenes import N_TOKENS, cell_tokens
 
-COMMON = dict(weights="data/weights/lvlm_tiny.safetensors", n_questions=3, profile="quick", device="cpu")
+COMMON = dict(
+    weights="data/weights/lvlm_tiny.safetensors", n_questions=3, profile="quick", device="cpu"
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +45,12 @@ def test_every_variant_fits_the_model_and_its_record(config):
 def test_criteria_of_a_budget_keep_as_many_tokens_at_the_same_stages():
     assert len(pruning.CRITERIA) > 5
     for budget in (*pruning.BUDGETS, "early"):
-        plans = [pruning.early(pruning.schedule_of(c)) if budget == "early" else pruning.schedule_of(c, budget)
-                 for c in pruning.CRITERIA]  # fmt: skip
+        plans = [
+            pruning.early(pruning.schedule_of(c))
+            if budget == "early"
+            else pruning.schedule_of(c, budget)
+            for c in pruning.CRITERIA
+        ]
         assert len({(plan.prune_after, tuple(plan.n_kept(N_TOKENS))) for plan in plans}) == 1
 
 
@@ -81,7 +89,10 @@ def test_fastv_ranks_as_fastv_does():
 def test_the_same_words_are_drawn_for_anew(untrained):
     """Questions of the same words about other scenes lose other tokens; the seed draws again."""
     plan = pruning.schedule_of("random")
-    drawn = [pruning.own_draws(plan, 3, seed, "count", first).score for seed, first in ((0, 0), (0, 0), (1, 0), (0, 1))]
+    drawn = [
+        pruning.own_draws(plan, 3, seed, "count", first).score
+        for seed, first in ((0, 0), (0, 0), (1, 0), (0, 1))
+    ]
     ask = SimpleNamespace(index=torch.zeros(3, 1), of_tokens=lambda values: values)
     values = [score(ask).tolist() for score in drawn]
     assert values[0] == values[1] != values[2]
@@ -103,8 +114,10 @@ def test_recall_and_shares_by_hand():
     kept[np.flatnonzero(asked)[:2]] = kept[np.flatnonzero(clutter)[:2]] = kept[other] = True
     scene = SimpleNamespace(thing_tokens=np.stack([asked, other]), clutter_tokens=clutter)
     none = SimpleNamespace(tokens=np.zeros(N_TOKENS, bool))  # "how many ... ?", "0"
-    looks = [("where", scene, SimpleNamespace(tokens=asked), {2: np.ones(N_TOKENS, bool), 4: kept}),
-             ("count", scene, none, {2: np.ones(N_TOKENS, bool), 4: kept})]  # fmt: skip
+    looks = [
+        ("where", scene, SimpleNamespace(tokens=asked), {2: np.ones(N_TOKENS, bool), 4: kept}),
+        ("count", scene, none, {2: np.ones(N_TOKENS, bool), 4: kept}),
+    ]
     found = pruning.kept_metrics(looks)
     assert found["recall"] == {"where": 0.5}
     assert found["by_stage"] == {"2": 1.0, "4": 0.5}

@@ -1,4 +1,6 @@
-"""Real tasks: manifests, a folder made from a checkout, tasks inside packages, pictures for pages."""
+"""Real tasks: manifests, a folder made from a checkout, tasks inside packages, pictures for
+pages.
+"""
 
 import hashlib
 import io
@@ -18,7 +20,14 @@ from trpts.packages import package_file
 from trpts_lab.named_tasks import find_real
 from trpts_lab.real import manifest, packaged, pictures, rebuild
 from trpts_lab.real import tasks as real
-from trpts_lab.real.manifest import Manifest, Row, quarters, quarters_differ, read_manifest, write_manifest
+from trpts_lab.real.manifest import (
+    Manifest,
+    Row,
+    quarters,
+    quarters_differ,
+    read_manifest,
+    write_manifest,
+)
 
 MB = 1_000_000
 
@@ -43,7 +52,9 @@ def noise(width, height, seed=0):
 
 
 def test_committed_manifests(project):
-    """All 13, small, with the counts of their README, labels and classes that fit, and paths that stay inside."""
+    """All 13, small, with the counts of their README, labels and classes that fit, and paths that
+    stay inside.
+    """
     files = {path.name for path in manifest.FOLDER.iterdir()}
     assert files == {f"{name}.tsv.gz" for name in real.CHECKOUTS}
     assert len(real.CHECKOUTS) == 13
@@ -59,7 +70,11 @@ def test_committed_manifests(project):
         for row in found.rows:
             assert ".." not in row.source
             assert not row.source.startswith("/")
-            assert [len(text) for text in (row.source_hash, row.stored_hash, row.quarters)] == [16, 16, 24]
+            assert [len(text) for text in (row.source_hash, row.stored_hash, row.quarters)] == [
+                16,
+                16,
+                24,
+            ]
             assert row.operation in ("", "red and blue swapped") or row.operation.startswith("box ")
 
 
@@ -67,13 +82,20 @@ def test_manifests_survive_writing(tmp_path):
     found = read_manifest("nlvr_xpos")
     write_manifest("again", found, tmp_path)
     assert read_manifest("again", tmp_path) == found
-    assert (tmp_path / "again.tsv.gz").read_bytes() == (manifest.FOLDER / "nlvr_xpos.tsv.gz").read_bytes()
+    assert (tmp_path / "again.tsv.gz").read_bytes() == (
+        manifest.FOLDER / "nlvr_xpos.tsv.gz"
+    ).read_bytes()
 
 
 def test_quarters_by_hand():
     """A 3 x 3 picture: the middle column and row belong to no quarter."""
     pixels = np.full((3, 3, 3), 99, np.uint8)
-    pixels[0, 0], pixels[0, 2], pixels[2, 0], pixels[2, 2] = (1, 2, 3), (4, 5, 6), (7, 8, 9), (255, 0, 128)
+    pixels[0, 0], pixels[0, 2], pixels[2, 0], pixels[2, 2] = (
+        (1, 2, 3),
+        (4, 5, 6),
+        (7, 8, 9),
+        (255, 0, 128),
+    )
     assert quarters(Image.fromarray(pixels)) == "010203040506070809ff0080"
     assert quarters_differ("010203040506070809ff0080", "010203040506070809fd0083") == 3
 
@@ -111,14 +133,21 @@ def painted(folder):
     lanczos = Image.Resampling.LANCZOS
     ready = {
         "a/big.jpg": read["a/big.jpg"].resize((104, 52), lanczos),
-        "a/turned.jpg": read["a/turned.jpg"].transpose(Image.Transpose.ROTATE_270).resize((30, 60), lanczos),
+        "a/turned.jpg": read["a/turned.jpg"]
+        .transpose(Image.Transpose.ROTATE_270)
+        .resize((30, 60), lanczos),
         "b/grey.png": read["b/grey.png"].resize((40, 40), lanczos),
         "b/palette.png": read["b/palette.png"].convert("RGB").resize((40, 20), lanczos),
         "b/small.ppm": read["b/small.ppm"],
         "c/boxes.png": read["c/boxes.png"].crop((150, 0, 250, 100)),
-        "c/blue.jpg": Image.fromarray(np.asarray(read["c/blue.jpg"])[:, :, ::-1]).resize((50, 50), lanczos),
+        "c/blue.jpg": Image.fromarray(np.asarray(read["c/blue.jpg"])[:, :, ::-1]).resize(
+            (50, 50), lanczos
+        ),
     }
-    how = {".jpg": {"form": "JPEG", "quality": 92, "optimize": True}, ".png": {"form": "PNG", "optimize": True}}
+    how = {
+        ".jpg": {"form": "JPEG", "quality": 92, "optimize": True},
+        ".png": {"form": "PNG", "optimize": True},
+    }
     return {name: encoded(picture, **how[SOURCES[name][2]]) for name, picture in ready.items()}
 
 
@@ -133,10 +162,22 @@ def toy(tmp_path, monkeypatch):
         (stored / file).parent.mkdir(parents=True, exist_ok=True)
         (stored / file).write_bytes(content)
         source_hash = digest((checkout / name).read_bytes())
-        rows.append(Row(file, i % 2, name, source_hash, operation, size, digest(content),
-                        quarters(Image.open(stored / file))))  # fmt: skip
+        rows.append(
+            Row(
+                file,
+                i % 2,
+                name,
+                source_hash,
+                operation,
+                size,
+                digest(content),
+                quarters(Image.open(stored / file)),
+            )
+        )
     rows.sort(key=lambda row: ("train800", "val200", "test").index(row.file.split("/")[1]))
-    found = Manifest(tuple(rows), ("even", "odd"), sum(p.stat().st_size for p in stored.rglob("*.*g")))
+    found = Manifest(
+        tuple(rows), ("even", "odd"), sum(p.stat().st_size for p in stored.rglob("*.*g"))
+    )
     source = real.Source("natural", 2, "someone/toys", "c" * 40, "CC0")
     monkeypatch.setitem(real.CHECKOUTS, "toy", source)
     monkeypatch.setitem(real.TASKS, "toy", source)
@@ -167,13 +208,18 @@ def test_a_task_made_from_a_checkout_is_the_stored_one(toy):
             assert file.startswith(f"images/{name}/")
             assert labels[file] == sample.label
     both = (made.folder / "train800val200.txt").read_text()
-    assert both == (made.folder / "train800.txt").read_text() + (made.folder / "val200.txt").read_text()
+    assert (
+        both
+        == (made.folder / "train800.txt").read_text() + (made.folder / "val200.txt").read_text()
+    )
     assert sorted(p.name for p in root.iterdir()) == ["real"]
     assert [p.name for p in (root / "real").iterdir()] == ["toy"]
 
 
 def test_another_encoder_passes_and_another_picture_does_not(toy, monkeypatch):
-    """What a JPEG library may do is let through and counted; a wrong crop, colours or size are not."""
+    """What a JPEG library may do is let through and counted; a wrong crop, colours or size are
+    not.
+    """
     checkout, root, stored, found = toy
     monkeypatch.setitem(rebuild.QUALITY, ".jpg", {"format": "JPEG", "quality": 92})
     made = rebuild.make("toy", checkout, root, against=stored)
@@ -182,40 +228,61 @@ def test_another_encoder_passes_and_another_picture_does_not(toy, monkeypatch):
     monkeypatch.setitem(rebuild.QUALITY, ".jpg", {"format": "JPEG", "quality": 20})
     with pytest.raises(ValueError, match=r"a pixel differs by \d+ of 255: expected at most 2"):
         rebuild.make("toy", checkout, root, against=stored)
-    for operation, source in (("", "c/blue.jpg"), ("box 140,0,240,100", "c/boxes.png"), ("", "c/boxes.png")):
-        wrong = [row._replace(operation=operation) if row.source == source else row for row in found.rows]
+    for operation, source in (
+        ("", "c/blue.jpg"),
+        ("box 140,0,240,100", "c/boxes.png"),
+        ("", "c/boxes.png"),
+    ):
+        wrong = [
+            row._replace(operation=operation) if row.source == source else row for row in found.rows
+        ]
         use(monkeypatch, found._replace(rows=tuple(wrong)))
-        with pytest.raises(ValueError, match=r"the mean colour of a quarter is \d+ of 255 from ours, expected at most"):
+        with pytest.raises(
+            ValueError,
+            match=r"the mean colour of a quarter is \d+ of 255 from ours, expected at most",
+        ):
             rebuild.make("toy", checkout, root)
     assert not list(root.rglob("*.*"))
 
 
 def git(folder, *arguments):
-    subprocess.run(["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True)
+    subprocess.run(
+        ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments], check=True
+    )
 
 
 def test_checkouts_that_do_not_do(toy, tmp_path):
-    """Each ends in one sentence that says what to clone or to check out, and leaves nothing behind."""
+    """Each ends in one sentence that says what to clone or to check out, and leaves nothing
+    behind.
+    """
     checkout, root, stored, _ = toy
     clone = r"expected github.com/someone/toys at commit c{40}$"
-    words = r"clone https://github.com/someone/toys .*, check out its commit c{12}, and run `trpts data make toy --from"
+    clone_it = r"clone https://github.com/someone/toys .*, check out its commit c{12}, and"
+    words = f"{clone_it} run `trpts data make toy --from"
     with pytest.raises(
-        ValueError, match=rf"none is not a folder: {words} CHECKOUT`, which reads 7 .* writes 7, 0.0 MB$"
+        ValueError,
+        match=rf"none is not a folder: {words} CHECKOUT`, which reads 7 .* writes 7, 0.0 MB$",
     ):
         rebuild.make("toy", tmp_path / "none", root)
-    with pytest.raises(ValueError, match=rf"lacks 7 of the 7 images of real/toy, the first is a/big.jpg: {clone}"):
+    with pytest.raises(
+        ValueError, match=rf"lacks 7 of the 7 images of real/toy, the first is a/big.jpg: {clone}"
+    ):
         rebuild.make("toy", stored, root)
     whole = (checkout / "c/blue.jpg").read_bytes()
     (checkout / "c/blue.jpg").write_bytes(whole[:-1])
     with pytest.raises(
-        ValueError, match=rf"blue.jpg has sha256 {digest(whole[:-1])}…, expected {digest(whole)}…: {clone}"
+        ValueError,
+        match=rf"blue.jpg has sha256 {digest(whole[:-1])}…, expected {digest(whole)}…: {clone}",
     ):
         rebuild.make("toy", checkout, root)
     (checkout / "c/blue.jpg").unlink()
     git(checkout, "init", "-q")
     git(checkout, "commit", "-q", "--allow-empty", "-m", "another")
-    with pytest.raises(ValueError, match=r"lacks 1 of the 7 images .*: it is at commit \w{12}, expected c{12} of "
-                                         r"github.com/someone/toys: run `git checkout c{40}` there$"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"lacks 1 of the 7 images .*: it is at commit \w{12}, expected c{12} of "
+        r"github.com/someone/toys: run `git checkout c{40}` there$",
+    ):
         rebuild.make("toy", checkout, root)
     assert not list(root.rglob("*.*"))
 
@@ -224,7 +291,9 @@ def test_other_bad_input(toy, monkeypatch):
     checkout, root, _, found = toy
     with pytest.raises(ValueError, match="real task 'toys' is unknown: expected one of caltech101"):
         rebuild.make("toys", checkout, root)
-    with pytest.raises(ValueError, match="real task 'mnist' is a task that comes inside a package: expected one of"):
+    with pytest.raises(
+        ValueError, match="real task 'mnist' is a task that comes inside a package: expected one of"
+    ):
         rebuild.make("mnist", checkout, root)
     usage = shutil.disk_usage("/")._replace(free=1000)
     with monkeypatch.context() as patch:
@@ -233,7 +302,10 @@ def test_other_bad_input(toy, monkeypatch):
             rebuild.make("toy", checkout, root)
     broken = b"not an image"
     (checkout / "b/grey.png").write_bytes(broken)
-    changed = [r._replace(source_hash=digest(broken)) if r.source == "b/grey.png" else r for r in found.rows]
+    changed = [
+        r._replace(source_hash=digest(broken)) if r.source == "b/grey.png" else r
+        for r in found.rows
+    ]
     with monkeypatch.context() as patch:
         use(patch, found._replace(rows=tuple(changed)))
         with pytest.raises(ValueError, match=r"grey.png is not an image: expected one of JPEG"):
@@ -254,7 +326,10 @@ def test_a_folder_that_changed_is_noticed(toy):
     path.write_bytes(encoded(image, "JPEG", quality=95))  # another encoder
     assert rebuild.check("toy", root)[1:3] == (7, 6)
     for content, words in (
-        (encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "JPEG"), r"quarter is \d+ of 255 from ours"),
+        (
+            encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "JPEG"),
+            r"quarter is \d+ of 255 from ours",
+        ),
         (encoded(image.resize((10, 10)), "JPEG"), r"has the size \(10, 10\), expected \(104, 52\)"),
         (whole[:-90], "is a damaged image: image file is truncated"),
         (b"version of a pointer", "is not an image: expected one of JPEG, PNG"),
@@ -264,20 +339,28 @@ def test_a_folder_that_changed_is_noticed(toy):
             rebuild.check("toy", root)
     path.unlink()
     with pytest.raises(
-        ValueError, match=r"jpg cannot be read: No such file or directory: remove .*toy and make it anew"
+        ValueError,
+        match=r"jpg cannot be read: No such file or directory: remove .*toy and make it anew",
     ):
         rebuild.check("toy", root)
     lines = (folder / "test.txt").read_text()
     (folder / "test.txt").write_text(lines.replace(" 0\n", " 1\n", 1))
-    with pytest.raises(ValueError, match=r"test.txt is not the list of the manifest: remove .*toy and make it anew$"):
+    with pytest.raises(
+        ValueError,
+        match=r"test.txt is not the list of the manifest: remove .*toy and make it anew$",
+    ):
         rebuild.check("toy", root)
-    with pytest.raises(ValueError, match="real task 'mnist' has no manifest: expected one of caltech101"):
+    with pytest.raises(
+        ValueError, match="real task 'mnist' has no manifest: expected one of caltech101"
+    ):
         rebuild.check("mnist", root)
 
 
 def test_a_disk_that_fills_up_on_the_way_leaves_nothing(toy, monkeypatch):
     checkout, root, *_ = toy
-    monkeypatch.setattr(rebuild, "_write_lists", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left", "f")))
+    monkeypatch.setattr(
+        rebuild, "_write_lists", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left", "f"))
+    )
     with pytest.raises(OSError, match="No space left"):
         rebuild.make("toy", checkout, root)
     assert not list(root.rglob("*.*"))
@@ -285,22 +368,48 @@ def test_a_disk_that_fills_up_on_the_way_leaves_nothing(toy, monkeypatch):
 
 def test_command(toy, capsys):
     checkout, root, stored, _ = toy
-    command = ["data", "make", "real/toy", "--from", str(checkout), "--root", str(root), "--against", str(stored)]
+    command = [
+        "data",
+        "make",
+        "real/toy",
+        "--from",
+        str(checkout),
+        "--root",
+        str(root),
+        "--against",
+        str(stored),
+    ]
     assert main(command) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{root / 'real' / 'toy'}: 7 images, 7 of them ours byte by byte"
     assert said[1].endswith("no pixel differs by more than 0 of 255")
     assert said[2] == f'trpts.load_task("real/toy", root="{root}")'
     assert main(command) == 2
-    assert capsys.readouterr().err == f"trpts: {root / 'real' / 'toy'} is there already: remove it to make it anew\n"
-    for words in (["make"], ["make", "toy"], ["make", "--from", "."], ["check"], ["check", "toy", "--from", "."]):
+    assert (
+        capsys.readouterr().err
+        == f"trpts: {root / 'real' / 'toy'} is there already: remove it to make it anew\n"
+    )
+    for words in (
+        ["make"],
+        ["make", "toy"],
+        ["make", "--from", "."],
+        ["check"],
+        ["check", "toy", "--from", "."],
+    ):
         assert main(["data", *words]) == 2
-        assert "expected `trpts data make NAME --from CHECKOUT` or `trpts data check NAME`" in capsys.readouterr().err
+        assert (
+            "expected `trpts data make NAME --from CHECKOUT` or `trpts data check NAME`"
+            in capsys.readouterr().err
+        )
     assert main(["data", "check", "toy", "--root", str(root)]) == 0
-    assert capsys.readouterr().out.startswith(f"{root / 'real' / 'toy'}: 7 images, 7 of them ours byte by byte\n")
+    assert capsys.readouterr().out.startswith(
+        f"{root / 'real' / 'toy'}: 7 images, 7 of them ours byte by byte\n"
+    )
     assert main(["data", "list", "--root", str(root)]) == 0
     said = capsys.readouterr().out
-    assert "real/toy: natural, 2 classes; from github.com/someone/toys; licence: CC0\n    in " in said
+    assert (
+        "real/toy: natural, 2 classes; from github.com/someone/toys; licence: CC0\n    in " in said
+    )
     assert "make gtsrb" in " ".join(said.split())
     assert "real/elpv" in said
 
@@ -309,13 +418,16 @@ def test_command(toy, capsys):
 
 
 def test_a_missing_task_says_what_to_clone_and_how_much(tmp_path):
-    words = (
-        r"clone https://github.com/lil-lab/nlvr .* commit 18924841aa96, .*reads 829 of its images and writes 1,831, 1.3"
-    )
+    clone_it = r"clone https://github.com/lil-lab/nlvr .* commit 18924841aa96"
+    words = f"{clone_it}, .*reads 829 of its images and writes 1,831, 1.3"
     for door in (load_task, find_real):
-        with pytest.raises(ValueError, match=rf"^real/nlvr_count is neither in .*/real nor in .*: {words} MB$"):
+        with pytest.raises(
+            ValueError, match=rf"^real/nlvr_count is neither in .*/real nor in .*: {words} MB$"
+        ):
             door("real/nlvr_count", root=tmp_path)
-    with pytest.raises(ValueError, match=r"'real/nlvr_counts' is unknown: did you mean real/nlvr_count"):
+    with pytest.raises(
+        ValueError, match=r"'real/nlvr_counts' is unknown: did you mean real/nlvr_count"
+    ):
         load_task("real/nlvr_counts", root=tmp_path)
 
 
@@ -335,13 +447,17 @@ def shared(project):
     """The tasks as they were cut, where they lie beside the checkout."""
     folder = project.root.parent / "shared" / "data"
     if not (folder / "nlvr_count").is_dir():
-        pytest.skip("the real tasks are not beside this checkout: `trpts data list` says where to get them")
+        pytest.skip(
+            "the real tasks are not beside this checkout: `trpts data list` says where to get them"
+        )
     return folder
 
 
 @pytest.mark.parametrize("name", ["gtsrb", "nlvr_count", "nlvr_xpos"])
 def test_stored_tasks_come_out_of_a_made_up_checkout_again(shared, name, tmp_path, monkeypatch):
-    """Their images are stored without loss, so that sources can be made which hold them: byte by byte the same."""
+    """Their images are stored without loss, so that sources can be made which hold them: byte by
+    byte the same.
+    """
     found, checkout, rows = read_manifest(name), tmp_path / "checkout", []
     for row in found.rows[:40]:
         path = checkout / f"{len(rows)}_{row.source.replace('/', '_')}"
@@ -386,12 +502,18 @@ def test_mnist():
     assert images.max() <= 1
     table = np.loadtxt(packaged.find("mnist"), delimiter=",", dtype=np.uint8)
     of = {row[:-1].tobytes(): int(row[-1]) for row in table}
-    seen = [s.path.getchannel(0).tobytes() for split in (task.train, task.val, task.test) for s in split.samples]
+    seen = [
+        s.path.getchannel(0).tobytes()
+        for split in (task.train, task.val, task.test)
+        for s in split.samples
+    ]
     assert len(set(seen)) == 2000  # no digit in two splits
     assert all(of[s.path.getchannel(0).tobytes()] == s.label for s in task.val.samples)
     assert torch.equal(labels, task.train.labels[:5])
     again = load_task("real/mnist", image_size=14, normalization="none")
-    assert task.data_hash() == again.data_hash() != load_task("real/mnist", image_size=14).data_hash()
+    assert (
+        task.data_hash() == again.data_hash() != load_task("real/mnist", image_size=14).data_hash()
+    )
     with pytest.raises(ValueError, match="normalization='unknown'"):
         load_task("real/mnist", normalization="unknown")
 
@@ -409,7 +531,9 @@ def cells(tmp_path, monkeypatch):
     (folder / "labels.csv").write_text("".join(lines))
     info = tmp_path / "site" / "elpv_dataset-1.0.0.post1.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elpv-dataset\nVersion: 1.0.0.post1\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: elpv-dataset\nVersion: 1.0.0.post1\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     whole = hashlib.sha256((folder / "labels.csv").read_bytes()).hexdigest()
     monkeypatch.setitem(packaged.FILES, "elpv", (*packaged.ELPV[:2], whole))
@@ -419,16 +543,28 @@ def cells(tmp_path, monkeypatch):
 
 def test_elpv(cells):
     task = load_task("real/elpv", image_size=8, normalization="none")
-    assert task.class_names == ("functional", "possibly defective", "probably defective", "defective")
-    assert [s.labels.bincount().tolist() for s in (task.train, task.val, task.test)] == [[4] * 4, [2] * 4, [3] * 4]
+    assert task.class_names == (
+        "functional",
+        "possibly defective",
+        "probably defective",
+        "defective",
+    )
+    assert [s.labels.bincount().tolist() for s in (task.train, task.val, task.test)] == [
+        [4] * 4,
+        [2] * 4,
+        [3] * 4,
+    ]
     for images, labels in task.test.batches(1):
         assert round(images.mean().item() * 255) % 4 == labels.item()
     (cells / "images" / "cell0007.png").unlink()
-    with pytest.raises(ValueError, match=r"labels.csv:8: .*cell0007.png does not exist: install the package anew"):
+    with pytest.raises(
+        ValueError, match=r"labels.csv:8: .*cell0007.png does not exist: install the package anew"
+    ):
         load_task("real/elpv")
     (cells / "labels.csv").write_text("")
     with pytest.raises(
-        ValueError, match=r"labels.csv of elpv-dataset 1.0.0.post1 has sha256 e3b0c44298fc1c14…, expected"
+        ValueError,
+        match=r"labels.csv of elpv-dataset 1.0.0.post1 has sha256 e3b0c44298fc1c14…, expected",
     ):
         load_task("real/elpv")
 
@@ -445,9 +581,12 @@ def test_pictures_are_free_and_are_what_was_looked_up():
         pytest.skip(str(error))
     assert {image.mode for image in images.values()} == {"RGB"}
     assert images["cat"].size == (451, 300)
-    with pytest.raises(ValueError, match="picture 'astronaut' is unknown: expected one of camera, cat"):
+    with pytest.raises(
+        ValueError, match="picture 'astronaut' is unknown: expected one of camera, cat"
+    ):
         pictures.picture("astronaut")
     with pytest.raises(
-        ValueError, match=r"cat|chelsea.png .* has sha256 596aa1e7cb875eb7…, expected 0000000000000000…"
+        ValueError,
+        match=r"cat|chelsea.png .* has sha256 596aa1e7cb875eb7…, expected 0000000000000000…",
     ):
         package_file("scikit-image", "skimage/data/chelsea.png", "0" * 64)

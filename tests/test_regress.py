@@ -26,7 +26,10 @@ VALUES = [0.70, 0.72, 0.74, 0.71, 0.73]
 
 
 def record(seed, accuracy, n_things=4):
-    return {"config": {"kind": "toy", "seed": seed}, "metrics": {"accuracy": accuracy, "n_things": n_things}}
+    return {
+        "config": {"kind": "toy", "seed": seed},
+        "metrics": {"accuracy": accuracy, "n_things": n_things},
+    }
 
 
 def seeds(**kwargs):
@@ -42,7 +45,9 @@ def failed(rows):
 
 
 def test_tolerance_by_hand():
-    """Standard deviation 0.015811; t for 99 % and 4 degrees of freedom 4.6041; √(1 + 1/5) = 1.0954."""
+    """Standard deviation 0.015811; t for 99 % and 4 degrees of freedom 4.6041; √(1 + 1/5) =
+    1.0954.
+    """
     assert statistics.stdev(VALUES) == pytest.approx(0.0158114, abs=1e-7)
     assert tolerance(VALUES) == pytest.approx(4.60409 * 0.0158114 * 1.0954451, rel=1e-4)
 
@@ -110,11 +115,15 @@ def test_reports(tmp_path):
     suite = ET.parse(tmp_path / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
     assert "accuracy is 0.9, expected 0.72" in suite.find(".//failure").get("message")
-    assert json.loads((tmp_path / "report.json").read_text())["failures"] == {"01_x": "cell 3: boom"}
+    assert json.loads((tmp_path / "report.json").read_text())["failures"] == {
+        "01_x": "cell 3: boom"
+    }
 
 
 def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
-    """Absolute gradients instead of squares: a fault that runs, looks fine, and must turn the chapter's check red."""
+    """Absolute gradients instead of squares: a fault that runs, looks fine, and must turn the
+    chapter's check red.
+    """
     baselines = read_baselines(project.root / "data" / "baselines" / "01_fim.json")["baselines"]
     (entry,) = baselines.values()
 
@@ -142,7 +151,9 @@ def test_page_refuses_a_mean_over_different_settings(project, monkeypatch):
 
 
 def test_the_quick_chapters_lie_within_their_baselines(project, html):
-    """What the chapters of this very build measured; every chapter that records something has a baseline."""
+    """What the chapters of this very build measured; every chapter that records something has a
+    baseline.
+    """
     found = {}
     for chapter in find_chapters(project):
         path = project.root / "data" / "baselines" / f"{chapter.name}.json"
@@ -151,6 +162,8 @@ def test_the_quick_chapters_lie_within_their_baselines(project, html):
             found |= read_baselines(path)["baselines"]
     records = {name: project.store("quick").find(entry["config"]) for name, entry in found.items()}
     assert len(records) >= 15
-    rows = regress.compare(found, {name: record for name, record in records.items() if record is not None})
+    rows = regress.compare(
+        found, {name: record for name, record in records.items() if record is not None}
+    )
     assert sum(map(is_checked, rows)) > 100
     assert [row for row in rows if not row["ok"]] == []

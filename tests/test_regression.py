@@ -1,4 +1,6 @@
-"""`trpts regress` and `--bless` from the command line, on a small chapter whose metrics a file decides."""
+"""`trpts regress` and `--bless` from the command line, on a small chapter whose metrics a file
+decides.
+"""
 
 import json
 import subprocess
@@ -23,8 +25,8 @@ if Path("counter.txt").exists():
     Path("noise.txt").write_text(str(extra + 0.001))
 experiment = SimpleNamespace(
     __name__="trpts_lab.experiments.fisher_digits",
-    run=lambda c: {"accuracy": 0.7 + c["seed"] / 100 + extra, "wild": (-1) ** c["seed"] * 1.0, "n_things": 3,
-                   "phase_s": {"train": time.monotonic()}},
+    run=lambda c: {"accuracy": 0.7 + c["seed"] / 100 + extra, "wild": (-1) ** c["seed"] * 1.0,
+                   "n_things": 3, "phase_s": {"train": time.monotonic()}},
     inputs=lambda c: {"data": "0" * 16, "weights": None},
 )
 for seed in seeds:
@@ -45,7 +47,11 @@ def committed(tiny, monkeypatch):
 
 def commit(project):
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "state", "--allow-empty"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        [*identity, "commit", "-q", "-m", "state", "--allow-empty"],
+    ):
         subprocess.run(["git", *command], cwd=project.root, check=True)
 
 
@@ -58,7 +64,9 @@ def test_bless_then_regress_then_drift(committed, capsys):
     assert "too scattered over seeds to be checked: wild" in out
     assert out.count("00_a: running") == 2
     content = read_baselines(committed.root / "data" / "baselines" / "00_a.json")
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=committed.root, capture_output=True, text=True)
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=committed.root, capture_output=True, text=True
+    )
     assert content["commit"] == head.stdout.strip()
     assert content["versions"]["torch"]
     assert main(["regress"]) == 0
@@ -93,7 +101,8 @@ def test_chapters_without_a_spread_get_no_baseline(tiny, monkeypatch, capsys):
     assert main(["regress"]) == 0
     out = capsys.readouterr().out
     assert [
-        f"{name}: has no baseline; that it runs is all that is checked" in out for name in ("00_a", "01_b", "02_c")
+        f"{name}: has no baseline; that it runs is all that is checked" in out
+        for name in ("00_a", "01_b", "02_c")
     ] == [False, True, True]
 
 
@@ -124,4 +133,6 @@ def test_baseline_of_another_device_is_refused(committed, capsys, monkeypatch):
     main(["regress", "--bless"])
     monkeypatch.setattr(regression, "pick_device", lambda: "cuda")
     assert main(["regress"]) == 2
-    assert "was made on cpu, this machine computes on cuda: bless it here" in capsys.readouterr().err
+    assert (
+        "was made on cpu, this machine computes on cuda: bless it here" in capsys.readouterr().err
+    )

@@ -56,7 +56,9 @@ def test_failing_notebook_is_kept_aside_and_named(tiny, capsys):
     assert "build/runs/quick/failed/00_a.ipynb" in out
     assert (project.runs("quick") / "failed" / "00_a.ipynb").is_file()
     assert not (project.runs("quick") / "00_a.ipynb").exists()
-    assert (project.runs("quick") / "01_b.ipynb").is_file(), "a failure must not keep the others from running"
+    assert (project.runs("quick") / "01_b.ipynb").is_file(), (
+        "a failure must not keep the others from running"
+    )
     assert main(["book"]) == 2
     assert "no book was built: 00_a failed" in capsys.readouterr().err
 
@@ -95,12 +97,18 @@ def test_parameters_reach_the_notebook_and_unknown_ones_are_refused(tiny, capsys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--profile", "huge"], "profile 'huge' does not exist: expected one of quick, full, real, paper"),
+        (
+            ["run", "--profile", "huge"],
+            "profile 'huge' does not exist: expected one of quick, full, real, paper",
+        ),
         (["run", "--only", "07"], "chapter '07' does not exist: there are 00_a"),
         (["run", "-p", "n=1"], "--parameter needs --only"),
         (["run", "--only", "00", "-p", "n"], "--parameter 'n': expected NAME=VALUE"),
         (["run", "--only", "00", "-p", "n=[1"], "the value is not readable"),
-        (["run", "--only", "00", "-p", "profile=full"], "the parameter profile is set by --profile alone"),
+        (
+            ["run", "--only", "00", "-p", "profile=full"],
+            "the parameter profile is set by --profile alone",
+        ),
         (["run", "--only", "00", "-p", "n=2020-01-01"], "has no parameter n"),
     ],
 )
@@ -159,7 +167,13 @@ def test_kernel_that_dies_is_a_failure(tiny, capsys):
 
 def test_long_cells_say_where_they_are(tiny, capsys, monkeypatch):
     monkeypatch.setattr(runner, "HEARTBEAT_S", 0.3)
-    tiny({"00_a": ["import sys, time\nprint('epoch 1/2', file=sys.stderr, flush=True)\ntime.sleep(2)"]})
+    tiny(
+        {
+            "00_a": [
+                "import sys, time\nprint('epoch 1/2', file=sys.stderr, flush=True)\ntime.sleep(2)"
+            ]
+        }
+    )
     assert main(["run"]) == 0
     assert re.search(r"^  00_a: cell 4 of 4 \(epoch 1/2\), \d+ s$", capsys.readouterr().out, re.M)
 
@@ -171,15 +185,23 @@ def test_where_without_a_running_cell():
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_goes_on(tiny, signum):
-    """Stop the second of two notebooks half-way: nothing half-written, no kernel left, the next run goes on there."""
+    """Stop the second of two notebooks half-way: nothing half-written, no kernel left, the next run
+    goes on there.
+    """
     slow = "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\n"
     slow += "time.sleep(0 if pathlib.Path('go').exists() else 60)\nprint('slow done')"
     project = tiny({"00_a": [GOOD], "01_b": [slow]})
     command = [sys.executable, "-m", "trpts.cli", "run"]
     process = subprocess.Popen(
-        command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),  # a test run in the background may ignore interrupts
-    )  # fmt: skip
+        command,
+        cwd=project.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signum, signal.SIG_DFL
+        ),  # a test run in the background may ignore interrupts
+    )
     pid = project.root / "pid"
     while not (pid.exists() and pid.read_text()):
         assert process.poll() is None, process.communicate()
@@ -223,7 +245,9 @@ def test_value_that_no_record_can_hold_is_refused(tiny, capsys):
     assert "a parameter of 00_a is no number, text, list or table" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("source", "message"), [("1 +", "cell 3 is not Python"), ("%time 1", None), ("!true", None)])
+@pytest.mark.parametrize(
+    ("source", "message"), [("1 +", "cell 3 is not Python"), ("%time 1", None), ("!true", None)]
+)
 def test_cells_that_are_not_plain_python(tiny, capsys, source, message):
     tiny({"00_a": [source]})
     assert main(["run"]) == (1 if message else 0)
@@ -236,10 +260,14 @@ def test_default_that_is_no_plain_value(tiny, capsys):
     assert "a parameter's default is no plain value" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["chapters:", "chapters: {00_a: 3}", "chapters: {00_a: {}}\nrequires: 1"])
+@pytest.mark.parametrize(
+    "content", ["chapters:", "chapters: {00_a: 3}", "chapters: {00_a: {}}\nrequires: 1"]
+)
 def test_profile_of_another_shape(tiny, capsys, content):
     project = tiny({"00_a": [GOOD]})
-    text = f"profile: quick\n{content}\nbenchmark: {{}}\n" + ("" if "requires" in content else "requires: []\n")
+    text = f"profile: quick\n{content}\nbenchmark: {{}}\n" + (
+        "" if "requires" in content else "requires: []\n"
+    )
     (project.root / "profiles" / "quick.yaml").write_text(text)
     assert main(["run"]) == 2
     assert "quick.yaml: expected chapters to be tables" in capsys.readouterr().err
@@ -257,9 +285,17 @@ def test_third_party_error_on_a_file_is_one_sentence(tiny, capsys):
 
 def test_one_command_at_a_time(tiny, capsys):
     project = tiny({"00_a": [GOOD]})
-    holder = "from trpts_lab.project import Project\nwith Project.find().lock(): print(1, flush=True); input()"
-    process = subprocess.Popen([sys.executable, "-c", holder], cwd=project.root, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)  # fmt: skip
+    holder = (
+        "from trpts_lab.project import Project\nwith Project.find().lock(): print(1, "
+        "flush=True); input()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder],
+        cwd=project.root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout.readline() == "1\n"
     assert main(["run"]) == 2
     assert "another trpts command is at work" in capsys.readouterr().err
@@ -270,8 +306,13 @@ def test_one_command_at_a_time(tiny, capsys):
 
 def test_edit_during_a_refresh_is_not_lost(tiny, capsys):
     """The notebook changes itself while it runs, as an author might."""
-    edit = "import nbformat\nnb = nbformat.read('notebooks/00_a.ipynb', 4)\nnb.cells[0].source = '# Edited'\n"
+    edit = (
+        "import nbformat\nnb = nbformat.read('notebooks/00_a.ipynb', 4)\nnb.cells[0].source = "
+        "'# Edited'\n"
+    )
     project = tiny({"00_a": [edit + "nbformat.write(nb, 'notebooks/00_a.ipynb')"]})
     assert main(["refresh"]) == 1
     assert "00_a: changed while it ran, left as it is" in capsys.readouterr().out
-    assert nbformat.read(project.notebooks / "00_a.ipynb", as_version=4).cells[0].source == "# Edited"
+    assert (
+        nbformat.read(project.notebooks / "00_a.ipynb", as_version=4).cells[0].source == "# Edited"
+    )

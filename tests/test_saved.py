@@ -1,4 +1,6 @@
-"""What a step keeps for its backward pass: the formula is what PyTorch does; nothing is kept below what is trained."""
+"""What a step keeps for its backward pass: the formula is what PyTorch does; nothing is kept below
+what is trained.
+"""
 
 import pytest
 import timm
@@ -21,8 +23,9 @@ def images():
 def model():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return timm.models.VisionTransformer(img_size=32, patch_size=8, embed_dim=D, depth=3, num_heads=H,
-                                             num_classes=5)  # fmt: skip
+        return timm.models.VisionTransformer(
+            img_size=32, patch_size=8, embed_dim=D, depth=3, num_heads=H, num_classes=5
+        )
 
 
 def in_blocks(model, images):
@@ -38,10 +41,16 @@ def limit(model):
 
 
 def test_by_hand(model):
-    """Per token: norm1 and norm2 (D + 2 each), q, k, v (3 D), attention's output (D + H), GELU's input (M)."""
+    """Per token: norm1 and norm2 (D + 2 each), q, k, v (3 D), attention's output (D + H), GELU's
+    input (M).
+    """
     assert block_numbers(model.blocks[0], T) == T * (2 * (D + 2) + 3 * D + D + H + M)
-    assert block_numbers(model.blocks[0], T, "weights") == block_numbers(model.blocks[0], T) + T * (D + D + M)
-    with pytest.raises(ValueError, match="train='all': expected nothing, weights, selected or lora"):
+    assert block_numbers(model.blocks[0], T, "weights") == block_numbers(model.blocks[0], T) + T * (
+        D + D + M
+    )
+    with pytest.raises(
+        ValueError, match="train='all': expected nothing, weights, selected or lora"
+    ):
         block_numbers(model.blocks[0], T, "all")
 
 
@@ -51,7 +60,9 @@ def test_nothing_but_the_input_gradient(model, images):
 
 
 def test_all_weights(model, images):
-    assert in_blocks(model, images) == [B * block_numbers(block, T, "weights") for block in model.blocks]
+    assert in_blocks(model, images) == [
+        B * block_numbers(block, T, "weights") for block in model.blocks
+    ]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
@@ -69,9 +80,15 @@ def test_selected_columns(model, images, share):
 def test_lora(model, images):
     peft = pytest.importorskip("peft")
     names = ["qkv", "attn.proj", "fc1", "fc2"]
-    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=names, modules_to_save=["head"]))
-    wanted = [B * block_numbers(block, T, "lora", r=4) for block in timm.models.VisionTransformer(
-        img_size=32, patch_size=8, embed_dim=D, depth=3, num_heads=H, num_classes=5).blocks]  # fmt: skip
+    wrapped = peft.get_peft_model(
+        model, peft.LoraConfig(r=4, target_modules=names, modules_to_save=["head"])
+    )
+    wanted = [
+        B * block_numbers(block, T, "lora", r=4)
+        for block in timm.models.VisionTransformer(
+            img_size=32, patch_size=8, embed_dim=D, depth=3, num_heads=H, num_classes=5
+        ).blocks
+    ]
     found = in_blocks(wrapped.base_model.model, images)
     assert found[1:] == wanted[1:]
 
@@ -82,4 +99,6 @@ def test_below_the_first_trained_block_nothing_is_kept(model, images):
     attach(model, index)
     found = saved_numbers(model, images, LABELS)
     assert found["blocks.0"] == found["blocks.1"] == 0
-    assert found["blocks.2"] == B * (block_numbers(model.blocks[2], T, "selected") - T * (D + 2)), "nor does its norm1"
+    assert found["blocks.2"] == B * (block_numbers(model.blocks[2], T, "selected") - T * (D + 2)), (
+        "nor does its norm1"
+    )

@@ -17,7 +17,12 @@ from trpts_lab.project import Project
 from trpts_lab.store import Store, run_once
 from trpts_lab.tasks import data_hash, lab_task
 
-LAB = {"backbone": "vit_lab", "weights": "data/weights/vit_lab.safetensors", "device": "cpu", "profile": "quick"}
+LAB = {
+    "backbone": "vit_lab",
+    "weights": "data/weights/vit_lab.safetensors",
+    "device": "cpu",
+    "profile": "quick",
+}
 
 
 def test_overlap_by_hand():
@@ -26,7 +31,9 @@ def test_overlap_by_hand():
     b = {"x": torch.tensor([[1, 2]]), "y": torch.tensor([[3]])}
     assert selection.overlap(a, b) == 2 / 4
     assert selection.overlap(a, a) == 1
-    assert selection.overlap({"x": torch.tensor([[0], [1]])}, {"x": torch.tensor([[1], [0]])}) == 0  # other neurons
+    assert (
+        selection.overlap({"x": torch.tensor([[0], [1]])}, {"x": torch.tensor([[1], [0]])}) == 0
+    )  # other neurons
 
 
 def test_mean_of_parts_weighs_by_images():
@@ -53,15 +60,24 @@ class OneBlock(nn.Module):
 
 
 def test_redundancy_by_hand():
-    """Two patch tokens an image, opposite (-1) in the first, equal (1) in the others: a third; CLS is left out."""
-    images = torch.tensor([[[9.0, 9.0], [1.0, 0.0], [-1.0, 0.0]], [[5.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
-                           [[0.0, 0.0], [0.0, -1.0], [0.0, -1.0]]])  # fmt: skip
+    """Two patch tokens an image, opposite (-1) in the first, equal (1) in the others: a third; CLS
+    is left out.
+    """
+    images = torch.tensor(
+        [
+            [[9.0, 9.0], [1.0, 0.0], [-1.0, 0.0]],
+            [[5.0, 0.0], [0.0, 1.0], [0.0, 1.0]],
+            [[0.0, 0.0], [0.0, -1.0], [0.0, -1.0]],
+        ]
+    )
     value = selection.redundancy(OneBlock(), Split(images, torch.zeros(3, dtype=torch.int64)))
     assert value.tolist() == pytest.approx([(-1 + 1 + 1) / 3])
 
 
 def test_parts_cover_all_images_once(monkeypatch):
-    monkeypatch.setattr(selection, "fisher_scores", lambda model, batches: {"x": batches[0][0].sum()[None]})
+    monkeypatch.setattr(
+        selection, "fisher_scores", lambda model, batches: {"x": batches[0][0].sum()[None]}
+    )
     images = torch.arange(230.0)[:, None]
     splits = Split(images[:200], torch.zeros(200)), Split(images[200:], torch.zeros(30))
     task = type("T", (), {"train": splits[0], "val": splits[1]})
@@ -77,11 +93,17 @@ def test_images_in_files_are_scored_as_those_in_memory(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         for k in range(10):
-            Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / name / f"{k}.png")
+            Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(
+                tmp_path / name / f"{k}.png"
+            )
     files = load(tmp_path, image_size=32)
-    memory = type("T", (), {part: Split(*next(getattr(files, part).batches(99))) for part in ("train", "val")})
+    memory = type(
+        "T", (), {part: Split(*next(getattr(files, part).batches(99))) for part in ("train", "val")}
+    )
     model = create_backbone("vit_lab", 2)
-    for one, other in zip(*(selection.partial_scores(model, task, 10) for task in (files, memory)), strict=True):
+    for one, other in zip(
+        *(selection.partial_scores(model, task, 10) for task in (files, memory)), strict=True
+    ):
         assert all(torch.equal(one[2][name], other[2][name]) for name in one[2])
     assert torch.equal(*(selection.redundancy(model, task.val) for task in (files, memory)))
     recoloured = drift.drifted(files, 0.5)
@@ -102,20 +124,26 @@ def test_starting_points_of_the_real_digits(monkeypatch):
 def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
     """One short run of each kind through the record and back to the page's table."""
     project = Project.find()
-    config = tuned.cell("TR-PTS", *grid.METHODS["TR-PTS"], "digits", 0, 3e-3, **LAB, epochs=1, batch_size=64)
+    config = tuned.cell(
+        "TR-PTS", *grid.METHODS["TR-PTS"], "digits", 0, 3e-3, **LAB, epochs=1, batch_size=64
+    )
     record = run_once(tuned, config, Store(tmp_path))
     metrics = record["metrics"]
     assert metrics["connections_per_neuron"] == pytest.approx(2.0, abs=0.01)
     assert metrics["flops_ratio"] < 0.8
     assert sum(metrics["token_blocks"].values()) == 3
     assert record["inputs"]["data"] == data_hash("digits")
-    monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})())
+    monkeypatch.setattr(
+        pages.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})()
+    )
     assert len(pages.full_runs("TR-PTS", tuned)) == 1
     with pytest.raises(TrptsError, match="no committed record of tuned, C = 9"):
         pages.full_runs("C = 9", tuned)
     other = config | {"lr": 1e-3, "seed": 1}
     monkeypatch.setattr(pages.Project, "find", lambda: project)
     run_once(tuned, other, Store(tmp_path))
-    monkeypatch.setattr(pages.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})())
+    monkeypatch.setattr(
+        pages.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})()
+    )
     with pytest.raises(TrptsError, match="2 different settings"):
         pages.full_runs("TR-PTS", tuned)

@@ -21,12 +21,20 @@ def keeper(project, folder, *arguments, **settings):
     """(process, address) of the script, with an sbatch that takes jobs and runs none."""
     for name in ("sbatch", "scancel"):
         (folder / name).write_text(
-            f'#!/bin/sh\ncp "$1" {folder}/job && mv {folder}/job {folder}/job.sh\necho Submitted batch job 1\n'
+            f'#!/bin/sh\ncp "$1" {folder}/job && mv {folder}/job {folder}/job.sh\necho Submitted '
+            "batch job 1\n"
         )
         (folder / name).chmod(0o755)
-    process = subprocess.Popen([sys.executable, "scripts/slurm.py", *arguments], cwd=project.root, stdout=-1, stderr=-1,
-                               text=True, env=os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
-                                                            "DASK_CONFIG": str(folder)} | settings)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "scripts/slurm.py", *arguments],
+        cwd=project.root,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        env=os.environ
+        | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "DASK_CONFIG": str(folder)}
+        | settings,
+    )
     try:
         yield process, process.stdout.readline().strip()
     finally:
@@ -35,7 +43,11 @@ def keeper(project, folder, *arguments, **settings):
 
 
 def listening(process):
-    return [c.laddr for c in psutil.Process(process.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    return [
+        c.laddr
+        for c in psutil.Process(process.pid).net_connections("inet")
+        if c.status == psutil.CONN_LISTEN
+    ]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--interface", "lo"]])
@@ -61,7 +73,8 @@ def test_only_the_scheduler_listens_outside_and_says_so(project, tmp_path, argum
 def test_what_it_cannot_open_is_one_sentence(project, tmp_path, arguments, gone, says):
     one = f"{{cert: {gone}, key: {gone}}}"
     (tmp_path / "tls.yaml").write_text(
-        f"distributed: {{comm: {{tls: {{ca-file: {gone}, scheduler: {one}, worker: {one}, client: {one}}}}}}}"
+        "distributed: "
+        f"{{comm: {{tls: {{ca-file: {gone}, scheduler: {one}, worker: {one}, client: {one}}}}}}}"
     )
     with keeper(project, tmp_path, *arguments) as (process, address):
         assert not address
@@ -73,19 +86,45 @@ def test_what_it_cannot_open_is_one_sentence(project, tmp_path, arguments, gone,
 def test_with_a_certificate_nobody_else_gets_in(project, tmp_path):
     """The settings of the book's page."""
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=trpts",
-                    "-keyout", key, "-out", cert], check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=trpts",
+            "-keyout",
+            key,
+            "-out",
+            cert,
+        ],
+        check=True,
+        capture_output=True,
+    )
     one = f"{{cert: {cert}, key: {key}}}"
     (tmp_path / "tls.yaml").write_text(
-        f"distributed: {{comm: {{tls: {{ca-file: {cert}, scheduler: {one}, worker: {one}, client: {one}}}}}}}"
+        "distributed: "
+        f"{{comm: {{tls: {{ca-file: {cert}, scheduler: {one}, worker: {one}, client: {one}}}}}}}"
     )
     with keeper(project, tmp_path) as (process, address):
         inside, without, plain = (
-            subprocess.run([sys.executable, "-c", ASK.format(place)], env=os.environ | {"DASK_CONFIG": str(settings)},
-                           capture_output=True, text=True)
-            for place, settings in ((address, tmp_path), (address, tmp_path / "none"),
-                                    (address.replace("tls://", "tcp://"), tmp_path / "none"))
-        )  # fmt: skip
+            subprocess.run(
+                [sys.executable, "-c", ASK.format(place)],
+                env=os.environ | {"DASK_CONFIG": str(settings)},
+                capture_output=True,
+                text=True,
+            )
+            for place, settings in (
+                (address, tmp_path),
+                (address, tmp_path / "none"),
+                (address.replace("tls://", "tcp://"), tmp_path / "none"),
+            )
+        )
         job, end = tmp_path / "job.sh", time.monotonic() + 30
         while not job.is_file() and time.monotonic() < end:  # jobs are sent behind the scenes
             time.sleep(0.1)

@@ -1,4 +1,6 @@
-"""Row-sparse tuning: identities, gradients against dense autograd, exact inverses, and what it refuses."""
+"""Row-sparse tuning: identities, gradients against dense autograd, exact inverses, and what it
+refuses.
+"""
 
 import copy
 
@@ -10,7 +12,14 @@ from torch.nn.functional import cross_entropy
 from trpts import sparse
 from trpts.fisher import SAMPLES, fisher_scores
 from trpts.signals import layer_signals, pixels_of_patches, scored_layers
-from trpts.sparse import attach, attached, detach, sampled_gradient, selected_gradient, sparse_layers
+from trpts.sparse import (
+    attach,
+    attached,
+    detach,
+    sampled_gradient,
+    selected_gradient,
+    sparse_layers,
+)
 from trpts_lab.bench.gradient import turned_at_once
 
 X = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -20,7 +29,10 @@ Y = torch.arange(6) % 5
 def vit(**options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        options = dict(img_size=16, patch_size=4, embed_dim=16, depth=3, num_heads=2, num_classes=5) | options
+        options = (
+            dict(img_size=16, patch_size=4, embed_dim=16, depth=3, num_heads=2, num_classes=5)
+            | options
+        )
         model = timm.models.VisionTransformer(**options)
         for p in model.parameters():  # nothing stays at zero or one, where a fault could hide
             p.data += 0.1 * torch.randn_like(p)
@@ -31,7 +43,10 @@ def some(model, C, seed=0):
     """C random connections of every neuron, in every Linear layer and the patch embedding."""
     generator = torch.Generator().manual_seed(seed)
     layers = scored_layers(model, patches=True)
-    noise = {name: torch.rand(len(m.weight), m.weight[0].numel(), generator=generator) for name, m in layers.items()}
+    noise = {
+        name: torch.rand(len(m.weight), m.weight[0].numel(), generator=generator)
+        for name, m in layers.items()
+    }
     return {name: r.topk(min(C, r.shape[1]), 1).indices.sort(1).values for name, r in noise.items()}
 
 
@@ -62,12 +77,17 @@ def test_by_hand():
         torch.testing.assert_close(gradient(g, x, index), torch.tensor([[20.0], [-2.0]]))
 
 
-@pytest.mark.parametrize(("C", "columns"), [(1, 16), (3, 16), (3, 300), (80, 300)])  # 300 columns: sampled at C = 3
+@pytest.mark.parametrize(
+    ("C", "columns"), [(1, 16), (3, 16), (3, 300), (80, 300)]
+)  # 300 columns: sampled at C = 3
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("autocast", [False, True])  # backward() may be called inside the context
 def test_operator_selects_from_the_dense_product(C, columns, kind, autocast):
     generator = torch.Generator().manual_seed(2)
-    g, x = torch.randn(50, 7, generator=generator).to(kind), torch.randn(50, columns, generator=generator).to(kind)
+    g, x = (
+        torch.randn(50, 7, generator=generator).to(kind),
+        torch.randn(50, columns, generator=generator).to(kind),
+    )
     index = torch.rand(7, columns, generator=generator).topk(C, 1).indices.sort(1).values
     wide = torch.float64 if kind == torch.float64 else torch.float32
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -77,21 +97,36 @@ def test_operator_selects_from_the_dense_product(C, columns, kind, autocast):
 
 def test_few_columns_take_the_dense_product_and_many_the_sampled_one(monkeypatch):
     sampled = []
-    monkeypatch.setattr(sparse, "sampled_gradient", lambda g, x, i: sampled.append(x.shape[1]) or g.new_zeros(i.shape))
+    monkeypatch.setattr(
+        sparse,
+        "sampled_gradient",
+        lambda g, x, i: sampled.append(x.shape[1]) or g.new_zeros(i.shape),
+    )
     for columns, C in ((74, 2), (75, 2), (224, 32), (225, 32)):  # 64 + 5 C
-        selected_gradient(torch.ones(3, 4), torch.ones(3, columns), torch.zeros(4, C, dtype=torch.int64))
+        selected_gradient(
+            torch.ones(3, 4), torch.ones(3, columns), torch.zeros(4, C, dtype=torch.int64)
+        )
     assert sampled == [75, 225]
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(
     ("T", "fan_in", "out"),
-    [(130, 16, 7), (130, sparse.WIDE, 7), (130, 16, sparse.WIDE), (64, sparse.WIDE + 3, sparse.WIDE), (1, 768, 768)],
+    [
+        (130, 16, 7),
+        (130, sparse.WIDE, 7),
+        (130, 16, sparse.WIDE),
+        (64, sparse.WIDE + 3, sparse.WIDE),
+        (1, 768, 768),
+    ],
 )
 def test_transposing_by_rows_changes_no_bit(T, fan_in, out, kind):
     """Against the product that transposes both sides itself, on which earlier records rest."""
     generator = torch.Generator().manual_seed(3)
-    g, x = torch.randn(T, out, generator=generator).to(kind), torch.randn(T, fan_in, generator=generator).to(kind)
+    g, x = (
+        torch.randn(T, out, generator=generator).to(kind),
+        torch.randn(T, fan_in, generator=generator).to(kind),
+    )
     index = torch.rand(out, fan_in, generator=generator).topk(3, 1).indices.sort(1).values
     wide = torch.promote_types(kind, torch.float32)
     g, x = g.to(wide), x.to(wide)
@@ -116,8 +151,11 @@ def test_all_connections_is_full_tuning_of_those_layers():
     full.head.requires_grad_(True)
     for name in index:
         full.get_submodule(name).requires_grad_(True)
-    # Plain SGD: Adam would blow the rounding of gradients that are zero, such as a key's bias, up to whole steps.
-    for ours, theirs in zip(steps(model, 5, torch.optim.SGD), steps(full, 5, torch.optim.SGD), strict=True):
+    # Plain SGD: Adam would blow the rounding of gradients that are zero, such as a key's bias, up
+    # to whole steps.
+    for ours, theirs in zip(
+        steps(model, 5, torch.optim.SGD), steps(full, 5, torch.optim.SGD), strict=True
+    ):
         assert ours == pytest.approx(theirs, abs=1e-6)
     detach(model)
     for (name, a), b in zip(model.named_parameters(), full.parameters(), strict=True):
@@ -134,7 +172,9 @@ def test_gradients_are_the_selected_entries_of_the_dense_ones(C):
     for name, layer in sparse_layers(model).items():
         other = dense.get_submodule(name)
         wanted = other.weight.grad.view(len(other.weight), -1).gather(1, index[name])
-        torch.testing.assert_close(layer.values.grad, wanted, atol=1e-5 * wanted.abs().max().item(), rtol=1e-5)
+        torch.testing.assert_close(
+            layer.values.grad, wanted, atol=1e-5 * wanted.abs().max().item(), rtol=1e-5
+        )
         torch.testing.assert_close(layer.bias.grad, other.bias.grad)
         assert dict(layer.named_parameters())["weight"].grad is None
 
@@ -149,7 +189,11 @@ def test_steps_equal_those_of_a_masked_dense_gradient():
     dense.head.requires_grad_(True)
     for name, places in index.items():
         layer = dense.get_submodule(name).requires_grad_(True)
-        mask = torch.zeros(len(places), layer.weight[0].numel()).scatter_(1, places, 1.0).view_as(layer.weight)
+        mask = (
+            torch.zeros(len(places), layer.weight[0].numel())
+            .scatter_(1, places, 1.0)
+            .view_as(layer.weight)
+        )
         layer.weight.register_hook(lambda grad, mask=mask: grad * mask)
     assert mine == pytest.approx(steps(dense, 4, torch.optim.SGD), abs=1e-6)
     detach(model)
@@ -164,7 +208,10 @@ def test_the_optimiser_sees_only_the_values():
     n_values = sum(places.numel() for places in index.values())
     n_biases = sum(len(places) for places in index.values())
     n_head = sum(p.numel() for p in model.head.parameters())
-    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == n_values + n_biases + n_head
+    assert (
+        sum(p.numel() for p in model.parameters() if p.requires_grad)
+        == n_values + n_biases + n_head
+    )
     steps(model, 1)
     detach(model)
     attach(model, index, biases=False)
@@ -205,7 +252,9 @@ def test_a_detached_model_is_a_plain_one_with_the_tuned_weights():
 
 
 def test_values_reach_the_weight_whoever_reads_it():
-    """The last step is followed by no forward pass: state_dict, a deep copy and detach must show it all the same."""
+    """The last step is followed by no forward pass: state_dict, a deep copy and detach must show it
+    all the same.
+    """
     model = vit()
     index = some(model, 1)
     attach(model, index)
@@ -245,7 +294,9 @@ def test_two_forward_passes_before_one_backward():
     for m in (model, dense):
         (cross_entropy(m(X[:3]), Y[:3]) + cross_entropy(m(X[3:]), Y[3:])).backward()
     layer, other = model.blocks[1].mlp.fc1, dense.blocks[1].mlp.fc1
-    torch.testing.assert_close(layer.values.grad, other.weight.grad.gather(1, index["blocks.1.mlp.fc1"]))
+    torch.testing.assert_close(
+        layer.values.grad, other.weight.grad.gather(1, index["blocks.1.mlp.fc1"])
+    )
 
 
 def test_gradient_accumulation():
@@ -307,12 +358,30 @@ def test_a_layer_that_is_used_for_patches_by_a_bare_convolution():
 
 
 BROKEN = {
-    "no such layer": (lambda index: index | {"blocks.9.mlp.fc1": index["blocks.0.mlp.fc1"]}, "no such layer"),
-    "not Linear": (lambda index: index | {"norm": index["blocks.0.mlp.fc1"]}, "a LayerNorm: expected a Linear"),
-    "rows": (lambda index: index | {"blocks.0.mlp.fc1": torch.zeros(3, 1, dtype=torch.int64)}, r"expected int64 \[64"),
-    "type": (lambda index: index | {"blocks.0.mlp.fc1": index["blocks.0.mlp.fc1"].int()}, "expected int64"),
-    "range": (lambda index: index | {"blocks.0.mlp.fc1": index["blocks.0.mlp.fc1"] + 16}, "from 0 to 15"),
-    "repeats": (lambda index: index | {"blocks.0.mlp.fc1": torch.zeros(64, 2, dtype=torch.int64)}, "without repeats"),
+    "no such layer": (
+        lambda index: index | {"blocks.9.mlp.fc1": index["blocks.0.mlp.fc1"]},
+        "no such layer",
+    ),
+    "not Linear": (
+        lambda index: index | {"norm": index["blocks.0.mlp.fc1"]},
+        "a LayerNorm: expected a Linear",
+    ),
+    "rows": (
+        lambda index: index | {"blocks.0.mlp.fc1": torch.zeros(3, 1, dtype=torch.int64)},
+        r"expected int64 \[64",
+    ),
+    "type": (
+        lambda index: index | {"blocks.0.mlp.fc1": index["blocks.0.mlp.fc1"].int()},
+        "expected int64",
+    ),
+    "range": (
+        lambda index: index | {"blocks.0.mlp.fc1": index["blocks.0.mlp.fc1"] + 16},
+        "from 0 to 15",
+    ),
+    "repeats": (
+        lambda index: index | {"blocks.0.mlp.fc1": torch.zeros(64, 2, dtype=torch.int64)},
+        "without repeats",
+    ),
 }
 
 
@@ -341,7 +410,9 @@ def test_scores_of_an_attached_model_are_those_of_the_plain_one(samples):
     """To the bit: that the values are written into the weights is no second use of them."""
     model, plain = vit(), vit()
     attach(model, some(model, 2))
-    found, wanted = (fisher_scores(m, [(X, Y)], samples=samples, patches=True) for m in (model, plain))
+    found, wanted = (
+        fisher_scores(m, [(X, Y)], samples=samples, patches=True) for m in (model, plain)
+    )
     assert all(torch.equal(score, wanted[name]) for name, score in found.items())
     with layer_signals(model, patches=True) as captured:
         captured.parts(model, X, Y, each=True)

@@ -1,4 +1,6 @@
-"""The columns that a row-sparse layer keeps for its backward pass: how many, and that their gradient is exact."""
+"""The columns that a row-sparse layer keeps for its backward pass: how many, and that their
+gradient is exact.
+"""
 
 import copy
 import pickle
@@ -45,7 +47,9 @@ def inputs(*shape, kind=torch.float32, seed=2):
 
 
 def gradients(model, x, weights=None):
-    """One backward pass: the gradients of x and of the layer's values, or of its weight where it is plain."""
+    """One backward pass: the gradients of x and of the layer's values, or of its weight where it is
+    plain.
+    """
     x = x.clone().requires_grad_()
     z = model(x)
     (z * (inputs(*z.shape, seed=3).to(z.dtype) if weights is None else weights)).sum().backward()
@@ -54,7 +58,9 @@ def gradients(model, x, weights=None):
 
 
 class Saved(torch.autograd.graph.saved_tensors_hooks):
-    """Inside it: `floats()` floating-point numbers, parameters apart, are held for the backward pass."""
+    """Inside it: `floats()` floating-point numbers, parameters apart, are held for the backward
+    pass.
+    """
 
     def __init__(self, model):
         self.of_model = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -68,7 +74,9 @@ class Saved(torch.autograd.graph.saved_tensors_hooks):
     def _keep(self, tensor):
         storage = tensor.untyped_storage()
         if tensor.is_floating_point() and storage.data_ptr() not in self.of_model:
-            self.storages[storage.data_ptr()] = storage.nbytes() // tensor.element_size()  # a view holds its whole base
+            self.storages[storage.data_ptr()] = (
+                storage.nbytes() // tensor.element_size()
+            )  # a view holds its whole base
         return tensor
 
     def floats(self):
@@ -105,7 +113,9 @@ def test_patches_hold_their_used_pixels():
     model = nn.Sequential(nn.Conv2d(4, OUT, 4, 4, bias=False))
     attach(model, {"0": concentrated()})
     with Saved(model) as saved:
-        model(inputs(2, 4, 20, 20))  # a first layer's input needs no gradient: the convolution itself keeps nothing
+        model(
+            inputs(2, 4, 20, 20)
+        )  # a first layer's input needs no gradient: the convolution itself keeps nothing
     assert saved.floats() == 2 * 25 * len(FEW)
 
 
@@ -115,7 +125,9 @@ def test_patches_hold_their_used_pixels():
 def test_gradient_is_exact_for_any_leading_shape(selection, kind, shape):
     index = SELECTIONS[selection]()
     model, plain = layer(index, kind)
-    (dx, found), (dx_wanted, wanted) = (gradients(m, inputs(*shape, IN, kind=kind)) for m in (model, plain))
+    (dx, found), (dx_wanted, wanted) = (
+        gradients(m, inputs(*shape, IN, kind=kind)) for m in (model, plain)
+    )
     assert found.dtype == kind
     torch.testing.assert_close(found, wanted.gather(1, index))
     assert torch.equal(dx, dx_wanted)
@@ -124,7 +136,9 @@ def test_gradient_is_exact_for_any_leading_shape(selection, kind, shape):
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_autocast_sums_in_single_precision(selection, inside):
-    """Of 1,000 tokens: nearer to the sum in float64 of what bfloat16 holds than bfloat16 could say."""
+    """Of 1,000 tokens: nearer to the sum in float64 of what bfloat16 holds than bfloat16 could
+    say.
+    """
     index = SELECTIONS[selection]()
     model, _ = layer(index)
     x, g = inputs(1000, IN), inputs(1000, OUT, seed=3).bfloat16()
@@ -165,14 +179,18 @@ def test_compiled_in_one_graph_a_layer_holds_no_more(selection):
     with Saved(model) as saved:
         compiled(x.clone().requires_grad_())
     kept = 50 * (len(FEW) if selection == "concentrated" else IN)
-    assert saved.floats() == kept + OUT * IN  # this backend copies the weight that the values are written into
+    assert (
+        saved.floats() == kept + OUT * IN
+    )  # this backend copies the weight that the values are written into
 
 
 def test_checkpointing_recomputes_the_columns():
     model, plain = layer(concentrated())
     for m in (model, plain):
         block = nn.Sequential(nn.LayerNorm(IN), m)
-        checkpoint(block, inputs(6, IN).requires_grad_(), use_reentrant=False).square().sum().backward()
+        checkpoint(
+            block, inputs(6, IN).requires_grad_(), use_reentrant=False
+        ).square().sum().backward()
     torch.testing.assert_close(model[0].values.grad, plain[0].weight.grad.gather(1, concentrated()))
 
 
@@ -189,7 +207,9 @@ def test_an_input_that_changes_in_place_afterwards_does_no_harm():
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), lambda m: m.to("cpu")])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), lambda m: m.to("cpu")]
+)
 def test_copies_train_alike(copied, selection):
     model, _ = layer(SELECTIONS[selection]())
     twin, x = copied(model), inputs(6, IN)
@@ -204,7 +224,9 @@ def test_precision_may_change_after_attach():
     found = gradients(model.double(), inputs(6, IN).double())[1]
     assert found.dtype == torch.float64
     assert model[0].columns.dtype == model[0].local.dtype == torch.int64
-    torch.testing.assert_close(found, gradients(plain.double(), inputs(6, IN).double())[1].gather(1, index))
+    torch.testing.assert_close(
+        found, gradients(plain.double(), inputs(6, IN).double())[1].gather(1, index)
+    )
 
 
 def test_attach_inside_inference_mode_then_train():
@@ -238,13 +260,19 @@ def test_columns_and_local():
 
 
 def test_a_block_is_freed_of_its_layers_inputs():
-    """Of a token's D + D + D + 4 D inputs, attention keeps its output; 2 columns of four layers come instead."""
+    """Of a token's D + D + D + 4 D inputs, attention keeps its output; 2 columns of four layers
+    come instead.
+    """
     D, T, held = 32, 18, {}
     for used in (2, 4 * D):  # inputs that each layer uses, at most
         block = timm.models.vision_transformer.Block(D, num_heads=2)
         layers = {name: m for name, m in block.named_modules() if isinstance(m, nn.Linear)}
         attach(
-            block, {name: torch.arange(m.in_features).repeat(m.out_features, 1)[:, :used] for name, m in layers.items()}
+            block,
+            {
+                name: torch.arange(m.in_features).repeat(m.out_features, 1)[:, :used]
+                for name, m in layers.items()
+            },
         )
         assert len(sparse_layers(block)) == 4
         with Saved(block) as saved:

@@ -21,7 +21,9 @@ figures.show(lambda f: f.subplots().plot([1, 2]), alt='A line that rises to two.
 @pytest.fixture
 def executed(tiny):
     """(project, executed notebook) of a chapter with text, progress lines and a figure."""
-    noise = "import sys, time\nprint('line', flush=True)\nprint('ti' + 'ck', file=sys.stderr)\n1 + 1"
+    noise = (
+        "import sys, time\nprint('line', flush=True)\nprint('ti' + 'ck', file=sys.stderr)\n1 + 1"
+    )
     project = tiny({"00_a": [noise, FIGURE]})
     assert main(["run"]) == 0
     return project, nbformat.read(project.runs("quick") / "00_a.ipynb", as_version=4)
@@ -29,7 +31,10 @@ def executed(tiny):
 
 def images(nb, css):
     html = "".join(
-        o.data["text/html"] for c in nb.cells for o in c.get("outputs", []) if "text/html" in o.get("data", {})
+        o.data["text/html"]
+        for c in nb.cells
+        for o in c.get("outputs", [])
+        if "text/html" in o.get("data", {})
     )
     return html.count(f'class="{css}" alt="A line that rises to two."')
 
@@ -63,7 +68,15 @@ def test_figure_without_alt_text_is_refused():
 def test_git_copy_holds_nothing_volatile(executed):
     nb = for_git(executed[1])
     text = json.dumps(nb)
-    for word in ("tick", "papermill", "injected-parameters", "iopub", "execution_time", "duration", DARK_MIME):
+    for word in (
+        "tick",
+        "papermill",
+        "injected-parameters",
+        "iopub",
+        "execution_time",
+        "duration",
+        DARK_MIME,
+    ):
         assert word not in text, word
     assert str(executed[0].root) not in text
     assert [c.execution_count for c in nb.cells if c.cell_type == "code"] == [1, 2, 3]
@@ -107,11 +120,17 @@ def test_staging_keeps_times_and_removes_what_is_gone(executed, tmp_path):
     target, runs = tmp_path / "src", project.runs("quick")
     stage(project, find_chapters(project), runs, target)
     times = {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()}
-    assert sorted(str(p.relative_to(target)) for p in times) == ["gone.md", "index.md", "notebooks/00_a.ipynb"]
+    assert sorted(str(p.relative_to(target)) for p in times) == [
+        "gone.md",
+        "index.md",
+        "notebooks/00_a.ipynb",
+    ]
     (project.root / "book" / "gone.md").unlink()
     stage(project, find_chapters(project), runs, target)
     assert not (target / "gone.md").exists()
-    assert all(path.stat().st_mtime_ns == time for path, time in times.items() if path.name != "gone.md")
+    assert all(
+        path.stat().st_mtime_ns == time for path, time in times.items() if path.name != "gone.md"
+    )
 
 
 def test_errors_never_reach_the_book(executed, tmp_path):

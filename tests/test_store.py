@@ -1,4 +1,6 @@
-"""Records are whole or absent, checked when read, packed without loss, and stale for no reason but the stated ones."""
+"""Records are whole or absent, checked when read, packed without loss, and stale for no reason but
+the stated ones.
+"""
 
 import errno
 import json
@@ -63,7 +65,10 @@ def test_round_trip(tmp_path):
 
 
 def test_name_depends_on_the_whole_config():
-    names = {record_name(RECORD["config"] | change) for change in ({}, {"seed": 1}, {"device": "cuda"}, {"task": "u"})}
+    names = {
+        record_name(RECORD["config"] | change)
+        for change in ({}, {"seed": 1}, {"device": "cuda"}, {"task": "u"})
+    }
     assert len(names) == 4
     assert record_name(dict(reversed(RECORD["config"].items()))) == record_name(RECORD["config"])
 
@@ -86,7 +91,10 @@ def test_flat_metrics():
         ({"version": {}}, "version"),
         ({"version": {"toy": 0}}, "version"),
         ({"provenance__commit": "HEAD"}, r"provenance\.commit"),
-        ({"provenance": {"versions": PROVENANCE["versions"], "machine": PROVENANCE["machine"]}}, "provenance"),
+        (
+            {"provenance": {"versions": PROVENANCE["versions"], "machine": PROVENANCE["machine"]}},
+            "provenance",
+        ),
         ({"surprise": 1}, "surprise"),
     ],
 )
@@ -120,7 +128,9 @@ def test_packing_moves_every_record_into_sorted_lines(packed):
     assert packed.records("toy")[0] == full(0)
     lines = (packed.packed / "toy.jsonl").read_text().splitlines()
     assert [json.loads(line)["config"]["seed"] for line in lines] == [0, 1, 2]
-    assert len(json.loads((packed.packed / "provenance.json").read_text())) == 1  # three records share it
+    assert (
+        len(json.loads((packed.packed / "provenance.json").read_text())) == 1
+    )  # three records share it
     before = (packed.packed / "toy.jsonl").read_bytes()
     packed.add(full(1, metrics__accuracy=0.75))  # made anew: it takes the place of the old one
     assert packed.find(full(1)["config"])["metrics"]["accuracy"] == 0.75
@@ -139,16 +149,33 @@ def test_profiles_share_a_file_and_do_not_mix(packed, tmp_path):
     assert len((packed.packed / "toy.jsonl").read_text().splitlines()) == 4
 
 
-@pytest.mark.parametrize(("spoil", "said"), [
-    (lambda lines: [*lines[:2], lines[2][:50]], r"toy\.jsonl, line 3: not a readable record"),
-    (lambda lines: ["[]", *lines], r"toy\.jsonl, line 1: not a readable record"),
-    (lambda lines: [*lines, lines[0]], r"toy\.jsonl: lines 1 and 4 are of the same run: expected one record for each"),
-    (lambda lines: [lines[0].replace('"provenance": "', '"provenance": "f'), *lines[1:]],
-     r"line 1: its provenance 'f[0-9a-f]{16}' is not in provenance\.json"),
-    (lambda lines: [lines[0].replace('"kind": "toy"', '"kind": "joy"')], "line 1: a record of joy does not belong"),
-    (lambda lines: [lines[0].replace("0.5", "NaN")], "line 1: not a valid record: metric accuracy is nan"),
-    (lambda lines: [lines[0].replace('toy": 1', 'toy": "1"')], r"line 1: not a valid record: version"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda lines: [*lines[:2], lines[2][:50]], r"toy\.jsonl, line 3: not a readable record"),
+        (lambda lines: ["[]", *lines], r"toy\.jsonl, line 1: not a readable record"),
+        (
+            lambda lines: [*lines, lines[0]],
+            r"toy\.jsonl: lines 1 and 4 are of the same run: expected one record for each",
+        ),
+        (
+            lambda lines: [lines[0].replace('"provenance": "', '"provenance": "f'), *lines[1:]],
+            r"line 1: its provenance 'f[0-9a-f]{16}' is not in provenance\.json",
+        ),
+        (
+            lambda lines: [lines[0].replace('"kind": "toy"', '"kind": "joy"')],
+            "line 1: a record of joy does not belong",
+        ),
+        (
+            lambda lines: [lines[0].replace("0.5", "NaN")],
+            "line 1: not a valid record: metric accuracy is nan",
+        ),
+        (
+            lambda lines: [lines[0].replace('toy": 1', 'toy": "1"')],
+            r"line 1: not a valid record: version",
+        ),
+    ],
+)
 def test_a_spoiled_file_is_one_sentence(packed, spoil, said):
     path = packed.packed / "toy.jsonl"
     path.write_text("\n".join(spoil(path.read_text().splitlines())) + "\n")
@@ -166,7 +193,9 @@ def test_an_edited_or_missing_provenance_is_one_sentence(packed):
     path = packed.packed / "provenance.json"
     text = path.read_text()
     path.write_text(text.replace('"cores": 2', '"cores": 64'))
-    with pytest.raises(TrptsError, match=r"provenance\.json: the entry [0-9a-f]{16} hashes to .*it was edited"):
+    with pytest.raises(
+        TrptsError, match=r"provenance\.json: the entry [0-9a-f]{16} hashes to .*it was edited"
+    ):
         packed.records()
     path.write_text("{")
     with pytest.raises(TrptsError, match=r"provenance\.json: not readable"):
@@ -180,7 +209,10 @@ def test_one_broken_single_record_keeps_no_other_from_being_packed(store):
     store.add(full(0))
     path = store.add(full(1))
     path.write_text("half a rec")
-    with pytest.raises(TrptsError, match=r"not a readable record.*remove the file to measure again \(1 not packed\)"):
+    with pytest.raises(
+        TrptsError,
+        match=r"not a readable record.*remove the file to measure again \(1 not packed\)",
+    ):
         store.pack()
     assert [p.name for p in store.single_files()] == [path.name]
     assert store.find(full(0)["config"]) == full(0)
@@ -195,7 +227,9 @@ def test_a_full_disk_while_packing_loses_nothing(packed, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(TrptsError, match=r"the disk is full; .* the new records stay in .*then `trpts pack`"):
+    with pytest.raises(
+        TrptsError, match=r"the disk is full; .* the new records stay in .*then `trpts pack`"
+    ):
         packed.pack()
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in packed.packed.iterdir()} == before
@@ -205,7 +239,9 @@ def test_a_full_disk_while_packing_loses_nothing(packed, monkeypatch):
 
 @pytest.mark.parametrize("n_writes", [0, 1, 2])
 def test_packing_that_is_interrupted_loses_nothing(packed, monkeypatch, n_writes):
-    """Before any file, after provenance, after the records: every run is there, and packing again ends the same."""
+    """Before any file, after provenance, after the records: every run is there, and packing again
+    ends the same.
+    """
     for seed in (3, 4):
         packed.add(full(seed, provenance__commit="b" * 40))
     written, write, unlink = [], write_whole, room.Path.unlink
@@ -218,7 +254,9 @@ def test_packing_that_is_interrupted_loses_nothing(packed, monkeypatch, n_writes
 
     monkeypatch.setattr(store_room, "write_whole", interrupted)
     if n_writes == 2:
-        monkeypatch.setattr(room.Path, "unlink", lambda path, **_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(
+            room.Path, "unlink", lambda path, **_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
     with pytest.raises(KeyboardInterrupt):
         packed.pack()
     monkeypatch.undo()
@@ -250,9 +288,13 @@ def test_packing_changes_no_digest(packed):
 
 
 def test_what_a_record_was_made_with_is_noted_before_its_run(monkeypatch):
-    """A version that rises during hours of a run does not become the version of what it measured."""
+    """A version that rises during hours of a run does not become the version of what it
+    measured.
+    """
     experiment = toy_experiment()
-    experiment.run = lambda config: monkeypatch.setitem(versions.RAISED, "score fisher", 7) or {"accuracy": 0.5}
+    experiment.run = lambda config: (
+        monkeypatch.setitem(versions.RAISED, "score fisher", 7) or {"accuracy": 0.5}
+    )
     assert measure(experiment, CONFIG)["version"]["score fisher"] == 1
 
 
@@ -276,7 +318,8 @@ store = Store(folder / profile, folder / "packed", profile)
 print("ready", flush=True)
 sys.stdin.readline()
 for seed in range(first, first + 12):
-    store.add(changed(config__profile=profile, config__seed=seed, provenance__commit=f"{seed % 16:x}" * 40))
+    commit = f"{seed % 16:x}" * 40
+    store.add(changed(config__profile=profile, config__seed=seed, provenance__commit=commit))
     if seed % 3 == 0:
         store.pack()
 store.pack()
@@ -285,15 +328,28 @@ store.pack()
 
 @pytest.mark.parametrize("profiles", [("full", "full"), ("full", "paper")])
 def test_two_packers_at_once_lose_nothing(project, tmp_path, profiles):
-    """Two processes write and pack in turn, as sweeps in one checkout do; a reader misses no record for a moment."""
-    both = [subprocess.Popen([sys.executable, "-c", WRITE_AND_PACK, tmp_path, str(12 * n), profile], cwd=project.root,
-                             stdin=-1, stdout=-1, text=True) for n, profile in enumerate(profiles)]  # fmt: skip
+    """Two processes write and pack in turn, as sweeps in one checkout do; a reader misses no record
+    for a moment.
+    """
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE_AND_PACK, tmp_path, str(12 * n), profile],
+            cwd=project.root,
+            stdin=-1,
+            stdout=-1,
+            text=True,
+        )
+        for n, profile in enumerate(profiles)
+    ]
     for process in both:
         process.stdout.readline()
     for process in both:  # when both are ready
         process.stdin.write("\n")
         process.stdin.flush()
-    stores = [Store(tmp_path / profile, tmp_path / "packed", profile) for profile in dict.fromkeys(profiles)]
+    stores = [
+        Store(tmp_path / profile, tmp_path / "packed", profile)
+        for profile in dict.fromkeys(profiles)
+    ]
     seen = 0
     while any(process.poll() is None for process in both):
         n = sum(len(store.records()) for store in stores)
@@ -301,7 +357,9 @@ def test_two_packers_at_once_lose_nothing(project, tmp_path, profiles):
         seen = n
         time.sleep(0.005)
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(r["config"]["seed"] for store in stores for r in store.records()) == list(range(24))
+    assert sorted(r["config"]["seed"] for store in stores for r in store.records()) == list(
+        range(24)
+    )
     assert all(store.single_files() == [] for store in stores)
     assert len((tmp_path / "packed" / "toy.jsonl").read_text().splitlines()) == 24
 
@@ -354,7 +412,11 @@ def test_run_once_runs_once(tmp_path):
     run_once(experiment, CONFIG | {"seed": 1}, store)
     assert experiment.calls == [0, 1]
     assert first["config"]["kind"] == "fisher_digits"
-    assert first["version"] == {"experiment fisher_digits": 1, "score fisher": 1, "score fisher_batch": 1}
+    assert first["version"] == {
+        "experiment fisher_digits": 1,
+        "score fisher": 1,
+        "score fisher_batch": 1,
+    }
     assert len(store.records()) == 2
 
 
@@ -371,25 +433,59 @@ def test_a_new_version_or_other_data_makes_a_record_stale(tmp_path, monkeypatch)
     assert again["version"]["score fisher"] == 2
     assert experiment.calls == [0, 0]
     monkeypatch.setitem(versions.RAISED, "score fisher", 1)
-    with pytest.raises(TrptsError, match=r"made with version 2 of score fisher, here it has version 1: update"):
+    with pytest.raises(
+        TrptsError, match=r"made with version 2 of score fisher, here it has version 1: update"
+    ):
         stale_because(again, experiment.inputs)
 
 
 def test_versions_are_of_the_experiment_and_of_what_a_run_uses():
     def families(kind, method, variant="v", **others):
-        return set(versions.version_of(CONFIG | {"kind": kind, "method": method, "variant": variant, **others}))
+        return set(
+            versions.version_of(
+                CONFIG | {"kind": kind, "method": method, "variant": variant, **others}
+            )
+        )
 
     assert families("tuned", "lora", options={"r": 2}) == {"experiment tuned", "method lora"}
-    assert families("tuned", "trpts", options={}) == {"experiment tuned", "method trpts", "score fisher"}
-    assert families("tuned", "trpts", options={"score": "gps"}) == {"experiment tuned", "method trpts", "score gps"}
-    assert families("tuned", "random", options={}) == {"experiment tuned", "method random", "score random"}
+    assert families("tuned", "trpts", options={}) == {
+        "experiment tuned",
+        "method trpts",
+        "score fisher",
+    }
+    assert families("tuned", "trpts", options={"score": "gps"}) == {
+        "experiment tuned",
+        "method trpts",
+        "score gps",
+    }
+    assert families("tuned", "random", options={}) == {
+        "experiment tuned",
+        "method random",
+        "score random",
+    }
     assert families("remedy", "trpts", score="fisher_drawn", options={}) == {
-        "experiment remedy", "method trpts", "score fisher_drawn"}  # fmt: skip
-    assert families("concentration", "trpts", "magnitude") == {"experiment concentration", "score magnitude"}
-    assert families("text", "trpts", "C = 2, random") == {"experiment text", "method trpts", "score random"}
-    assert families("pruning", "transprune", schedule={"score": "fastv"}) == {"experiment pruning", "criterion fastv"}
+        "experiment remedy",
+        "method trpts",
+        "score fisher_drawn",
+    }
+    assert families("concentration", "trpts", "magnitude") == {
+        "experiment concentration",
+        "score magnitude",
+    }
+    assert families("text", "trpts", "C = 2, random") == {
+        "experiment text",
+        "method trpts",
+        "score random",
+    }
+    assert families("pruning", "transprune", schedule={"score": "fastv"}) == {
+        "experiment pruning",
+        "criterion fastv",
+    }
     assert families("pruning", "transprune", schedule=None) == {"experiment pruning"}
-    assert families("subtle", "transprune", "random, High") == {"experiment subtle", "criterion random"}
+    assert families("subtle", "transprune", "random, High") == {
+        "experiment subtle",
+        "criterion random",
+    }
     with pytest.raises(TrptsError, match="there is no experiment 'luck'"):
         families("luck", "m")
 
@@ -404,9 +500,21 @@ def test_a_record_says_where_it_was_made(project, monkeypatch):
     monkeypatch.chdir(project.root)
     store_room.provenance.cache_clear()  # of a test run during which somebody commits
     made = measure(toy_experiment(), CONFIG)["provenance"]
-    assert {"torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "peft", "transformers", "tokenizers",
-            "python"} <= made["versions"].keys()  # fmt: skip
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project.root, capture_output=True, text=True)
+    assert {
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "peft",
+        "transformers",
+        "tokenizers",
+        "python",
+    } <= made["versions"].keys()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=project.root, capture_output=True, text=True
+    )
     assert made["commit"] == (head.stdout.strip() or None)
 
 
@@ -480,4 +588,6 @@ def test_the_command_packs(tmp_path, project, monkeypatch, capsys):
     assert "1 records packed into" in capsys.readouterr().out
     assert Project(tmp_path).store("full").records() == [full(0)]
     assert main(["pack", "--profile", "quick"]) == 2
-    assert "its records are never committed: expected full, real or paper" in capsys.readouterr().err
+    assert (
+        "its records are never committed: expected full, real or paper" in capsys.readouterr().err
+    )

@@ -4,11 +4,42 @@ import ast
 
 from made import imports_of, loaded_by
 
-ORDER = [f"trpts.{name}" for name in (
-    "moved", "threads", "errors", "device", "meter", "hashes", "places", "files", "packages", "img_focus", "data",
-    "backbones", "probe", "signals", "fisher", "rivals", "allocation", "sparse", "transprune", "tokens", "training",
-    "delta", "methods", "tuning", "peers", "own_images", "ask", "plots", "cli_images", "cli_prune", "cli",
-)] + ["trpts_lab"]  # fmt: skip
+ORDER = [
+    f"trpts.{name}"
+    for name in (
+        "moved",
+        "threads",
+        "errors",
+        "device",
+        "meter",
+        "hashes",
+        "places",
+        "files",
+        "packages",
+        "img_focus",
+        "data",
+        "backbones",
+        "probe",
+        "signals",
+        "fisher",
+        "rivals",
+        "allocation",
+        "sparse",
+        "transprune",
+        "tokens",
+        "training",
+        "delta",
+        "methods",
+        "tuning",
+        "peers",
+        "own_images",
+        "ask",
+        "plots",
+        "cli_images",
+        "cli_prune",
+        "cli",
+    )
+] + ["trpts_lab"]
 
 
 def room(module):
@@ -17,8 +48,12 @@ def room(module):
 
 def upward(imports):
     """The imports that go from a room to one further along in ORDER."""
-    return [f"{module} imports {other}" for module, names in imports.items() for other in names
-            if None not in (room(module), room(other)) and room(other) > room(module)]  # fmt: skip
+    return [
+        f"{module} imports {other}"
+        for module, names in imports.items()
+        for other in names
+        if None not in (room(module), room(other)) and room(other) > room(module)
+    ]
 
 
 def test_arrows_go_one_way(project):
@@ -36,14 +71,21 @@ def test_a_figure_loads_no_measurement_and_a_measurement_no_figure():
 
 
 def forgotten(path):
-    """Strings that stand as a statement and are no docstring: a part of a sentence that a bracket should have held."""
+    """Strings that stand as a statement and are no docstring: a part of a sentence that a bracket
+    should have held.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    prose = {node.body[0] for node in ast.walk(tree)
-             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body}  # fmt: skip
+    prose = {
+        node.body[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and node not in prose:
             value = node.value
-            if isinstance(value, ast.JoinedStr) or (isinstance(value, ast.Constant) and isinstance(value.value, str)):
+            if isinstance(value, ast.JoinedStr) or (
+                isinstance(value, ast.Constant) and isinstance(value.value, str)
+            ):
                 yield f"{path.name}:{node.lineno}"
 
 

@@ -1,4 +1,6 @@
-"""Exercises and the student edition: complete, stubs equal solutions minus the marked lines, checks that can fail."""
+"""Exercises and the student edition: complete, stubs equal solutions minus the marked lines, checks
+that can fail.
+"""
 
 import copy
 import json
@@ -23,14 +25,18 @@ CHAPTERS = find_chapters(Project.find(__file__))
 each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
 EXERCISES = [(chapter, one) for chapter in CHAPTERS for one in exercises(chapter.nb, chapter.name)]
 WORDS = re.compile(
-    r"\*Difficulty: (easy|medium|hard)\. About \d+ minutes\.\* .+?\n\n:::\{dropdown\} Hint\n.+?\n:::", re.S
+    r"\*Difficulty: (easy|medium|hard)\. About \d+ minutes\.\* .+?\n\n"
+    r":::\{dropdown\} Hint\n.+?\n:::",
+    re.S,
 )
 
 
 @each
 def test_three_exercises_or_more_in_order(chapter):
     found = exercises(chapter.nb, chapter.name)
-    assert [one.label for one in found] == [f"ex-{chapter.name[:2]}-{n}" for n in range(1, len(found) + 1)]
+    assert [one.label for one in found] == [
+        f"ex-{chapter.name[:2]}-{n}" for n in range(1, len(found) + 1)
+    ]
     assert len(found) >= 3
     for one in found:
         assert WORDS.search(chapter.nb.cells[one.statement].source), one.label
@@ -57,7 +63,9 @@ def names_of(chapter, one):
     """What an exercise may use: the chapter's parameters and the cell of its imports."""
     names = {}
     code = [cell for cell in chapter.nb.cells[: one.statement] if cell.cell_type == "code"]
-    parameters = next(n for n, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", []))
+    parameters = next(
+        n for n, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", [])
+    )
     for cell in code[parameters : parameters + 2]:
         exec(cell.source, names)
     return names
@@ -79,7 +87,10 @@ def test_checks_pass_solutions_and_fail_others(project, monkeypatch, chapter, on
     exec(check, names)
     assert "check passed" in capsys.readouterr().out
     (answers,) = re.findall(r"^check_\w+\((.*)\)$", check, re.M)
-    for wrong in (stub(solution), "\n".join(f"{n} = lambda *a, **k: None" for n in answers.split(", "))):
+    for wrong in (
+        stub(solution),
+        "\n".join(f"{n} = lambda *a, **k: None" for n in answers.split(", ")),
+    ):
         exec(wrong, names)
         with pytest.raises((AssertionError, NotImplementedError, AttributeError, TypeError)):
             exec(check, names)
@@ -93,12 +104,15 @@ def test_the_book_shows_no_marks():
     assert BEGIN not in json.dumps(for_book(nb))
 
 
-@pytest.mark.parametrize(("source", "words"), [
-    ("x = 1", "expected lines between"),
-    (f"{BEGIN}\nx = 1", "expected lines between"),
-    (f"{END}\n{BEGIN}", "out of order"),
-    (f"{BEGIN}\n{BEGIN}\n{END}", "out of order"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("x = 1", "expected lines between"),
+        (f"{BEGIN}\nx = 1", "expected lines between"),
+        (f"{END}\n{BEGIN}", "out of order"),
+        (f"{BEGIN}\n{BEGIN}\n{END}", "out of order"),
+    ],
+)
 def test_marks_that_do_not_fit_are_refused(source, words):
     with pytest.raises(TrptsError, match=words):
         split(source)
@@ -109,7 +123,8 @@ def test_an_exercise_without_its_cells_is_refused():
     one = exercises(nb)[0]
     del nb.cells[one.end]
     with pytest.raises(
-        TrptsError, match=f"behind exercise {one.label} expected solution-start, code, solution-end, check"
+        TrptsError,
+        match=f"behind exercise {one.label} expected solution-start, code, solution-end, check",
     ):
         exercises(nb)
 
@@ -120,7 +135,10 @@ def test_nbgraders_source_has_what_it_asks_for():
     graded = [cell.metadata["nbgrader"] for cell in nb.cells if "nbgrader" in cell.metadata]
     ids = [meta["grade_id"] for meta in graded]
     assert len(set(ids)) == len(ids) == 2 * len(exercises(chapter.nb))
-    assert {(m["solution"], m["grade"], m["locked"]) for m in graded} == {(True, False, False), (False, True, True)}
+    assert {(m["solution"], m["grade"], m["locked"]) for m in graded} == {
+        (True, False, False),
+        (False, True, True),
+    }
     assert all(m["schema_version"] == 3 for m in graded)
     assert len({cell["id"] for cell in nb.cells}) == len(nb.cells)
 
@@ -149,8 +167,10 @@ def test_pages_without_solutions(project, html, tmp_path):
     """Built from the same runs as the book: stubs stand open where solutions were folded."""
     page = build_book(project, "quick", tmp_path / "student", for_students)
     for chapter in CHAPTERS:
-        text, whole = ((root / "notebooks" / f"{chapter.name}.html").read_text(encoding="utf-8")
-                       for root in (page.parent, html))  # fmt: skip
+        text, whole = (
+            (root / "notebooks" / f"{chapter.name}.html").read_text(encoding="utf-8")
+            for root in (page.parent, html)
+        )
         assert 'class="solution dropdown' not in text
         assert text.count("NotImplementedError") >= len(exercises(chapter.nb))
         assert whole.count('class="solution dropdown') == len(exercises(chapter.nb))
@@ -161,7 +181,9 @@ def small_assignment(answer):
     """A notebook of one exercise whose solution returns `answer`."""
     cells = [
         new_markdown_cell("# Small"),
-        new_markdown_cell("```{exercise} Two\n:label: ex-90-1\n\n*Difficulty: easy. About 1 minutes.* Two.\n```"),
+        new_markdown_cell(
+            "```{exercise} Two\n:label: ex-90-1\n\n*Difficulty: easy. About 1 minutes.* Two.\n```"
+        ),
         new_markdown_cell("```{solution-start} ex-90-1\n:class: dropdown\n```"),
         new_code_cell(f"def two():\n    {BEGIN}\n    return {answer}\n    {END}"),
         new_markdown_cell("```{solution-end}\n```"),
@@ -172,9 +194,13 @@ def small_assignment(answer):
 
 
 def test_nbgrader_releases_and_grades_an_assignment(tmp_path, monkeypatch):
-    """Its own commands on our source: no answer is released; a right one gets the point, a wrong one none."""
+    """Its own commands on our source: no answer is released; a right one gets the point, a wrong
+    one none.
+    """
     apps, config = pytest.importorskip("nbgrader.apps"), pytest.importorskip("traitlets.config")
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # it calls alembic
+    monkeypatch.setenv(
+        "PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )  # it calls alembic
     source = tmp_path / "source" / "small" / "small.ipynb"
     source.parent.mkdir(parents=True)
     nbformat.write(for_nbgrader(small_assignment(2)), source)
@@ -196,5 +222,7 @@ def test_nbgrader_releases_and_grades_an_assignment(tmp_path, monkeypatch):
         nbformat.write(nb, path)
         assert api.autograde("small", student)["success"]
     with api.gradebook as book:
-        scores = {student: book.find_submission("small", student).score for student in ("right", "wrong")}
+        scores = {
+            student: book.find_submission("small", student).score for student in ("right", "wrong")
+        }
     assert scores == {"right": 1.0, "wrong": 0.0}

@@ -1,4 +1,6 @@
-"""A sweep records each run once, whatever happens to its workers, and goes on where it was stopped."""
+"""A sweep records each run once, whatever happens to its workers, and goes on where it was
+stopped.
+"""
 
 import ast
 import os
@@ -22,7 +24,14 @@ from trpts_lab.experiments import fisher_digits, tuned
 from trpts_lab.project import Project
 from trpts_lab.store import Store, measure
 
-RUN = dict(profile="quick", device="cpu", task="digits", method="fisher", variant="fisher", backbone="vit_small_digits")
+RUN = dict(
+    profile="quick",
+    device="cpu",
+    task="digits",
+    method="fisher",
+    variant="fisher",
+    backbone="vit_small_digits",
+)
 RUN |= dict(weights=None, epochs=1, n_fisher=64)
 KILLED = 12  # runs of a sweep that is killed
 WAIT_S = 120
@@ -37,13 +46,17 @@ def cells(n):
 def checkout(tmp_path, project, monkeypatch):
     """An empty project whose workers start in the real one."""
     monkeypatch.chdir(project.root)
-    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)  # as workers have it that nobody has told better
+    monkeypatch.delenv(
+        "MALLOC_MMAP_THRESHOLD_", raising=False
+    )  # as workers have it that nobody has told better
     return Project(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def both_workers():
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    ) as local:
         yield local
 
 
@@ -64,10 +77,9 @@ def undisturbed(project, both_workers, tmp_path_factory):
     place = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.root)
-        assert sweep.sweep(Project(place), cells(KILLED), Store(place / "records"), both_workers.scheduler_address) == (
-            {},
-            0,
-        )
+        assert sweep.sweep(
+            Project(place), cells(KILLED), Store(place / "records"), both_workers.scheduler_address
+        ) == ({}, 0)
     return metrics_of(place / "records")
 
 
@@ -83,7 +95,9 @@ def wait_for_records(folder, n):
 
 
 def test_a_killed_worker_costs_nothing(checkout, two_workers, undisturbed, tmp_path, monkeypatch):
-    """Of two workers one is killed in mid-run: every record is there, none twice, and all as they would have been."""
+    """Of two workers one is killed in mid-run: every record is there, none twice, and all as they
+    would have been.
+    """
     folder, killed, written = tmp_path / "records", [], []
     add = Store.add
     monkeypatch.setattr(Store, "add", lambda store, made: written.append(add(store, made)))
@@ -98,7 +112,10 @@ def test_a_killed_worker_costs_nothing(checkout, two_workers, undisturbed, tmp_p
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    assert sweep.sweep(checkout, cells(KILLED), Store(folder), two_workers.scheduler_address) == ({}, 0)
+    assert sweep.sweep(checkout, cells(KILLED), Store(folder), two_workers.scheduler_address) == (
+        {},
+        0,
+    )
     killer.join(timeout=30)
     assert killed
     assert metrics_of(folder) == undisturbed
@@ -107,17 +124,27 @@ def test_a_killed_worker_costs_nothing(checkout, two_workers, undisturbed, tmp_p
 
 
 def test_a_killed_command_goes_on_from_there(checkout, project, two_workers, undisturbed, tmp_path):
-    """SIGKILL leaves it no time to tidy up: the next one finds whole records, no lock, and ends with the same."""
+    """SIGKILL leaves it no time to tidy up: the next one finds whole records, no lock, and ends
+    with the same.
+    """
     folder = tmp_path / "records"
     command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address, str(KILLED)]
-    process = subprocess.Popen(command, cwd=project.root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        cwd=project.root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     wait_for_records(folder, 2)
     process.kill()
     process.wait(timeout=30)
     made = len(Store(folder).records())
     assert 2 <= made < KILLED
-    assert sweep.sweep(checkout, cells(KILLED), Store(folder), two_workers.scheduler_address) == ({}, 0)
+    assert sweep.sweep(checkout, cells(KILLED), Store(folder), two_workers.scheduler_address) == (
+        {},
+        0,
+    )
     assert metrics_of(folder) == undisturbed
 
 
@@ -128,7 +155,10 @@ def test_what_is_there_is_not_done_again(checkout, two_workers, tmp_path, capsys
     assert sweep.sweep(checkout, cells(3), Store(folder), two_workers.scheduler_address) == ({}, 0)
     said = capsys.readouterr().err
     assert "1 of 3 records are there; 2 to make" in said
-    assert "2 workers hand memory back after every use, which makes runs slow: set MALLOC_TRIM_THRESHOLD_=" in said
+    assert (
+        "2 workers hand memory back after every use, which makes runs slow: set "
+        "MALLOC_TRIM_THRESHOLD_=" in said
+    )
     times = {r["config"]["seed"]: r["time_s"] for r in Store(folder).records()}
     assert times[0] == first["time_s"]
     assert sweep.sweep(checkout, cells(3), Store(folder), "tcp://127.0.0.1:1") == (
@@ -149,8 +179,9 @@ written, add = [], Store.add
 print(flush=True)  # all is imported
 sys.stdin.readline()
 Store.add = lambda store, record: (written.append(record), add(store, record))
-outcome = sweep.sweep(Project(Path(sys.argv[1])), cells(int(sys.argv[3])), Store(Path(sys.argv[1]) / "records"),
-                      sys.argv[2])
+folder = Path(sys.argv[1])
+store = Store(folder / "records")
+outcome = sweep.sweep(Project(folder), cells(int(sys.argv[3])), store, sys.argv[2])
 print((*outcome, len(written)))
 """
 
@@ -186,7 +217,9 @@ def test_a_stopped_sweep_packs_what_it_has(project, two_workers, tmp_path, sign)
     packed = len((store.packed / "fisher_digits.jsonl").read_text().splitlines())
     assert 2 <= packed < 60
     assert store.single_files() == []
-    done = subprocess.run([*command, str(packed + 1)], cwd=project.root, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, str(packed + 1)], cwd=project.root, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert f"{packed} of {packed + 1} records are there; 1 to make" in done.stderr
     assert len(store.records()) == packed + 1
@@ -205,7 +238,10 @@ def test_a_long_sweep_packs_in_between(checkout, two_workers, tmp_path, monkeypa
 def test_two_sweeps_at_once_share_the_work(project, two_workers, tmp_path):
     """Each run is done by one of them, and the last to end finds nothing missing."""
     command = [sys.executable, "-c", SWEEP, tmp_path, two_workers.scheduler_address, "12"]
-    both = [subprocess.Popen(command, cwd=project.root, stdin=-1, stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(command, cwd=project.root, stdin=-1, stdout=-1, stderr=-1, text=True)
+        for _ in range(2)
+    ]
     for process in both:
         process.stdout.readline()
     for process in both:  # when both are ready
@@ -244,9 +280,15 @@ def test_a_file_that_a_run_lacks_is_its_own_fault(checkout, two_workers, tmp_pat
 
 def test_runs_that_no_worker_can_take_are_refused(checkout, two_workers, tmp_path, capsys):
     """Dask would wait for a worker with a GPU, for ever and without a word."""
-    with pytest.raises(TrptsError, match="no worker has the resource GPU=1 that runs ask for: start some"):
+    with pytest.raises(
+        TrptsError, match="no worker has the resource GPU=1 that runs ask for: start some"
+    ):
         sweep.sweep(
-            checkout, cells(1), Store(tmp_path / "records"), two_workers.scheduler_address, resources={"GPU": 1}
+            checkout,
+            cells(1),
+            Store(tmp_path / "records"),
+            two_workers.scheduler_address,
+            resources={"GPU": 1},
         )
     assert main(["sweep", "--gpu"]) == 2
     assert "--gpu needs --scheduler ADDRESS" in capsys.readouterr().err
@@ -254,22 +296,30 @@ def test_runs_that_no_worker_can_take_are_refused(checkout, two_workers, tmp_pat
 
 def test_schedulers_that_are_none_are_named(checkout, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_S", 1)
-    with pytest.raises(TrptsError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1 .*expected the address"):
+    with pytest.raises(
+        TrptsError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1 .*expected the address"
+    ):
         sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), "tcp://127.0.0.1:1")
     with (
-        LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as empty,
+        LocalCluster(
+            n_workers=0, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        ) as empty,
         pytest.raises(TrptsError, match="has no workers: start some with `dask worker tcp://"),
     ):
         sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), empty.scheduler_address)
 
 
 def test_a_port_that_says_nothing_is_given_up(checkout, tmp_path, monkeypatch):
-    """Something listens there, and it is no scheduler: without an end the command would wait for minutes."""
+    """Something listens there, and it is no scheduler: without an end the command would wait for
+    minutes.
+    """
     monkeypatch.setattr(cluster, "CONNECT_S", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         with pytest.raises(TrptsError, match="no scheduler answers at tcp://127"):
-            sweep.sweep(checkout, cells(1), Store(tmp_path), f"tcp://127.0.0.1:{silent.getsockname()[1]}")
+            sweep.sweep(
+                checkout, cells(1), Store(tmp_path), f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+            )
         assert time.monotonic() - start < 20
     with pytest.raises(TrptsError, match="no scheduler answers at tls://127"):
         sweep.sweep(checkout, cells(1), Store(tmp_path), "tls://127.0.0.1:1")
@@ -277,35 +327,58 @@ def test_a_port_that_says_nothing_is_given_up(checkout, tmp_path, monkeypatch):
 
 def test_a_scheduler_that_goes_away_leaves_what_was_made(checkout, tmp_path):
     folder = tmp_path / "records"
-    local = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
+    local = LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    )
 
     def stop():
         wait_for_records(folder, 1)
         local.close(timeout=10)
 
     threading.Thread(target=stop, daemon=True).start()
-    with pytest.raises(TrptsError, match=r"the scheduler went away after \d+ runs, whose records are kept"):
+    with pytest.raises(
+        TrptsError, match=r"the scheduler went away after \d+ runs, whose records are kept"
+    ):
         sweep.sweep(checkout, cells(30), Store(folder), local.scheduler_address)
     assert 1 <= len(Store(folder).records()) < 30
 
 
-@pytest.mark.parametrize(("folder", "preload", "said"), [
-    (None, "", r"TrptsError: .*not inside a checkout"),
-    ("a checkout", "import sys; sys.modules['trpts'] = None", r".*ModuleNotFoundError.*trpts"),
-])  # fmt: skip
-def test_a_worker_without_checkout_or_package_is_refused(checkout, project, tmp_path, folder, preload, said):
+@pytest.mark.parametrize(
+    ("folder", "preload", "said"),
+    [
+        (None, "", r"TrptsError: .*not inside a checkout"),
+        ("a checkout", "import sys; sys.modules['trpts'] = None", r".*ModuleNotFoundError.*trpts"),
+    ],
+)
+def test_a_worker_without_checkout_or_package_is_refused(
+    checkout, project, tmp_path, folder, preload, said
+):
     """It says what it lacks, and nothing is computed."""
     (tmp_path / "preload.py").write_text(preload)
     with LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as empty:
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", empty.scheduler_address, "--nthreads", "1",
-                   "--preload", str(tmp_path / "preload.py")]  # fmt: skip
-        worker = subprocess.Popen(command, cwd=project.root if folder else tmp_path, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL)  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            empty.scheduler_address,
+            "--nthreads",
+            "1",
+            "--preload",
+            str(tmp_path / "preload.py"),
+        ]
+        worker = subprocess.Popen(
+            command,
+            cwd=project.root if folder else tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             with Client(empty) as client:
                 client.wait_for_workers(1, timeout=60)
             with pytest.raises(TrptsError, match=rf"worker tcp://.* cannot run trpts \({said}"):
-                sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), empty.scheduler_address)
+                sweep.sweep(
+                    checkout, cells(1), Store(tmp_path / "records"), empty.scheduler_address
+                )
         finally:
             worker.terminate()
             worker.wait(timeout=30)
@@ -314,16 +387,22 @@ def test_a_worker_without_checkout_or_package_is_refused(checkout, project, tmp_
 
 def test_a_record_of_a_later_version_is_nobodys_to_overwrite(checkout, tmp_path):
     experiment, config = cells(1)[0]
-    later = record(config | {"kind": "fisher_digits"}, 0.5, 0.5) | {"version": {"experiment fisher_digits": 9}}
+    later = record(config | {"kind": "fisher_digits"}, 0.5, 0.5) | {
+        "version": {"experiment fisher_digits": 9}
+    }
     path = Store(tmp_path / "records").add(later)
     text = path.read_text()
-    with pytest.raises(TrptsError, match="made with version 9 of experiment fisher_digits, here it has version 1"):
+    with pytest.raises(
+        TrptsError, match="made with version 9 of experiment fisher_digits, here it has version 1"
+    ):
         sweep.sweep(checkout, [(experiment, config)], Store(path.parent), "tcp://127.0.0.1:1")
     assert path.read_text() == text
 
 
 def test_our_own_workers_are_as_many_as_asked_for_and_keep_their_memory(monkeypatch):
-    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # Dask leaves it behind where it has started a worker
+    monkeypatch.delenv(
+        "MALLOC_TRIM_THRESHOLD_", raising=False
+    )  # Dask leaves it behind where it has started a worker
     with cluster.cluster(workers=1) as client:
         assert len(client.scheduler_info()["workers"]) == 1
         assert cluster.check_workers(client, {"fisher_digits"}, cluster.workers_of(client)) == []
@@ -331,25 +410,32 @@ def test_our_own_workers_are_as_many_as_asked_for_and_keep_their_memory(monkeypa
 
 def test_workers_with_other_code_are_refused(checkout, two_workers, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "code_hash", lambda: "f" * 16)
-    with pytest.raises(TrptsError, match=r"worker tcp://.* has other code \([0-9a-f]{16}, not f{16}\)"):
+    with pytest.raises(
+        TrptsError, match=r"worker tcp://.* has other code \([0-9a-f]{16}, not f{16}\)"
+    ):
         sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), two_workers.scheduler_address)
 
 
 def test_a_worker_that_runs_several_at_once_is_refused(checkout, tmp_path):
     """Runs in one process would draw from one generator."""
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as threads:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as threads:
         with pytest.raises(TrptsError, match=r"has 2 threads, .*start it with --nthreads 1"):
             sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), threads.scheduler_address)
-        assert sweep.sweep(checkout, cells(2), Store(tmp_path / "records"), threads.scheduler_address, shared=True) == (
-            {},
-            0,
-        )
+        assert sweep.sweep(
+            checkout, cells(2), Store(tmp_path / "records"), threads.scheduler_address, shared=True
+        ) == ({}, 0)
 
 
 def test_a_worker_that_comes_late_is_checked_and_gets_its_share(checkout, tmp_path, monkeypatch):
     seen, most = [], []
     check, futures = sweep.check_workers, sweep._Sweep.futures
-    monkeypatch.setattr(sweep, "check_workers", lambda c, k, new, s: (seen.append(list(new)), check(c, k, new, s))[1])
+    monkeypatch.setattr(
+        sweep,
+        "check_workers",
+        lambda c, k, new, s: (seen.append(list(new)), check(c, k, new, s))[1],
+    )
 
     def counted(self, waiting):
         for future in futures(self, waiting):
@@ -360,8 +446,12 @@ def test_a_worker_that_comes_late_is_checked_and_gets_its_share(checkout, tmp_pa
             yield future
 
     monkeypatch.setattr(sweep._Sweep, "futures", counted)
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
-        assert sweep.sweep(checkout, cells(6), Store(tmp_path / "records"), local.scheduler_address) == ({}, 0)
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    ) as local:
+        assert sweep.sweep(
+            checkout, cells(6), Store(tmp_path / "records"), local.scheduler_address
+        ) == ({}, 0)
     assert [len(new) for new in seen] == [1, 1]
     assert most[: sweep.AHEAD + 1] == [1, 2, 2]
     assert max(most) == 2 * sweep.AHEAD
@@ -372,7 +462,9 @@ def test_it_says_that_it_waits_for_a_worker(checkout, tmp_path, monkeypatch):
     folder, said = tmp_path / "records", []
     monkeypatch.setattr(sweep, "say", said.append)
     monkeypatch.setattr(sweep, "SPEAK_EVERY_S", 0.1)
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as local:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    ) as local:
 
         def go_and_come():
             try:
@@ -395,7 +487,10 @@ def test_a_worker_that_goes_while_it_is_asked_is_passed_over():
         LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as local,
         Client(local) as client,
     ):
-        assert cluster.check_workers(client, {"fisher_digits"}, {"tcp://127.0.0.1:1": {"nthreads": 1}}) == []
+        assert (
+            cluster.check_workers(client, {"fisher_digits"}, {"tcp://127.0.0.1:1": {"nthreads": 1}})
+            == []
+        )
 
 
 def test_a_metric_that_is_no_number_is_its_runs_own_fault(checkout, tmp_path, monkeypatch):
@@ -404,17 +499,25 @@ def test_a_metric_that_is_no_number_is_its_runs_own_fault(checkout, tmp_path, mo
         return record | {"metrics": {"x": float("nan")}} if config["seed"] == 0 else record
 
     monkeypatch.setattr(cluster, "measure", spoiled)
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as local:
-        failed, left = sweep.sweep(checkout, cells(2), Store(tmp_path / "records"), local.scheduler_address)
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as local:
+        failed, left = sweep.sweep(
+            checkout, cells(2), Store(tmp_path / "records"), local.scheduler_address
+        )
     assert left == 0
-    assert ["metric x is nan, expected a finite number" in words for words in failed.values()] == [True]
+    assert ["metric x is nan, expected a finite number" in words for words in failed.values()] == [
+        True
+    ]
     assert list(metrics_of(tmp_path / "records")) == [1]
 
 
 def test_a_record_of_other_code_is_not_written(checkout, two_workers, tmp_path, monkeypatch):
     """A worker may come and go between two looks."""
     monkeypatch.setattr(sweep, "code_hash", lambda: "f" * 16)
-    with pytest.raises(TrptsError, match="was made by other code: bring the checkouts of all workers"):
+    with pytest.raises(
+        TrptsError, match="was made by other code: bring the checkouts of all workers"
+    ):
         sweep.sweep(checkout, cells(1), Store(tmp_path / "records"), two_workers.scheduler_address)
     assert not list((tmp_path / "records").glob("*"))
 
@@ -448,13 +551,29 @@ for job; do echo "$job" >> {place}/cancelled; kill -TERM -- "-$job"; done
 
 @pytest.mark.skipif(os.name == "nt", reason="SLURM runs on Linux")
 def test_workers_come_by_slurm(checkout, project, tmp_path):
-    """The documented script, with an sbatch that runs the job on the spot and a scancel that ends it."""
+    """The documented script, with an sbatch that runs the job on the spot and a scancel that ends
+    it.
+    """
     for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
         (tmp_path / name).write_text(text.format(place=tmp_path))
         (tmp_path / name).chmod(0o755)
-    command = [sys.executable, "scripts/slurm.py", "--cores", "2", "--hours", "0.5", "--sbatch=-A=us"]
-    keeper = subprocess.Popen(command, cwd=project.root, stdout=-1, stderr=-1, text=True,
-                              env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})  # fmt: skip
+    command = [
+        sys.executable,
+        "scripts/slurm.py",
+        "--cores",
+        "2",
+        "--hours",
+        "0.5",
+        "--sbatch=-A=us",
+    ]
+    keeper = subprocess.Popen(
+        command,
+        cwd=project.root,
+        stdout=-1,
+        stderr=-1,
+        text=True,
+        env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+    )
     try:
         address = keeper.stdout.readline().strip()
         with Client(address) as client:
@@ -467,7 +586,12 @@ def test_workers_come_by_slurm(checkout, project, tmp_path):
     assert sorted(metrics_of(tmp_path / "records")) == [0, 1]
     job = (tmp_path / "job.sh").read_text()
     assert f"export {cluster.INSTEAD}" in job
-    for line in ("#SBATCH --cpus-per-task=2", "#SBATCH --mem=6G", "#SBATCH -t 00:30:00", "#SBATCH -A=us"):
+    for line in (
+        "#SBATCH --cpus-per-task=2",
+        "#SBATCH --mem=6G",
+        "#SBATCH -t 00:30:00",
+        "#SBATCH -A=us",
+    ):
         assert line in job
     assert "--nworkers 2" in job
     assert (tmp_path / "cancelled").is_file()
@@ -481,29 +605,47 @@ def test_learning_rates_are_chosen_by_validation_images(tmp_path, monkeypatch):
         "benchmark": {"backbone": "x", "weights": None, "tasks": ["a", "b", "c"], "sweep": swept},
     }
     made = grid.tuning_cells(profile, Store(tmp_path), ["linear"])
-    assert [(c["task"], c["lr"]) for _, c in made] == [("a", 0.1), ("a", 0.2), ("b", 0.1), ("b", 0.2)]
-    with pytest.raises(TrptsError, match=r"linear: 0 of 4 tuning records .*`trpts sweep --tuning` first"):
+    assert [(c["task"], c["lr"]) for _, c in made] == [
+        ("a", 0.1),
+        ("a", 0.2),
+        ("b", 0.1),
+        ("b", 0.2),
+    ]
+    with pytest.raises(
+        TrptsError, match=r"linear: 0 of 4 tuning records .*`trpts sweep --tuning` first"
+    ):
         grid.comparison_cells(profile, Store(tmp_path), methods=["linear"])
-    for (_, config), val, test in zip(made, (0.5, 0.9, 0.5, 0.2), (1.0, 0.0, 1.0, 0.0), strict=True):
+    for (_, config), val, test in zip(
+        made, (0.5, 0.9, 0.5, 0.2), (1.0, 0.0, 1.0, 0.0), strict=True
+    ):
         Store(tmp_path).add(record(config, val, test))
     rate, means = grid.chosen_rates(profile, Store(tmp_path), ["linear"])["linear"]
     assert means == {0.1: 0.5, 0.2: pytest.approx(0.55)}
     assert rate == 0.2
     cells = grid.comparison_cells(profile, Store(tmp_path), ["c"], ["linear"], [0, 1])
     assert [(c["task"], c["seed"], c["lr"]) for _, c in cells] == [("c", 0, 0.2), ("c", 1, 0.2)]
-    with pytest.raises(TrptsError, match="task 'd' is not in the profile: expected some of a, b, c"):
+    with pytest.raises(
+        TrptsError, match="task 'd' is not in the profile: expected some of a, b, c"
+    ):
         grid.comparison_cells(profile, Store(tmp_path), ["d"], ["linear"])
     with pytest.raises(TrptsError, match="method 'luck' is unknown: expected some of linear; full"):
         grid.tuning_cells(profile, Store(tmp_path), ["luck"])
 
 
 def record(config, val, test):
-    return changed(config={"kind": "tuned", **config}, metrics={"val_accuracy": val, "test_accuracy": test})
+    return changed(
+        config={"kind": "tuned", **config}, metrics={"val_accuracy": val, "test_accuracy": test}
+    )
 
 
-@pytest.mark.parametrize(("arguments", "of"), [
-    (["--tuning", "--methods", "linear"], 16), (["--further", "text"], 48), (["--ablations", "biases"], 24),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "of"),
+    [
+        (["--tuning", "--methods", "linear"], 16),
+        (["--further", "text"], 48),
+        (["--ablations", "biases"], 24),
+    ],
+)
 def test_the_command_says_what_it_would_do(project, monkeypatch, capsys, arguments, of):
     monkeypatch.chdir(project.root)
     monkeypatch.setattr(grid, "pick_device", lambda: "cpu")
@@ -514,7 +656,15 @@ def test_the_command_says_what_it_would_do(project, monkeypatch, capsys, argumen
 def test_runs_on_gpus_are_other_runs(project, monkeypatch, capsys):
     """Whatever the machine that gives the command has: those of the CPU are there."""
     monkeypatch.chdir(project.root)
-    command = ["sweep", "--dry-run", "--tuning", "--methods", "linear", "--scheduler", "tcp://127.0.0.1:1"]
+    command = [
+        "sweep",
+        "--dry-run",
+        "--tuning",
+        "--methods",
+        "linear",
+        "--scheduler",
+        "tcp://127.0.0.1:1",
+    ]
     monkeypatch.setattr(grid, "pick_device", lambda: "cpu")
     assert main(command) == 0
     assert "0 of 16 records are missing" in capsys.readouterr().out
@@ -532,21 +682,34 @@ def test_the_command_names_what_failed(project, monkeypatch, capsys):
 
 
 def test_a_forecast_goes_by_like_runs(tmp_path):
-    """A variant without a record takes what its kind takes, not what short runs of another kind do."""
+    """A variant without a record takes what its kind takes, not what short runs of another kind
+    do.
+    """
     made = {"method": "m", "task": "t", "profile": "full", "device": "cpu"}
-    for kind, variant, seconds in (("tuned", "linear", 1800.0), ("tuned", "linear", 3600.0), ("pruning", "x", 1.0),
-                                   ("pruning", "y", 1.0), ("pruning", "z", 1.0)):  # fmt: skip
+    for kind, variant, seconds in (
+        ("tuned", "linear", 1800.0),
+        ("tuned", "linear", 3600.0),
+        ("pruning", "x", 1.0),
+        ("pruning", "y", 1.0),
+        ("pruning", "z", 1.0),
+    ):
         config = made | {"variant": variant, "seed": int(seconds)}
-        Store(tmp_path).add(record(config, 0.5, 0.5) | {"config": {"kind": kind, **config}, "time_s": seconds})
+        Store(tmp_path).add(
+            record(config, 0.5, 0.5) | {"config": {"kind": kind, **config}, "time_s": seconds}
+        )
     todo = [(tuned, {"variant": "linear"}), (tuned, {"variant": "new"})]
     assert "2 of 9 records are missing: about 1.5 hours" in forecast(todo, 9, Store(tmp_path))
     assert forecast(todo, 9, Store(tmp_path / "empty")) == "2 of 9 records are missing"
 
 
-@pytest.mark.parametrize(("arguments", "option"), [
-    (["--tuning", "--seeds", "1"], "--seeds"), (["--ablations", "--tasks", "digits"], "--tasks"),
-    (["--further", "--methods", "GPS"], "--methods"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["--tuning", "--seeds", "1"], "--seeds"),
+        (["--ablations", "--tasks", "digits"], "--tasks"),
+        (["--further", "--methods", "GPS"], "--methods"),
+    ],
+)
 def test_an_option_is_not_passed_over_in_silence(capsys, arguments, option):
     assert main(["sweep", "--dry-run", *arguments]) == 2
     assert f"{option} says nothing to {arguments[0]}" in capsys.readouterr().err

@@ -24,13 +24,25 @@ def unset(monkeypatch):
 
 def run(*arguments, folder=None, **variables):
     """stdout and stderr of Python in a process that has just these settings about threads."""
-    environment = {k: v for k, v in os.environ.items() if k not in (*CHOICES, "OMP_NUM_THREADS")} | variables
-    environment["PYTHONPATH"] = str(Path(trpts.__file__).parents[1])  # this checkout, from any folder
-    return subprocess.run([sys.executable, *arguments], env=environment, cwd=folder, capture_output=True, text=True,
-                          check=True)  # fmt: skip
+    environment = {
+        k: v for k, v in os.environ.items() if k not in (*CHOICES, "OMP_NUM_THREADS")
+    } | variables
+    environment["PYTHONPATH"] = str(
+        Path(trpts.__file__).parents[1]
+    )  # this checkout, from any folder
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
 
-LIBGOMP = pytest.mark.skipif(not list(Path(torch.__file__).parent.glob("lib/libgomp*")), reason="another runtime")
+LIBGOMP = pytest.mark.skipif(
+    not list(Path(torch.__file__).parent.glob("lib/libgomp*")), reason="another runtime"
+)
 
 
 @LIBGOMP
@@ -83,7 +95,9 @@ def test_set_once_and_said_only_where_it_comes_late(unset, monkeypatch, loaded, 
 
 def test_kernels_inherit_it(tiny):
     """A chapter may load torch first: the command that runs it has made its environment."""
-    project = tiny({"00_a": ["import os\nprint(os.environ['GOMP_SPINCOUNT'], os.environ['KMP_BLOCKTIME'])"]})
+    project = tiny(
+        {"00_a": ["import os\nprint(os.environ['GOMP_SPINCOUNT'], os.environ['KMP_BLOCKTIME'])"]}
+    )
     run("-m", "trpts.cli", "run", folder=project.root)
     nb = nbformat.read(project.runs("quick") / "00_a.ipynb", as_version=4)
     assert nb.cells[-1].outputs[0].text.split() == list(SHORT_SPINS.values())

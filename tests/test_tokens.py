@@ -44,7 +44,10 @@ class Times(nn.Module):
 def vit(**options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        options = dict(img_size=16, patch_size=4, embed_dim=32, depth=4, num_heads=2, num_classes=5) | options
+        options = (
+            dict(img_size=16, patch_size=4, embed_dim=32, depth=4, num_heads=2, num_classes=5)
+            | options
+        )
         model = timm.models.VisionTransformer(**options)
         for p in model.parameters():
             p.data += 0.2 * torch.randn_like(p)  # attention that prefers some tokens
@@ -66,7 +69,9 @@ def variant(name):
 
 
 def reference(model, images, keep, ceil=False, merge="normalised", score_gradient=True):
-    """Sample by sample, token by token, with the whole attention matrix; ({block: positions}, logits)."""
+    """Sample by sample, token by token, with the whole attention matrix; ({block: positions},
+    logits).
+    """
     kept_of, rows = {}, []
     P = model.num_prefix_tokens
     for image in images:
@@ -90,7 +95,9 @@ def reference(model, images, keep, ceil=False, merge="normalised", score_gradien
                 parts = [x[0, :P], x[0, [P + i for i in chosen]]]
                 if others and merge != "drop":
                     m = sum(a[i] * x[0, P + i] for i in others)
-                    parts.append((m / sum(a[i] for i in others) if merge == "normalised" else m)[None])
+                    parts.append(
+                        (m / sum(a[i] for i in others) if merge == "normalised" else m)[None]
+                    )
                 x = torch.cat(parts)[None]
                 places = torch.cat([places, places.new_full((len(a) - len(places),), -1)])[chosen]
                 kept_of.setdefault(number, []).append(places)
@@ -125,7 +132,9 @@ def test_keep_all_in_training_draws_the_same_drop_path():
     untouched, short, long = outputs
     assert torch.equal(short, untouched)
     torch.testing.assert_close(long, untouched, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(untouched, vit(init_values=0.5)(X), atol=1e-3)  # something was dropped
+    assert not torch.allclose(
+        untouched, vit(init_values=0.5)(X), atol=1e-3
+    )  # something was dropped
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -134,18 +143,25 @@ def test_equals_the_slow_reference(name, options):
     model, keep = variant(name), {0: 0.8, 2: 0.45, 3: 0.6}  # 16 -> 12 or 13 and one merged -> 5 …
     with token_selection(model, keep, keep, **options) as trace:
         logits = model(X)
-    kept, wanted = reference(model, X, keep, options.get("rounding") == "ceil", options.get("merge", "normalised"))
+    kept, wanted = reference(
+        model, X, keep, options.get("rounding") == "ceil", options.get("merge", "normalised")
+    )
     for number in keep:
         assert torch.equal(trace.kept[number], kept[number]), number
     torch.testing.assert_close(logits, wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("merge", "wanted"), [("normalised", [7, 20, 40, 70 / 3]), ("sum", [7, 20, 40, 7]), ("drop", [7, 20, 40])]
+    ("merge", "wanted"),
+    [("normalised", [7, 20, 40, 70 / 3]), ("sum", [7, 20, 40, 7]), ("drop", [7, 20, 40])],
 )
 def test_merge_by_hand(merge, wanted):
-    """Scores .1 .4 .2 .3: tokens 1 and 3 stay; of tokens 0 and 2, (.1·10 + .2·30) / .3 = 70/3; the sum is 7."""
-    tokens = torch.tensor([[[7.0], [10.0], [20.0], [30.0], [40.0]]])  # CLS and four patches of width 1
+    """Scores .1 .4 .2 .3: tokens 1 and 3 stay; of tokens 0 and 2, (.1·10 + .2·30) / .3 = 70/3; the
+    sum is 7.
+    """
+    tokens = torch.tensor(
+        [[[7.0], [10.0], [20.0], [30.0], [40.0]]]
+    )  # CLS and four patches of width 1
     chosen, kept = keep_and_merge(tokens, torch.tensor([[0.1, 0.4, 0.2, 0.3]]), 2, merge)
     assert chosen.flatten().tolist() == pytest.approx(wanted)
     assert kept.tolist() == [[1, 3]]
@@ -166,9 +182,16 @@ def test_cls_attention_is_the_first_row_of_the_matrix():
 
 
 def test_rounding_is_not_fooled_by_binary_fractions():
-    """0.29 · 100 = 28.999999999999996 keeps 29 tokens, 0.07 · 100 = 7.000000000000001 keeps 7 with ceil too."""
+    """0.29 · 100 = 28.999999999999996 keeps 29 tokens, 0.07 · 100 = 7.000000000000001 keeps 7 with
+    ceil too.
+    """
     model = vit(img_size=40)
-    for keep, rounding, n in ((0.29, "floor", 29), (0.07, "ceil", 7), (0.295, "floor", 29), (0.295, "ceil", 30)):
+    for keep, rounding, n in (
+        (0.29, "floor", 29),
+        (0.07, "ceil", 7),
+        (0.295, "floor", 29),
+        (0.295, "ceil", 30),
+    ):
         with token_selection(model, (0,), keep, rounding=rounding) as trace:
             model(torch.randn(1, 3, 40, 40))
         assert trace.kept[0].shape == (1, n)
@@ -180,7 +203,9 @@ def test_samples_do_not_see_each_other():
         together = model(X)
         places = trace.kept[2].clone()
         for i in range(4):
-            torch.testing.assert_close(model(X[i : i + 1]), together[i : i + 1], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                model(X[i : i + 1]), together[i : i + 1], atol=1e-5, rtol=1e-5
+            )
             assert torch.equal(trace.kept[2][0], places[i])
 
 
@@ -210,7 +235,9 @@ def test_nothing_is_projected_twice_and_the_fused_kernel_stays(monkeypatch):
     model, calls, fused = vit(), [], []
     real = functional.scaled_dot_product_attention
     monkeypatch.setattr(
-        functional, "scaled_dot_product_attention", lambda *a, **k: fused.append(a[0].shape) or real(*a, **k)
+        functional,
+        "scaled_dot_product_attention",
+        lambda *a, **k: fused.append(a[0].shape) or real(*a, **k),
     )
     for block in model.blocks:
         block.attn.qkv.register_forward_hook(lambda *_: calls.append(1))
@@ -243,7 +270,9 @@ def test_training_with_checkpointing(drop_path):
 
 
 def test_checkpointing_of_several_passes():
-    """Recomputing an earlier pass neither changes the trace of the last one nor stumbles over it."""
+    """Recomputing an earlier pass neither changes the trace of the last one nor stumbles over
+    it.
+    """
     gradients = {}
     for checkpointing in (False, True):
         model = vit().train()
@@ -262,7 +291,9 @@ def test_checkpointing_of_several_passes():
 
 @pytest.mark.parametrize("name", ["plain", "q and k norm"])
 def test_half_precision(name):
-    """Scores stay float32 under autocast, with weights of half precision as well; the merge is not done in half."""
+    """Scores stay float32 under autocast, with weights of half precision as well; the merge is not
+    done in half.
+    """
     model = variant(name)
     with token_selection(model, (1,), 0.5) as trace:
         model(X)
@@ -290,7 +321,9 @@ def test_merge_under_autocast_is_that_of_float32():
         model(X)
     before, made, chosen = seen
     after = before[:, 1:] + made
-    torch.testing.assert_close(chosen[:, 1:], keep_and_merge(after, scores, 8)[0], atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        chosen[:, 1:], keep_and_merge(after, scores, 8)[0], atol=1e-6, rtol=1e-6
+    )
 
 
 def test_works_on_attached_layers():
@@ -316,11 +349,23 @@ def test_scores_of_ones_own():
 
 
 def test_a_score_of_ones_own_gets_what_the_attention_reads_and_makes():
-    """The tensors of the registered scores: the input behind the norm, the output without the residual path, and a."""
+    """The tensors of the registered scores: the input behind the norm, the output without the
+    residual path, and a.
+    """
     model, seen = variant("registers"), {}
-    before = model.blocks[1].register_forward_pre_hook(lambda module, inputs: seen.update(before=inputs[0]))
-    with before, token_selection(model, (1,), 1, score=lambda *given: seen.update(given=given) or given[2],
-                                 shortcut=False) as trace:  # fmt: skip
+    before = model.blocks[1].register_forward_pre_hook(
+        lambda module, inputs: seen.update(before=inputs[0])
+    )
+    with (
+        before,
+        token_selection(
+            model,
+            (1,),
+            1,
+            score=lambda *given: seen.update(given=given) or given[2],
+            shortcut=False,
+        ) as trace,
+    ):
         model(X)
         block = model.blocks[1]
         read = block.norm1(seen["before"])
@@ -348,11 +393,17 @@ def test_a_formula_selects_the_same_tokens_under_a_name_and_as_a_function(name, 
 
 
 def test_transition_variation_as_a_score():
-    """By hand: softmax(1 − |cos|) · ‖out‖ / ‖in‖ of what attention reads and makes, over the patch tokens alone."""
+    """By hand: softmax(1 − |cos|) · ‖out‖ / ‖in‖ of what attention reads and makes, over the patch
+    tokens alone.
+    """
     model, seen = variant("registers"), {}
     block = model.blocks[1]
-    handles = [block.attn.register_forward_hook(lambda module, inputs, made: seen.update(read=inputs[0], made=made)),
-               block.attn.qkv.register_forward_hook(lambda module, inputs, qkv: seen.update(qkv=qkv))]  # fmt: skip
+    handles = [
+        block.attn.register_forward_hook(
+            lambda module, inputs, made: seen.update(read=inputs[0], made=made)
+        ),
+        block.attn.qkv.register_forward_hook(lambda module, inputs, qkv: seen.update(qkv=qkv)),
+    ]
     found = {}
     for score in ("ttv", "both"):
         with token_selection(model, (1,), 0.5, score=score) as trace, torch.no_grad():
@@ -365,17 +416,29 @@ def test_transition_variation_as_a_score():
     ttv = turn.exp() / turn.exp().sum(1, keepdim=True) * made.norm(dim=2) / read.norm(dim=2)
     torch.testing.assert_close(found["ttv"], ttv)
     a = cls_attention(seen["qkv"], block.attn)[:, 4:].detach()
-    torch.testing.assert_close(found["both"], a / a.sum(1, keepdim=True) + ttv / ttv.sum(1, keepdim=True))
+    torch.testing.assert_close(
+        found["both"], a / a.sum(1, keepdim=True) + ttv / ttv.sum(1, keepdim=True)
+    )
     assert not torch.equal(ttv.argsort(1), a.argsort(1))
 
 
 @pytest.mark.parametrize("shortcut", [True, False])
 def test_trace_numbers_patches_as_they_came_in(shortcut):
-    """Through a block that keeps all; -1 stands for what was merged before; n_tokens counts CLS and x_m."""
-    wanted = {16: torch.arange(16.0), 9: torch.tensor([9.0, 0, 0, 0, 8, 0, 0, 7, 10])}  # by number of tokens
+    """Through a block that keeps all; -1 stands for what was merged before; n_tokens counts CLS and
+    x_m.
+    """
+    wanted = {
+        16: torch.arange(16.0),
+        9: torch.tensor([9.0, 0, 0, 0, 8, 0, 0, 7, 10]),
+    }  # by number of tokens
     model, keep = vit(), (0.5, 1, 0.5)
-    with token_selection(model, (1, 2, 3), keep, score=lambda x, *_: wanted[x.shape[1]].expand(len(x), -1),
-                         shortcut=shortcut) as trace:  # fmt: skip
+    with token_selection(
+        model,
+        (1, 2, 3),
+        keep,
+        score=lambda x, *_: wanted[x.shape[1]].expand(len(x), -1),
+        shortcut=shortcut,
+    ) as trace:
         for images in (X, X[:2]):  # the second pass takes the place of the first
             model(images)
             assert {block: kept.unique(dim=0).tolist() for block, kept in trace.kept.items()} == {
@@ -383,7 +446,9 @@ def test_trace_numbers_patches_as_they_came_in(shortcut):
                 2: [[8, 9, 10, 11, 12, 13, 14, 15, -1]],
                 3: [[8, 12, 15, -1]],
             }
-            assert {(len(kept), kept.dtype) for kept in trace.kept.values()} == {(len(images), torch.int64)}
+            assert {(len(kept), kept.dtype) for kept in trace.kept.values()} == {
+                (len(images), torch.int64)
+            }
             assert trace.n_tokens == {1: 10, 2: 10, 3: 6}
             assert list(trace.scores) == ([1, 3] if shortcut else [1, 2, 3])
 
@@ -401,7 +466,12 @@ def test_one_share_for_each_block_in_their_order(blocks):
 def state_of(model):
     """Every attribute of every module by identity, and how many hooks hang on it."""
     return [
-        (type(m), {k: id(v) for k, v in vars(m).items()}, len(m._forward_hooks), len(m._forward_pre_hooks))
+        (
+            type(m),
+            {k: id(v) for k, v in vars(m).items()},
+            len(m._forward_hooks),
+            len(m._forward_pre_hooks),
+        )
         for m in model.modules()
     ]
 
@@ -423,7 +493,9 @@ def test_leaves_no_trace():
 def test_holds_no_graph(keep):
     """Once the logits are gone, so is all that the pass has computed."""
     model, computed = vit(), []
-    model.blocks[1].attn.qkv.register_forward_hook(lambda module, inputs, qkv: computed.append(weakref.ref(qkv)))
+    model.blocks[1].attn.qkv.register_forward_hook(
+        lambda module, inputs, qkv: computed.append(weakref.ref(qkv))
+    )
     for shortcut in (True, False):
         with token_selection(model, (1,), keep, shortcut=shortcut) as trace:
             model(X).sum()
@@ -449,11 +521,17 @@ FAULTS = {
     "keep above one": (dict(blocks=(1,), keep=1.1), r"in \(0, 1\]"),
     "keep nan": (dict(blocks=(1,), keep=math.nan), r"in \(0, 1\]"),
     "keep of other blocks": (dict(blocks=(1, 2), keep={1: 0.5}), "for each of the blocks"),
-    "keep too short": (dict(blocks=(1, 2), keep=(0.5,)), r"keep=\(0.5,\): .* for each of the blocks"),
+    "keep too short": (
+        dict(blocks=(1, 2), keep=(0.5,)),
+        r"keep=\(0.5,\): .* for each of the blocks",
+    ),
     "keep too long": (dict(blocks=(1,), keep=(0.5, 0.5)), "for each of the blocks"),
     "rounding": (dict(blocks=(1,), keep=0.5, rounding="up"), "expected one of floor, ceil"),
     "merge": (dict(blocks=(1,), keep=0.5, merge="mean"), "normalised, sum, drop"),
-    "score": (dict(blocks=(1,), keep=0.5, score="norm"), "score='norm': .* cls, ttv, both or a function"),
+    "score": (
+        dict(blocks=(1,), keep=0.5, score="norm"),
+        "score='norm': .* cls, ttv, both or a function",
+    ),
 }
 
 
@@ -469,9 +547,15 @@ def test_refuses(fault):
 
 def test_refuses_models_without_a_class_token_for_the_head():
     for model in (vit(class_token=False, global_pool="avg"), vit(global_pool="avg", fc_norm=False)):
-        with pytest.raises(ValueError, match=r"global_pool='avg': .* class token"), token_selection(model, (1,), 0.5):
+        with (
+            pytest.raises(ValueError, match=r"global_pool='avg': .* class token"),
+            token_selection(model, (1,), 0.5),
+        ):
             pass
-    with pytest.raises(ValueError, match="Linear with global_pool=None"), token_selection(nn.Linear(2, 2), (1,), 0.5):
+    with (
+        pytest.raises(ValueError, match="Linear with global_pool=None"),
+        token_selection(nn.Linear(2, 2), (1,), 0.5),
+    ):
         pass
 
 
@@ -491,7 +575,10 @@ def test_refuses_a_forward_that_another_tool_has_replaced():
     model.blocks[1].forward = by_another_tool = lambda x: x
     with token_selection(model, (2,), 0.5):  # a block that selects nothing may be anything
         model(X)
-    with pytest.raises(ValueError, match=r"block 1 is .* its own forward"), token_selection(model, (1,), 0.5):
+    with (
+        pytest.raises(ValueError, match=r"block 1 is .* its own forward"),
+        token_selection(model, (1,), 0.5),
+    ):
         pass
     assert model.blocks[1].forward is by_another_tool
 
@@ -500,7 +587,10 @@ def test_refuses_a_forward_that_another_tool_has_replaced():
 def test_refuses_nesting(blocks):
     model = vit()
     with token_selection(model, (1,), 0.5) as trace:
-        with pytest.raises(ValueError, match="block 1 selects tokens already"), token_selection(model, blocks, 0.5):
+        with (
+            pytest.raises(ValueError, match="block 1 selects tokens already"),
+            token_selection(model, blocks, 0.5),
+        ):
             pass
         model(X)
     assert trace.n_tokens == {1: 10}  # the outer one is still at work
@@ -520,7 +610,10 @@ def test_masks_pass_where_all_stay_and_are_refused_where_tokens_go():
 
 def test_refuses_to_keep_none():
     model = vit()
-    with pytest.raises(ValueError, match="of 16 tokens in block 1 keeps none"), token_selection(model, (1,), 0.05):
+    with (
+        pytest.raises(ValueError, match="of 16 tokens in block 1 keeps none"),
+        token_selection(model, (1,), 0.05),
+    ):
         model(X)
 
 
@@ -543,5 +636,8 @@ def test_refuses_scores(fault):
 def test_refuses_nan_in_the_weights():
     model = vit()
     model.blocks[1].attn.qkv.bias.data[0] = math.nan
-    with pytest.raises(ValueError, match=r"block 1 are .* nan to nan"), token_selection(model, (1,), 0.5):
+    with (
+        pytest.raises(ValueError, match=r"block 1 are .* nan to nan"),
+        token_selection(model, (1,), 0.5),
+    ):
         model(X)

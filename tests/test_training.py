@@ -36,7 +36,10 @@ def test_training_learns_and_repeats():
 
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.int16])
 def test_labels_of_any_whole_number_type(vit, batch, kind):
-    losses = [train(copy.deepcopy(vit), Split(batch[0], batch[1].to(k)), epochs=2) for k in (torch.int64, kind)]
+    losses = [
+        train(copy.deepcopy(vit), Split(batch[0], batch[1].to(k)), epochs=2)
+        for k in (torch.int64, kind)
+    ]
     assert losses[0] == losses[1]
 
 
@@ -48,7 +51,9 @@ def test_trains_where_gradients_are_off(vit, batch, switch):
 
 
 def test_refuses_checkpoints_that_let_no_gradient_through(vit, batch):
-    """Reentrant checkpoints of frozen inputs: PyTorch warns, and nothing but the head would move."""
+    """Reentrant checkpoints of frozen inputs: PyTorch warns, and nothing but the head would
+    move.
+    """
     vit.set_grad_checkpointing()
     vit.patch_embed.requires_grad_(False)
     vit.cls_token.requires_grad_(False)
@@ -56,7 +61,10 @@ def test_refuses_checkpoints_that_let_no_gradient_through(vit, batch):
     assert train(copy.deepcopy(vit), Split(*batch), epochs=1)
     set_reentrant_ckpt(True)
     try:
-        with pytest.raises(ValueError, match=r"blocks\.0\..* would be trained and never move.*reentrant checkpointing"):
+        with pytest.raises(
+            ValueError,
+            match=r"blocks\.0\..* would be trained and never move.*reentrant checkpointing",
+        ):
             train(vit, Split(*batch), epochs=1)
     finally:
         set_reentrant_ckpt(False)
@@ -86,7 +94,9 @@ def test_a_restored_run_is_the_same_run(tmp_path):
         whole.run_epoch()
     first = start()
     first.run_epoch(), first.run_epoch()
-    save_checkpoint(tmp_path / "c.safetensors", first.trained, first.optimizer, {"losses": first.losses})
+    save_checkpoint(
+        tmp_path / "c.safetensors", first.trained, first.optimizer, {"losses": first.losses}
+    )
     second = start()
     tensors, state, notes = read_checkpoint(tmp_path / "c.safetensors")
     second.model.load_state_dict(tensors)
@@ -95,7 +105,10 @@ def test_a_restored_run_is_the_same_run(tmp_path):
     while not second.finished:
         second.run_epoch()
     assert second.losses == whole.losses
-    assert all(torch.equal(a, b) for a, b in zip(second.trained.values(), whole.trained.values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(second.trained.values(), whole.trained.values(), strict=True)
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 

@@ -1,4 +1,6 @@
-"""Pruning by hooks: identities, a slow reference, batches, caches, beams, position policies, and what it refuses."""
+"""Pruning by hooks: identities, a slow reference, batches, caches, beams, position policies, and
+what it refuses.
+"""
 
 import copy
 from dataclasses import replace
@@ -23,7 +25,8 @@ S = Schedule((2, 3, 5), (0.75, 0.5, 0.25), accumulate=(1, 2, 3, 4, 5))
 CODE = replace(RELEASED_CODE, prune_after=S.prune_after, keep=S.keep, accumulate=S.accumulate)
 SAME = dict(atol=1e-5, rtol=1e-5)
 everywhere = pytest.mark.parametrize(
-    ("family", "attention"), [(family, attention) for family in FAMILIES for attention in ("sdpa", "eager")]
+    ("family", "attention"),
+    [(family, attention) for family in FAMILIES for attention in ("sdpa", "eager")],
 )
 
 
@@ -44,14 +47,22 @@ def last(model, inputs, **options):
 def generate(model, inputs, **options):
     """Sequences and the logits of each step."""
     options = (
-        dict(max_new_tokens=4, output_logits=True, output_scores=True, return_dict_in_generate=True, do_sample=False)
+        dict(
+            max_new_tokens=4,
+            output_logits=True,
+            output_scores=True,
+            return_dict_in_generate=True,
+            do_sample=False,
+        )
         | options
     )
     return model.generate(**inputs, **options)
 
 
 def reference(model, inputs, schedule):
-    """One row without padding, in eager attention, written plainly; ({stage: kept}, logits of the last token)."""
+    """One row without padding, in eager attention, written plainly; ({stage: kept}, logits of the
+    last token).
+    """
     text, seen = model.model.language_model, {}
     begin = text.register_forward_pre_hook(lambda m, a, k: seen.update(k), with_kwargs=True)
     places = text.rotary_emb.register_forward_pre_hook(
@@ -77,7 +88,9 @@ def reference(model, inputs, schedule):
         for i, (b, a) in enumerate(zip(before[0], after[0], strict=True)):
             if number[i] >= 0 or schedule.softmax_over == "sequence":
                 d = (a @ b / (a.norm() * b.norm())).item()
-                turn[i] = torch.tensor(1 - (abs(d) if schedule.direction == "abs" else d)).exp().item()
+                turn[i] = (
+                    torch.tensor(1 - (abs(d) if schedule.direction == "abs" else d)).exp().item()
+                )
                 size[i] = (a.norm() / b.norm()).item()
         whole = sum(turn.values())
         return {number[i]: turn[i] / whole * size[i] for i in turn if number[i] >= 0}
@@ -89,17 +102,25 @@ def reference(model, inputs, schedule):
             hidden_states=normed, position_embeddings=rope, attention_mask=causal(x.shape[1])
         )
         if index in schedule.prune_after:
-            A = (weights if schedule.iga_layer == "next" else earlier)[0, :, asks]  # [H, instruction, N]
+            A = (weights if schedule.iga_layer == "next" else earlier)[
+                0, :, asks
+            ]  # [H, instruction, N]
             image = torch.tensor([n >= 0 for n in number])
-            A = A[:, :, image] / (A[:, :, image].sum(2, keepdim=True) if schedule.iga == "image_keys" else 1)
+            A = A[:, :, image] / (
+                A[:, :, image].sum(2, keepdim=True) if schedule.iga == "image_keys" else 1
+            )
             left = [n for n in number if n >= 0]
             guided = dict(zip(left, A.mean((0, 1)).tolist(), strict=True))
             ttv = {n: total[n] for n in left}
             if schedule.normalise:
-                guided, ttv = ({n: v / sum(part.values()) for n, v in part.items()} for part in (guided, ttv))
+                guided, ttv = (
+                    {n: v / sum(part.values()) for n, v in part.items()} for part in (guided, ttv)
+                )
             a = schedule.alpha
             ranked = sorted(left, key=lambda n: -(a * ttv[n] + (1 - a) * guided[n]))
-            chosen = sorted(ranked[: int(schedule.keep[schedule.prune_after.index(index)] * n_image)])
+            chosen = sorted(
+                ranked[: int(schedule.keep[schedule.prune_after.index(index)] * n_image)]
+            )
             kept_of[index] = torch.tensor(chosen)
             stay = [i for i, n in enumerate(number) if n < 0 or n in chosen]
             number, asks = [number[i] for i in stay], [asks[i] for i in stay]
@@ -139,17 +160,26 @@ def test_keep_all_is_the_untouched_model_to_the_bit(family, attention):
             torch.testing.assert_close(last(model, batch), untouched[:, -1], **SAME)
             again = generate(model, batch)
         torch.testing.assert_close(torch.stack(again.logits), torch.stack(written.logits), **SAME)
-        assert all(torch.equal(row, torch.arange(n)) for row, n in zip(trace.kept[5], trace.n_image, strict=True))
+        assert all(
+            torch.equal(row, torch.arange(n))
+            for row, n in zip(trace.kept[5], trace.n_image, strict=True)
+        )
         assert set(trace.scores) == {2, 3, 5}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     "schedule",
-    [S, CODE, replace(S, iga="all_keys", iga_layer="same"), replace(S, direction="signed", positions="compact"),
-     replace(S, softmax_over="sequence", alpha=0.9), replace(S, accumulate=(2, 4), alpha=0.2, normalise=True)],
+    [
+        S,
+        CODE,
+        replace(S, iga="all_keys", iga_layer="same"),
+        replace(S, direction="signed", positions="compact"),
+        replace(S, softmax_over="sequence", alpha=0.9),
+        replace(S, accumulate=(2, 4), alpha=0.2, normalise=True),
+    ],
     ids=["paper", "code", "same layer", "signed", "sequence", "gaps in A"],
-)  # fmt: skip
+)
 def test_equals_the_slow_reference(family, schedule):
     model = vlm(family, "eager")
     for row in rows(family):
@@ -162,11 +192,21 @@ def test_equals_the_slow_reference(family, schedule):
 
 
 def test_switches_change_the_choice():
-    """Each setting of the test above prunes other tokens than the paper's: the comparison is not idle."""
+    """Each setting of the test above prunes other tokens than the paper's: the comparison is not
+    idle.
+    """
     model, row = vlm("next"), rows("next")[2]
     chosen = set()
-    variants = [{}, {"direction": "signed"}, {"softmax_over": "sequence"}, {"iga": "all_keys"}, {"iga_layer": "same"},
-                {"normalise": True}, {"alpha": 1.0}, {"accumulate": (2,)}]  # fmt: skip
+    variants = [
+        {},
+        {"direction": "signed"},
+        {"softmax_over": "sequence"},
+        {"iga": "all_keys"},
+        {"iga_layer": "same"},
+        {"normalise": True},
+        {"alpha": 1.0},
+        {"accumulate": (2,)},
+    ]
     for options in variants:
         with pruning(model, replace(S, **options)) as trace:
             last(model, row)
@@ -186,7 +226,9 @@ def test_padded_batch_equals_single_rows(family, attention, schedule):
             torch.testing.assert_close(last(model, row)[0], all_logits[i], **SAME)
             for stage in schedule.prune_after:
                 assert torch.equal(trace.kept[stage][0], kept[stage][i])
-                torch.testing.assert_close(trace.scores[stage][0], scores[stage][i], equal_nan=True, **SAME)
+                torch.testing.assert_close(
+                    trace.scores[stage][0], scores[stage][i], equal_nan=True, **SAME
+                )
             assert trace.n_prompt == [row["input_ids"].shape[1]]
 
 
@@ -199,8 +241,10 @@ def test_cached_decoding_equals_recomputing(family, attention, positions):
         cached = generate(model, batch)
     with pruning(model, schedule, instruction=instruction_of(batch)):
         anew = generate(model, batch, use_cache=False)
-        whole = batch | {"input_ids": cached.sequences, "attention_mask": torch.nn.functional.pad(
-            batch["attention_mask"], (0, 4), value=1)}  # fmt: skip
+        whole = batch | {
+            "input_ids": cached.sequences,
+            "attention_mask": torch.nn.functional.pad(batch["attention_mask"], (0, 4), value=1),
+        }
         if family == "qwen":
             whole["mm_token_type_ids"] = torch.nn.functional.pad(batch["mm_token_type_ids"], (0, 4))
         forced = model(**whole).logits[:, -5:-1]
@@ -214,9 +258,16 @@ def test_cached_decoding_equals_recomputing(family, attention, positions):
     assert len(set(wanted)) == 4
 
 
-@pytest.mark.parametrize(("family", "attention"), [("llava", "eager"), ("next", "sdpa"), ("qwen", "sdpa")])
 @pytest.mark.parametrize(
-    "options", [dict(num_beams=3), dict(num_beams=3, do_sample=True), dict(do_sample=True, num_return_sequences=2)]
+    ("family", "attention"), [("llava", "eager"), ("next", "sdpa"), ("qwen", "sdpa")]
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(num_beams=3),
+        dict(num_beams=3, do_sample=True),
+        dict(do_sample=True, num_return_sequences=2),
+    ],
 )
 def test_beams_and_samples_equal_recomputing(family, attention, options):
     model, batch = vlm(family, attention), together(rows(family))
@@ -236,7 +287,9 @@ def test_beams_of_a_batch_equal_beams_of_single_rows():
         all_rows = generate(model, together(alone), num_beams=3)
         for i, row in enumerate(alone):
             one = generate(model, row, num_beams=3)
-            torch.testing.assert_close(one.sequences_scores[0], all_rows.sequences_scores[i], **SAME)
+            torch.testing.assert_close(
+                one.sequences_scores[0], all_rows.sequences_scores[i], **SAME
+            )
             assert torch.equal(one.sequences[0, -4:], all_rows.sequences[i, -4:])
 
 
@@ -254,7 +307,9 @@ def test_pruning_changes_what_is_written():
 
 @pytest.mark.parametrize("positions", ["keep", "compact"])
 def test_positions_that_later_layers_see(positions):
-    """Behind the last stage a row of 23 has 11 left: numbered 0 … 10, or as before; the next token 11, or 23."""
+    """Behind the last stage a row of 23 has 11 left: numbered 0 … 10, or as before; the next token
+    11, or 23.
+    """
     model, row, seen = vlm("llava"), rows("llava", 1)[0], []
     text = model.model.language_model
     handle = text.layers[5].self_attn.register_forward_pre_hook(
@@ -273,22 +328,30 @@ def test_positions_that_later_layers_see(positions):
 
 
 def test_compact_closes_empty_rows_of_a_grid():
-    """Qwen: 4 × 2 tokens from position 2 on, grid row 3 stays: t, h, w = 2, 5, 2 and 2, 5, 3 become 2, 4, 2 …"""
+    """Qwen: 4 × 2 tokens from position 2 on, grid row 3 stays: t, h, w = 2, 5, 2 and 2, 5, 3 become
+    2, 4, 2 …
+    """
     model, row, seen = vlm("qwen"), rows("qwen")[2], []
     text = model.model.language_model
     handle = text.layers[2].self_attn.register_forward_pre_hook(
         lambda m, a, k: seen.append(k["position_embeddings"][0]), with_kwargs=True
     )
-    schedule = Schedule((2,), (0.25,), accumulate=(1,), positions="compact", score=lambda c: c.index.float())
+    schedule = Schedule(
+        (2,), (0.25,), accumulate=(1,), positions="compact", score=lambda c: c.index.float()
+    )
     with pruning(model, schedule):
         generate(model, row, max_new_tokens=2)
     handle.remove()
     n_text = row["input_ids"].shape[1] - 8 - 2  # behind the image; two before it
     text_at = torch.arange(5, 5 + n_text)
-    axes = [torch.cat([torch.tensor([0, 1, *image]), text_at]) for image in ((2, 2), (4, 4), (2, 3))]
+    axes = [
+        torch.cat([torch.tensor([0, 1, *image]), text_at]) for image in ((2, 2), (4, 4), (2, 3))
+    ]
     wanted = text.rotary_emb(torch.zeros(1), torch.stack(axes)[:, None])[0]
     torch.testing.assert_close(seen[0], wanted)
-    torch.testing.assert_close(seen[1], text.rotary_emb(torch.zeros(1), torch.full((3, 1, 1), 5 + n_text))[0])
+    torch.testing.assert_close(
+        seen[1], text.rotary_emb(torch.zeros(1), torch.full((3, 1, 1), 5 + n_text))[0]
+    )
 
 
 @pytest.mark.parametrize("score", ["ttv", "iga", "norm", "random", "uniform", "fastv", "oracle"])
@@ -330,7 +393,9 @@ def test_criteria_say_what_they_are_named_after():
     def look(c):
         at_last = torch.zeros_like(c.image)
         at_last[:, -1] = True
-        seen.update(ttv=c.ttv, norm=c.norm, iga=c.attention(c.instruction), fastv=c.attention(at_last), c=c)
+        seen.update(
+            ttv=c.ttv, norm=c.norm, iga=c.attention(c.instruction), fastv=c.attention(at_last), c=c
+        )
         return c.ttv
 
     one = Schedule((2,), (0.5,), accumulate=(1, 2), score=look)
@@ -338,16 +403,32 @@ def test_criteria_say_what_they_are_named_after():
     c, image = seen["c"], seen["c"].image
     assert c.index[image].tolist() == list(range(16))
     assert (c.index[~image] == -1).all()
-    assert c.instruction[0].nonzero().flatten().tolist() == list(range(17, row["input_ids"].shape[1]))
+    assert c.instruction[0].nonzero().flatten().tolist() == list(
+        range(17, row["input_ids"].shape[1])
+    )
     assert c.n_keep.tolist() == [8]
-    wanted = {"ttv": seen["ttv"], "norm": seen["norm"], "iga": seen["iga"], "fastv": seen["fastv"],
-              "transprune": 0.5 * seen["ttv"] + 0.5 * seen["iga"]}  # fmt: skip
+    wanted = {
+        "ttv": seen["ttv"],
+        "norm": seen["norm"],
+        "iga": seen["iga"],
+        "fastv": seen["fastv"],
+        "transprune": 0.5 * seen["ttv"] + 0.5 * seen["iga"],
+    }
     for score, values in wanted.items():
         found = stage_of(replace(one, score=score), row)
         torch.testing.assert_close(found.scores[2][0], values[image], **SAME)
         best = values[image].topk(8).indices.sort().values
         assert torch.equal(found.kept[2][0], best), score
-    assert stage_of(replace(one, score="uniform"), row).kept[2][0].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert stage_of(replace(one, score="uniform"), row).kept[2][0].tolist() == [
+        0,
+        2,
+        4,
+        6,
+        8,
+        10,
+        12,
+        14,
+    ]
     quarter = replace(one, score="uniform", keep=(0.25,))
     assert stage_of(quarter, row).kept[2][0].tolist() == [1, 5, 9, 13]
 
@@ -355,8 +436,11 @@ def test_criteria_say_what_they_are_named_after():
 def test_random_hangs_on_the_seed_and_the_question():
     one = Schedule((2,), (0.5,), accumulate=(), score="random")
     first, second = rows("llava", 2)
-    draws = {(seed, i): stage_of(replace(one, seed=seed), row).kept[2][0].tolist()
-             for seed in (0, 1) for i, row in enumerate((first, second))}  # fmt: skip
+    draws = {
+        (seed, i): stage_of(replace(one, seed=seed), row).kept[2][0].tolist()
+        for seed in (0, 1)
+        for i, row in enumerate((first, second))
+    }
     assert len({tuple(d) for d in draws.values()}) == 4
     assert stage_of(one, first).kept[2][0].tolist() == draws[0, 0]
 
@@ -367,7 +451,9 @@ def test_ties_go_to_the_first_token():
 
 
 def test_instruction_is_what_is_named():
-    """Instruction-guided attention of the last token alone is FastV's; of all behind the image it is another."""
+    """Instruction-guided attention of the last token alone is FastV's; of all behind the image it
+    is another.
+    """
     row = rows("llava", 1)[0]
     only_last = torch.zeros(1, row["input_ids"].shape[1], dtype=torch.bool)
     only_last[0, -1] = True
@@ -390,8 +476,13 @@ def test_trace():
                 assert scores.shape == (n,)
                 there = torch.arange(n) if before is None else trace.kept[before][i]
                 assert torch.equal(scores.isfinite().nonzero().flatten(), there)
-                assert torch.equal(kept, scores.nan_to_num(-torch.inf).topk(len(kept)).indices.sort().values)
-            text = max(p - n + len(k) for p, n, k in zip(trace.n_prompt, trace.n_image, trace.kept[stage], strict=True))
+                assert torch.equal(
+                    kept, scores.nan_to_num(-torch.inf).topk(len(kept)).indices.sort().values
+                )
+            text = max(
+                p - n + len(k)
+                for p, n, k in zip(trace.n_prompt, trace.n_image, trace.kept[stage], strict=True)
+            )
             assert trace.n_tokens[stage] == text  # the longest row's, and no filling beyond it
         last(model, alone[0])
         assert trace.n_image == [36]  # the last prompt's
@@ -406,9 +497,13 @@ def test_gradient_flows_through_kept_tokens_and_the_trace_holds_none():
 
 
 def test_decoding_scores_nothing(monkeypatch):
-    """Attention and FFN of five layers are watched once each, while the prompt is read, whatever is written then."""
+    """Attention and FFN of five layers are watched once each, while the prompt is read, whatever is
+    written then.
+    """
     calls, real = [], plugin.transition_variation
-    monkeypatch.setattr(plugin, "transition_variation", lambda *a: calls.append(a[0].shape[1]) or real(*a))
+    monkeypatch.setattr(
+        plugin, "transition_variation", lambda *a: calls.append(a[0].shape[1]) or real(*a)
+    )
     with pruning(vlm("llava"), S) as trace:
         generate(vlm("llava"), rows("llava", 1)[0])
     assert calls == [21, 21, 21, 21] + 2 * [trace.n_tokens[2]] + 4 * [trace.n_tokens[3]]
@@ -425,7 +520,11 @@ def test_half_precision_runs():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exit_leaves_the_model_as_it_was(family):
     model, batch = vlm(family), together(rows(family))
-    untouched, n_hooks, state = model(**batch).logits, hooks(model), copy.deepcopy(model.state_dict())
+    untouched, n_hooks, state = (
+        model(**batch).logits,
+        hooks(model),
+        copy.deepcopy(model.state_dict()),
+    )
     attributes = {name: set(vars(m)) for name, m in model.named_modules()}
     with pruning(model, S):
         assert hooks(model) > n_hooks
@@ -447,7 +546,10 @@ def test_exit_leaves_the_model_as_it_was(family):
 def assert_refused(message, call, family="llava", schedule=S, **options):
     model = vlm(family)
     row = rows(family, 1)[0]
-    untouched, n_hooks = last(model, row), hooks(model)  # the first pass leaves some of the library's own
+    untouched, n_hooks = (
+        last(model, row),
+        hooks(model),
+    )  # the first pass leaves some of the library's own
     with pytest.raises(ValueError, match=message), pruning(model, schedule, **options):
         call(model, row)
     assert hooks(model) == n_hooks
@@ -457,17 +559,38 @@ def assert_refused(message, call, family="llava", schedule=S, **options):
 BAD_CALLS = {
     "no image": ("row 0 has no image token 5", lambda m, r: m(input_ids=torch.tensor([[1, 9, 9]]))),
     "labels": ("labels: dropped tokens", lambda m, r: m(**r, labels=r["input_ids"])),
-    "embeds": ("inputs_embeds without input_ids", lambda m, r: m(inputs_embeds=torch.zeros(1, 4, 32))),
-    "static": ("the cache is a StaticCache: expected a DynamicCache",
-               lambda m, r: m(**r, past_key_values=StaticCache(m.config.text_config, max_cache_len=40))),
-    "static generation": ("StaticCache|static cache", lambda m, r: generate(m, r, cache_implementation="static")),
-    "right padding": ("padding on the right",
-                      lambda m, r: m(**r | {"attention_mask": r["attention_mask"].clone().index_fill_(
-                          1, torch.tensor([r["input_ids"].shape[1] - 1]), 0)})),
-    "4-D mask": (r"the attention mask is \[1, 1, 20, 20\]: expected",
-                 lambda m, r: m(**r | {"attention_mask": torch.ones(1, 1, 20, 20)})),
-    "positions of logits": ("logits_to_keep names positions", lambda m, r: m(**r, logits_to_keep=torch.tensor([3]))),
-}  # fmt: skip
+    "embeds": (
+        "inputs_embeds without input_ids",
+        lambda m, r: m(inputs_embeds=torch.zeros(1, 4, 32)),
+    ),
+    "static": (
+        "the cache is a StaticCache: expected a DynamicCache",
+        lambda m, r: m(**r, past_key_values=StaticCache(m.config.text_config, max_cache_len=40)),
+    ),
+    "static generation": (
+        "StaticCache|static cache",
+        lambda m, r: generate(m, r, cache_implementation="static"),
+    ),
+    "right padding": (
+        "padding on the right",
+        lambda m, r: m(
+            **r
+            | {
+                "attention_mask": r["attention_mask"]
+                .clone()
+                .index_fill_(1, torch.tensor([r["input_ids"].shape[1] - 1]), 0)
+            }
+        ),
+    ),
+    "4-D mask": (
+        r"the attention mask is \[1, 1, 20, 20\]: expected",
+        lambda m, r: m(**r | {"attention_mask": torch.ones(1, 1, 20, 20)}),
+    ),
+    "positions of logits": (
+        "logits_to_keep names positions",
+        lambda m, r: m(**r, logits_to_keep=torch.tensor([3])),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", BAD_CALLS)
@@ -483,24 +606,34 @@ def test_refuses_prompts_in_pieces_and_caches_from_elsewhere():
     assert_refused("2 tokens at once behind a filled cache", in_pieces)
     model, row = vlm("llava"), rows("llava", 1)[0]
     outside = model(**row, use_cache=True).past_key_values
+    foreign = "the cache is not of the last prompt pruned here"
     for prompt_first in (False, True):
-        with pruning(model, S), pytest.raises(ValueError, match="the cache is not of the last prompt pruned here"):  # noqa: PT012
+        with pruning(model, S), pytest.raises(ValueError, match=foreign):  # noqa: PT012
             if prompt_first:
                 model(**row, use_cache=True)
             model(input_ids=torch.tensor([[9]]), past_key_values=outside)
     pieces = "the prompt comes in pieces, or behind a filled cache"
-    for size, message in ((row["input_ids"].shape[1] - 1, pieces), (19, pieces), (4, "no instruction token")):
+    for size, message in (
+        (row["input_ids"].shape[1] - 1, pieces),
+        (19, pieces),
+        (4, "no instruction token"),
+    ):
         with pruning(model, S), pytest.raises(ValueError, match=message):
             generate(model, row, prefill_chunk_size=size)
     with pruning(model, S):
-        cache = model(**row, past_key_values=DynamicCache(config=model.config.text_config)).past_key_values
+        cache = model(
+            **row, past_key_values=DynamicCache(config=model.config.text_config)
+        ).past_key_values
         model(input_ids=torch.tensor([[9]]), past_key_values=cache)
 
 
 def test_what_is_no_schedule_is_refused():
     model = vlm("llava")
     for given in (None, "high"):
-        with pytest.raises(ValueError, match=r"the schedule is a \w+: expected a Schedule"), pruning(model, given):
+        with (
+            pytest.raises(ValueError, match=r"the schedule is a \w+: expected a Schedule"),
+            pruning(model, given),
+        ):
             pass
     oracle = replace(S, score="oracle")
     with pytest.raises(ValueError, match="score='oracle' without relevant"), pruning(model, oracle):
@@ -513,31 +646,55 @@ def test_what_is_no_schedule_is_refused():
 BAD_MASKS = {
     "lists": ("instruction is a list: expected a tensor", lambda L: dict(instruction=[[True] * L])),
     "floats": ("instruction is torch.float32", lambda L: dict(instruction=torch.ones(1, L))),
-    "rows": (r"instruction is torch.bool \[2, \d+\]", lambda L: dict(instruction=torch.ones(2, L).bool())),
-    "long": ("places: expected up to the prompt's", lambda L: dict(instruction=torch.zeros(1, L + 1).bool())),
-    "image": ("instruction names an image token, padding", lambda L: dict(instruction=torch.ones(1, L).bool())),
-    "empty": ("row 0 has no instruction token", lambda L: dict(instruction=torch.zeros(1, L).bool())),
-    "relevant": ("relevant has 15 places: expected 16", lambda L: dict(relevant=torch.ones(1, 15).bool())),
+    "rows": (
+        r"instruction is torch.bool \[2, \d+\]",
+        lambda L: dict(instruction=torch.ones(2, L).bool()),
+    ),
+    "long": (
+        "places: expected up to the prompt's",
+        lambda L: dict(instruction=torch.zeros(1, L + 1).bool()),
+    ),
+    "image": (
+        "instruction names an image token, padding",
+        lambda L: dict(instruction=torch.ones(1, L).bool()),
+    ),
+    "empty": (
+        "row 0 has no instruction token",
+        lambda L: dict(instruction=torch.zeros(1, L).bool()),
+    ),
+    "relevant": (
+        "relevant has 15 places: expected 16",
+        lambda L: dict(relevant=torch.ones(1, 15).bool()),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD_MASKS)
 def test_refuses_masks(name):
     message, options = BAD_MASKS[name]
-    assert_refused(message, lambda m, r: m(**r), **options(rows("llava", 1)[0]["input_ids"].shape[1]))
+    assert_refused(
+        message, lambda m, r: m(**r), **options(rows("llava", 1)[0]["input_ids"].shape[1])
+    )
 
 
 @pytest.mark.parametrize(
     ("score", "message"),
-    [("oracle", "score='oracle' without relevant"), (lambda c: 3, "the scores by .* are int: expected"),
-     (lambda c: c.ttv / 0, "finite for image tokens")],
-)  # fmt: skip
+    [
+        ("oracle", "score='oracle' without relevant"),
+        (lambda c: 3, "the scores by .* are int: expected"),
+        (lambda c: c.ttv / 0, "finite for image tokens"),
+    ],
+)
 def test_refuses_scores(score, message):
     assert_refused(message, lambda m, r: m(**r), schedule=replace(S, score=score))
 
 
 def test_refuses_no_token_kept_and_video():
-    assert_refused("of 16 image tokens keeps none", lambda m, r: m(**r), schedule=replace(S, keep=(0.5, 0.2, 0.01)))
+    assert_refused(
+        "of 16 image tokens keeps none",
+        lambda m, r: m(**r),
+        schedule=replace(S, keep=(0.5, 0.2, 0.01)),
+    )
     assert_refused(
         "video tokens",
         lambda m, r: m(
@@ -563,7 +720,10 @@ def test_refuses_models_and_nesting():
         with pytest.raises(ValueError, match="pruned already"), pruning(model, S):
             pass
         last(model, rows("llava", 1)[0])
-    with pytest.raises(ValueError, match=r"in 6 layers: .* Schedule.scaled\(6\)"), pruning(model, Schedule()):
+    with (
+        pytest.raises(ValueError, match=r"in 6 layers: .* Schedule.scaled\(6\)"),
+        pruning(model, Schedule()),
+    ):
         pass
     vision = model.config.vision_config
     sliding = LlavaForConditionalGeneration(
@@ -573,7 +733,10 @@ def test_refuses_models_and_nesting():
         pass
     model = copy.deepcopy(model)
     model.model.language_model.config._attn_implementation = "flex_attention"
-    with pytest.raises(ValueError, match="attention is flex_attention: expected sdpa or eager"), pruning(model, S):
+    with (
+        pytest.raises(ValueError, match="attention is flex_attention: expected sdpa or eager"),
+        pruning(model, S),
+    ):
         pass
 
 
@@ -600,4 +763,6 @@ def test_a_criterion_keeps_the_same_under_a_name_and_as_a_function(name):
     (named, a), (own, b) = found
     assert torch.equal(a, b)
     for stage in (2, 4):
-        assert all(torch.equal(x, y) for x, y in zip(named.kept[stage], own.kept[stage], strict=True))
+        assert all(
+            torch.equal(x, y) for x, y in zip(named.kept[stage], own.kept[stage], strict=True)
+        )

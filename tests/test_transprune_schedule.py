@@ -19,7 +19,11 @@ def tera_macs(schedule, n_image, n_layers=32, d=4096, m=11008):
 
 def test_defaults_are_the_papers():
     assert PAPER == HIGH == Schedule()
-    assert (PAPER.prune_after, PAPER.accumulate, PAPER.alpha) == ((7, 9, 12), (7, 8, 9, 10, 11, 12), 0.5)
+    assert (PAPER.prune_after, PAPER.accumulate, PAPER.alpha) == (
+        (7, 9, 12),
+        (7, 8, 9, 10, 11, 12),
+        0.5,
+    )
     assert PAPER.n_kept(576) == [504, 360, 72]
     assert (PAPER.direction, PAPER.iga_layer, PAPER.normalise) == ("abs", "next", False)
     assert (RELEASED_CODE.direction, RELEASED_CODE.softmax_over, RELEASED_CODE.normalise) == (
@@ -32,9 +36,15 @@ def test_defaults_are_the_papers():
 
 @pytest.mark.parametrize(
     ("schedule", "n_image", "published"),
-    [(HIGH, 576, 1.56), (HIGH, 2880, 8.33), (LOW_INFERRED, 576, 1.19), (LOW_INFERRED, 2880, 6.41), (FASTV, 576, 2.01),
-     (PYRAMIDDROP, 576, 1.78)],
-)  # fmt: skip
+    [
+        (HIGH, 576, 1.56),
+        (HIGH, 2880, 8.33),
+        (LOW_INFERRED, 576, 1.19),
+        (LOW_INFERRED, 2880, 6.41),
+        (FASTV, 576, 2.01),
+        (PYRAMIDDROP, 576, 1.78),
+    ],
+)
 def test_presets_cost_what_the_paper_says(schedule, n_image, published):
     assert round(tera_macs(schedule, n_image), 2) == published
 
@@ -57,9 +67,16 @@ def test_counts_are_of_the_original_tokens_and_not_fooled_by_binary_fractions():
 
 @pytest.mark.parametrize(
     ("stages", "layers"),
-    [((5, 7, 10), (5, 6, 7, 8, 9, 10)), ((7, 9, 12), (7, 8, 9, 10, 11, 12)), ((1, 2, 3), (1, 2, 3)), ((2,), (2,)),
-     ((14, 20, 31), tuple(range(14, 32))), ([3, 6], (3, 4, 5, 6)), (range(2, 8, 2), (2, 3, 4, 5, 6))],
-)  # fmt: skip
+    [
+        ((5, 7, 10), (5, 6, 7, 8, 9, 10)),
+        ((7, 9, 12), (7, 8, 9, 10, 11, 12)),
+        ((1, 2, 3), (1, 2, 3)),
+        ((2,), (2,)),
+        ((14, 20, 31), tuple(range(14, 32))),
+        ([3, 6], (3, 4, 5, 6)),
+        (range(2, 8, 2), (2, 3, 4, 5, 6)),
+    ],
+)
 @pytest.mark.parametrize("score", [*SCORES, lambda c: c.ttv])
 def test_accumulated_layers_follow_the_stages_unless_given(stages, layers, score):
     keep = [0.5] * len(stages)
@@ -73,17 +90,27 @@ def test_accumulated_layers_follow_the_stages_unless_given(stages, layers, score
 
 def test_no_named_schedule_moved():
     """Layers of eq. 4, as they were typed before they followed the stages."""
-    layers = {HIGH: (7, 8, 9, 10, 11, 12), RELEASED_CODE: (7, 8, 9, 10, 11, 12), LOW_INFERRED: (7, 8, 9, 10, 11, 12),
-              PYRAMIDDROP: (), FASTV: ()}  # fmt: skip
+    layers = {
+        HIGH: (7, 8, 9, 10, 11, 12),
+        RELEASED_CODE: (7, 8, 9, 10, 11, 12),
+        LOW_INFERRED: (7, 8, 9, 10, 11, 12),
+        PYRAMIDDROP: (),
+        FASTV: (),
+    }
     for schedule, wanted in layers.items():
         assert schedule.accumulate == wanted
 
 
 @pytest.mark.parametrize(
     ("n_layers", "stages", "layers"),
-    [(32, (7, 9, 12), tuple(range(7, 13))), (8, (2, 3, 4), (2, 3, 4)), (28, (6, 8, 10), tuple(range(6, 11))),
-     (64, (14, 18, 24), tuple(range(14, 25))), (4, (1, 2, 3), (1, 2, 3))],
-)  # fmt: skip
+    [
+        (32, (7, 9, 12), tuple(range(7, 13))),
+        (8, (2, 3, 4), (2, 3, 4)),
+        (28, (6, 8, 10), tuple(range(6, 11))),
+        (64, (14, 18, 24), tuple(range(14, 25))),
+        (4, (1, 2, 3), (1, 2, 3)),
+    ],
+)
 def test_scaled(n_layers, stages, layers):
     scaled = RELEASED_CODE.scaled(n_layers)
     assert (scaled.prune_after, scaled.accumulate) == (stages, layers)
@@ -108,11 +135,17 @@ def test_scaled_stays_in_range_at_every_depth():
         (dict(keep=0.5), "keep=0.5: expected several"),
         (dict(keep=("a", 0.5, 0.1)), "'a' in keep=.* is no number"),
         (dict(alpha="x"), "alpha='x' is no number"),
-        (dict(prune_after=(7, 7, 9)), r"prune_after=\(7, 7, 9\): expected layers from 1, each later"),
+        (
+            dict(prune_after=(7, 7, 9)),
+            r"prune_after=\(7, 7, 9\): expected layers from 1, each later",
+        ),
         (dict(prune_after=(0, 7, 9)), "expected layers from 1"),
         (dict(prune_after=(7.5, 9, 12)), "expected layers from 1"),
         (dict(prune_after=(), keep=()), r"prune_after=\(\)"),
-        (dict(keep=(0.5, 0.6, 0.1)), r"keep=\(0.5, 0.6, 0.1\): expected shares .* none larger than before"),
+        (
+            dict(keep=(0.5, 0.6, 0.1)),
+            r"keep=\(0.5, 0.6, 0.1\): expected shares .* none larger than before",
+        ),
         (dict(keep=(1.1, 0.6, 0.1)), r"expected shares of the image tokens in \(0, 1\]"),
         (dict(keep=(0.5, 0.1, 0)), r"expected shares of the image tokens in \(0, 1\]"),
         (dict(keep=(0.5, 0.25)), "has 2 shares: expected 3"),
@@ -125,7 +158,10 @@ def test_scaled_stays_in_range_at_every_depth():
         (dict(iga="keys"), "expected image_keys or all_keys|expected all_keys or image_keys"),
         (dict(iga_layer="last"), "expected next or same"),
         (dict(positions="drop"), "expected keep or compact"),
-        (dict(score="best"), "score='best' is unknown: expected one of transprune, ttv, .*, or a function"),
+        (
+            dict(score="best"),
+            "score='best' is unknown: expected one of transprune, ttv, .*, or a function",
+        ),
     ],
 )
 def test_refuses(options, message):
@@ -134,7 +170,9 @@ def test_refuses(options, message):
 
 
 def test_check_against_the_depth():
-    with pytest.raises(ValueError, match=r"prune_after=\(7, 9, 12\) in 12 layers: .* Schedule.scaled\(12\) makes"):
+    with pytest.raises(
+        ValueError, match=r"prune_after=\(7, 9, 12\) in 12 layers: .* Schedule.scaled\(12\) makes"
+    ):
         PAPER.check(12)
     PAPER.check(13)
     with pytest.raises(ValueError, match=r"accumulate=\(2, 9\): expected layers from 1 to 8"):

@@ -1,4 +1,6 @@
-"""Scores of image tokens: each equation by hand, and what becomes of padding, zeros and half precision."""
+"""Scores of image tokens: each equation by hand, and what becomes of padding, zeros and half
+precision.
+"""
 
 import math
 
@@ -27,7 +29,9 @@ def test_transition_variation_by_hand():
 
 
 def test_domain_is_what_the_softmax_runs_over():
-    """Without the third token: 1 and e over 1 + e, and 0 outside; what it holds does not matter, NaN included."""
+    """Without the third token: 1 and e over 1 + e, and 0 outside; what it holds does not matter,
+    NaN included.
+    """
     domain = torch.tensor([[True, True, False]])
     wanted = torch.tensor([[3.0, 2 * E1, 0.0]]) / (1 + E1)
     for last in (AFTER[0, 2], torch.tensor([torch.nan, 1.0]), torch.tensor([1e30, 1e30])):
@@ -49,13 +53,16 @@ def test_zeros_give_finite_scores_and_half_precision_is_summed_in_float32():
     zero = tokens([0, 0], [1, 0])
     for pair in ((zero, zero), (zero, AFTER[:, :2]), (AFTER[:, :2], zero)):
         assert transition_variation(*pair).isfinite().all()
-    big = 200 * torch.ones(1, 2, 64, dtype=torch.float16)  # the square of its norm is beyond float16
+    big = 200 * torch.ones(
+        1, 2, 64, dtype=torch.float16
+    )  # the square of its norm is beyond float16
     scores = transition_variation(big, big / 2)
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, torch.full((1, 2), 0.25))
 
 
-# One head, d = 1: query j of the last two places, keys ln 1, ln 2, ln 3, ln 4 behind each other; places 1, 2 are image
+# One head, d = 1: query j of the last two places, keys ln 1, ln 2, ln 3, ln 4 behind each other;
+# places 1, 2 are image
 K = torch.tensor([1.0, 2.0, 3.0, 4.0]).log().view(1, 1, 4, 1)
 IMAGE = torch.tensor([[False, True, True, False]])
 ALL = torch.ones(1, 4, dtype=torch.bool)
@@ -67,38 +74,56 @@ def attended(iga, queries=(True, True), keys=ALL, q=(1.0, 1.0), scaling=1.0):
 
 
 def test_guided_attention_by_hand():
-    """Weights 1 2 3 (4): the third place sees 2/6 3/6 of the image, the fourth 2/10 3/10; the image alone 2/5 3/5."""
+    """Weights 1 2 3 (4): the third place sees 2/6 3/6 of the image, the fourth 2/10 3/10; the image
+    alone 2/5 3/5.
+    """
     torch.testing.assert_close(attended("all_keys"), torch.tensor([[0, 8 / 30, 12 / 30, 0]]))
     torch.testing.assert_close(attended("image_keys"), torch.tensor([[0, 0.4, 0.6, 0]]))
-    torch.testing.assert_close(attended("all_keys", queries=(False, True)), torch.tensor([[0, 0.2, 0.3, 0]]))
+    torch.testing.assert_close(
+        attended("all_keys", queries=(False, True)), torch.tensor([[0, 0.2, 0.3, 0]])
+    )
 
 
 def test_guided_attention_scales_skips_padding_and_averages_heads():
-    """Scaled by 2 the weights are squares: 1 4 9 16. Without place 0: 2/5 3/5 and 2/9 3/9. Two heads: the mean."""
+    """Scaled by 2 the weights are squares: 1 4 9 16. Without place 0: 2/5 3/5 and 2/9 3/9. Two
+    heads: the mean.
+    """
     wanted = torch.tensor([[0, 4 / 30, 9 / 30, 0]])
     torch.testing.assert_close(attended("all_keys", queries=(False, True), scaling=2.0), wanted)
     padded = torch.tensor([[False, True, True, True]])
     wanted = torch.tensor([[0, (2 / 5 + 2 / 9) / 2, (3 / 5 + 3 / 9) / 2, 0]])
     torch.testing.assert_close(attended("all_keys", keys=padded), wanted)
-    q = torch.tensor([[[[1.0]], [[0.0]]]])  # head 1 looks everywhere alike: 1/4 each; both share the key head
+    q = torch.tensor(
+        [[[[1.0]], [[0.0]]]]
+    )  # head 1 looks everywhere alike: 1/4 each; both share the key head
     wanted = torch.tensor([[0, (0.2 + 0.25) / 2, (0.3 + 0.25) / 2, 0]])
     found = guided_attention(q, K, torch.tensor([[True]]), ALL, IMAGE, 1.0, "all_keys")
     torch.testing.assert_close(found, wanted)
 
 
 def test_guided_attention_does_not_see_what_comes_later():
-    """A query on the first image token (place 1 of 4) sees that one alone, however large the later key."""
+    """A query on the first image token (place 1 of 4) sees that one alone, however large the later
+    key.
+    """
     q = torch.ones(1, 1, 3, 1)
-    found = guided_attention(q, K, torch.tensor([[True, False, False]]), ALL, IMAGE, 1.0, "image_keys")
+    found = guided_attention(
+        q, K, torch.tensor([[True, False, False]]), ALL, IMAGE, 1.0, "image_keys"
+    )
     torch.testing.assert_close(found, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
 
 
 def test_combine_by_hand():
-    """α = 1/4 of (6, 2) and (1, 3): 1.5 + .75, .5 + 2.25; normalised (3/4, 1/4) and (1/4, 3/4): 3/8, 5/8."""
+    """α = 1/4 of (6, 2) and (1, 3): 1.5 + .75, .5 + 2.25; normalised (3/4, 1/4) and (1/4, 3/4):
+    3/8, 5/8.
+    """
     ttv, iga = torch.tensor([[6.0, 2.0]]), torch.tensor([[1.0, 3.0]])
     torch.testing.assert_close(combine(ttv, iga, 0.25), torch.tensor([[2.25, 2.75]]))
-    torch.testing.assert_close(combine(ttv, iga, 0.25, normalise=True), torch.tensor([[0.375, 0.625]]))
-    torch.testing.assert_close(combine(ttv, iga), torch.tensor([[3.5, 2.5]]))  # α = 1/2, the paper's
+    torch.testing.assert_close(
+        combine(ttv, iga, 0.25, normalise=True), torch.tensor([[0.375, 0.625]])
+    )
+    torch.testing.assert_close(
+        combine(ttv, iga), torch.tensor([[3.5, 2.5]])
+    )  # α = 1/2, the paper's
     assert torch.equal(combine(ttv * 0, iga * 0, normalise=True), torch.zeros(1, 2))
 
 
@@ -109,7 +134,10 @@ def test_combine_by_hand():
             lambda: transition_variation(BEFORE, AFTER, "cosine"),
             "direction='cosine' is unknown: expected abs or sig",
         ),
-        (lambda: transition_variation(BEFORE, AFTER[:, :2]), r"\[1, 3, 2\] before, \[1, 2, 2\] after"),
+        (
+            lambda: transition_variation(BEFORE, AFTER[:, :2]),
+            r"\[1, 3, 2\] before, \[1, 2, 2\] after",
+        ),
         (lambda: transition_variation(BEFORE[0], AFTER[0]), r"expected \[B, N, D\] twice"),
         (lambda: attended("keys"), "iga='keys' is unknown: expected all_keys or image_keys"),
         (lambda: attended("all_keys", queries=(False, False)), "row 0 has no instruction token"),

@@ -29,7 +29,13 @@ def backbone(seed=0):
 
 
 def outcome(result):
-    return result.val_curve, result.losses, result.test_accuracy, result.last_test_accuracy, result.best_epoch
+    return (
+        result.val_curve,
+        result.losses,
+        result.test_accuracy,
+        result.last_test_accuracy,
+        result.best_epoch,
+    )
 
 
 @pytest.mark.parametrize("method", ["full", "linear", "trpts"])
@@ -51,7 +57,9 @@ def test_every_method_starts_from_the_same_probe(task, monkeypatch):
     wanted = accuracy(probed, task.test)
     for method in ("linear", "full", "trpts"):
         options = {"keep": 1} if method == "trpts" else {}
-        assert tune(backbone(), task, method, epochs=1, lr=0.0, **options).test_accuracy == wanted, method
+        assert (
+            tune(backbone(), task, method, epochs=1, lr=0.0, **options).test_accuracy == wanted
+        ), method
     kept = backbone()
     head = kept.head.weight.detach().clone()
     tune(kept, task, "linear", epochs=1, lr=0.0, head="keep")
@@ -70,7 +78,9 @@ def test_counts(task):
 
 
 def test_the_best_validation_epoch_is_in_the_model(task, monkeypatch):
-    """A planted curve: epoch 2 is best (epoch 3 equals it), and the model must hold its weights at the end."""
+    """A planted curve: epoch 2 is best (epoch 3 equals it), and the model must hold its weights at
+    the end.
+    """
     held, curve = [], iter([0.1, 0.6, 0.6, 0.2])
     real = tuning.accuracy
 
@@ -107,7 +117,9 @@ def test_trpts_stays_attached_and_selects_tokens(task):
     model = backbone()
     result = tune(model, task, "trpts", **QUICK, keep=0.5, n_token_blocks=2, placement="dense")
     assert attached(model)
-    assert {n: layer.index.shape[1] for n, layer in sparse_layers(model).items()} == result.plan.connections
+    assert {
+        n: layer.index.shape[1] for n, layer in sparse_layers(model).items()
+    } == result.plan.connections
     assert result.tokens == {"blocks": result.plan.token_blocks, "keep": 0.5}
     detach(model)
     assert tune(backbone(), task, "trpts", epochs=1, keep=1).tokens is None
@@ -121,7 +133,9 @@ def test_tokens_are_selected_while_training_and_measuring(task):
 def test_tokens_alone(task):
     """No connection is trained: the head, and the tokens that the scores' placement loses."""
     model = backbone()
-    result = tune(model, task, "trpts", epochs=1, lr=1e-3, connections=False, keep=0.5, n_token_blocks=2)
+    result = tune(
+        model, task, "trpts", epochs=1, lr=1e-3, connections=False, keep=0.5, n_token_blocks=2
+    )
     assert result.n_trainable == sum(p.numel() for p in model.head.parameters())
     assert not sparse_layers(model)
     assert result.plan is None
@@ -130,17 +144,25 @@ def test_tokens_alone(task):
         == tune(backbone(), task, "trpts", epochs=1, keep=0.5, n_token_blocks=2).tokens["blocks"]
     )
     untouched = create_backbone("vit_small_digits", 5, seed=0).state_dict()
-    assert all(torch.equal(p, untouched[name]) for name, p in model.state_dict().items() if not name.startswith("head"))
+    assert all(
+        torch.equal(p, untouched[name])
+        for name, p in model.state_dict().items()
+        if not name.startswith("head")
+    )
 
 
-@pytest.mark.parametrize("switch", [{"merge": "drop"}, {"token_score": "ttv"}, {"token_score": "both"}])
+@pytest.mark.parametrize(
+    "switch", [{"merge": "drop"}, {"token_score": "ttv"}, {"token_score": "both"}]
+)
 def test_switches_of_the_token_selection(task, switch):
     """They reach it, while training and in what is handed back to predict in."""
     options = {"epochs": 1, "keep": 0.3, "n_token_blocks": 2}
     usual = tune(backbone(), task, "trpts", **options)
     model = backbone()
     result = tune(model, task, "trpts", **options, **switch)
-    assert result.tokens == usual.tokens | {"score" if n == "token_score" else n: x for n, x in switch.items()}
+    assert result.tokens == usual.tokens | {
+        "score" if n == "token_score" else n: x for n, x in switch.items()
+    }
     assert result.losses != usual.losses
     with result.around() as trace:
         assert accuracy(model, task.test) == result.test_accuracy
@@ -153,7 +175,9 @@ def test_scores_of_ones_own(task):
         return {n: torch.ones_like(m.weight) for n, m in model.named_modules() if n.endswith("fc1")}
 
     model = backbone()
-    result = tune(model, task, "trpts", epochs=1, score=ones, n_scored=40, keep=1, w="mean", c_min=3)
+    result = tune(
+        model, task, "trpts", epochs=1, score=ones, n_scored=40, keep=1, w="mean", c_min=3
+    )
     assert set(result.plan.connections.values()) == {3}
     assert set(sparse_layers(model)) == {f"blocks.{b}.mlp.fc1" for b in range(6)}
 
@@ -242,7 +266,10 @@ def test_refuses_what_it_cannot_tune(task, monkeypatch):
 
 
 def test_biases_that_are_not_trained_are_not_paid_for(task):
-    paid = [tune(backbone(), task, "trpts", epochs=1, budget=0.1, keep=1, biases=b).plan for b in (True, False)]
+    paid = [
+        tune(backbone(), task, "trpts", epochs=1, budget=0.1, keep=1, biases=b).plan
+        for b in (True, False)
+    ]
     assert paid[0].counted["biases"] > 0 == paid[1].counted["biases"]
     assert paid[1].counted["weights"] > paid[0].counted["weights"]
 
@@ -255,7 +282,11 @@ def test_refuses_another_number_of_classes(task):
 
 def test_a_fault_of_the_images_is_said(task):
     broken = Task(
-        "nan", 5, Split(torch.full_like(task.train.images, torch.nan), task.train.labels), task.val, task.test
+        "nan",
+        5,
+        Split(torch.full_like(task.train.images, torch.nan), task.train.labels),
+        task.val,
+        task.test,
     )
     with pytest.raises(ValueError, match=r"NaN|finite"):
         tune(backbone(), broken, "trpts", head="keep", epochs=1)
@@ -275,13 +306,22 @@ def test_nan_logits_are_a_run_that_diverged(task, monkeypatch):
 
 
 LYING_NOTES = {
-    "no losses": (lambda notes: {n: x for n, x in notes.items() if n != "losses"}, "in all: 'losses' is a required"),
+    "no losses": (
+        lambda notes: {n: x for n, x in notes.items() if n != "losses"},
+        "in all: 'losses' is a required",
+    ),
     "losses of words": (lambda notes: notes | {"losses": ["a"]}, "in losses/0"),
     "a loss too many": (lambda notes: notes | {"losses": [1.0, 1.0, 1.0]}, "losses 3"),
     "an accuracy of 7": (lambda notes: notes | {"val_curve": [7, 0.1]}, "in val_curve/0"),
-    "another best epoch": (lambda notes: notes | {"best_epoch": 3 - notes["best_epoch"]}, "expected .* epoch"),
+    "another best epoch": (
+        lambda notes: notes | {"best_epoch": 3 - notes["best_epoch"]},
+        "expected .* epoch",
+    ),
     "a best epoch in between": (lambda notes: notes | {"best_epoch": 1.0}, "in best_epoch: 1.0"),
-    "epochs beyond the end": (lambda notes: notes | {n: [0.5] * 9 for n in ("losses", "val_curve")}, "at most 2"),
+    "epochs beyond the end": (
+        lambda notes: notes | {n: [0.5] * 9 for n in ("losses", "val_curve")},
+        "at most 2",
+    ),
     "a time that is NaN": (lambda notes: notes | {"train_s": float("nan")}, "in train_s"),
     "nesting": (lambda notes: notes | {"losses": eval("[" * 90 + "]" * 90)}, "in losses/0"),
     "a tensor dropped": (lambda notes: notes | {"n_tensors": 4}, "in n_tensors"),
@@ -300,10 +340,26 @@ def test_checkpoints_whose_notes_lie(task, tmp_path, lie):
 
 
 LYING_TENSORS = {
-    "a weight of another shape": ("model.now.head.weight", lambda t: t[:, 1:], r"model.now.head.weight is .*\[5, 63\]"),
-    "whole numbers": ("model.best.head.bias", lambda t: t.int(), "model.best.head.bias is torch.int32"),
-    "infinity": ("optimizer.0.exp_avg", lambda t: t + torch.inf, "optimizer.0.exp_avg holds values that are"),
-    "a step for each weight": ("optimizer.0.step", lambda t: t.expand(2), r"optimizer.0.step is torch.float32 \[2\]"),
+    "a weight of another shape": (
+        "model.now.head.weight",
+        lambda t: t[:, 1:],
+        r"model.now.head.weight is .*\[5, 63\]",
+    ),
+    "whole numbers": (
+        "model.best.head.bias",
+        lambda t: t.int(),
+        "model.best.head.bias is torch.int32",
+    ),
+    "infinity": (
+        "optimizer.0.exp_avg",
+        lambda t: t + torch.inf,
+        "optimizer.0.exp_avg holds values that are",
+    ),
+    "a step for each weight": (
+        "optimizer.0.step",
+        lambda t: t.expand(2),
+        r"optimizer.0.step is torch.float32 \[2\]",
+    ),
 }
 
 
@@ -319,12 +375,17 @@ def test_checkpoints_whose_tensors_lie(task, tmp_path, lie):
         tune(model, task, "linear", epochs=1, checkpoint=path)
 
 
-@pytest.mark.parametrize("name", ["optimizer.99.step", "optimizer.x.step", "optimizer", "model", "head.weight", "a.b"])
+@pytest.mark.parametrize(
+    "name", ["optimizer.99.step", "optimizer.x.step", "optimizer", "model", "head.weight", "a.b"]
+)
 def test_checkpoints_with_a_tensor_of_another_name(task, tmp_path, name):
     path = tmp_path / "run"
     tune(backbone(), task, "linear", epochs=1, checkpoint=path)
     tensors, notes = read_tensors(path, "a checkpoint")
-    for extra in (tensors | {name: torch.zeros(1)}, {name: tensors.pop("optimizer.1.step")} | tensors):
+    for extra in (
+        tensors | {name: torch.zeros(1)},
+        {name: tensors.pop("optimizer.1.step")} | tensors,
+    ):
         write_tensors(path, extra, notes | {"n_tensors": len(extra)})
         with pytest.raises(ValueError, match=r"run is not a checkpoint .*(should not hold|lacks)"):
             tune(backbone(), task, "linear", epochs=1, checkpoint=path)

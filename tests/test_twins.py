@@ -1,4 +1,6 @@
-"""The 24 twins: deterministic, balanced, answerable from the picture, and apart from the pre-training."""
+"""The 24 twins: deterministic, balanced, answerable from the picture, and apart from the
+pre-training.
+"""
 
 import numpy as np
 import pytest
@@ -22,7 +24,9 @@ each_of_any_size = pytest.mark.parametrize("twin", ANY_SIZE.values(), ids=ANY_SI
 def test_nineteen_and_five():
     counts = {group: sum(twin.group == group for twin in TWINS.values()) for group in GROUPS}
     assert counts == {"natural": 7, "specialized": 4, "structured": 8, "fgvc": 5}
-    real = {group: sum(source.group == group for source in vtab.TASKS.values()) for group in vtab.GROUPS}
+    real = {
+        group: sum(source.group == group for source in vtab.TASKS.values()) for group in vtab.GROUPS
+    }
     assert real == {group: counts[group] for group in vtab.GROUPS}
 
 
@@ -66,7 +70,9 @@ def features(images):
 
 @each
 def test_the_picture_holds_the_class(twin):
-    """Logistic regression on simple features is above chance by more than the test's own noise, and not perfect."""
+    """Logistic regression on simple features is above chance by more than the test's own noise, and
+    not perfect.
+    """
     (train, y), (test, z) = twin.images("train", 800), twin.images("test", 400)
     x, u = features(train), features(test)
     mean, deviation = x.mean(0), x.std(0) + 1e-3
@@ -78,9 +84,15 @@ def test_the_picture_holds_the_class(twin):
 
 
 def test_digits_are_split_by_source_image():
-    """No handwritten digit that a train scene is made of is in a val or test scene, and all are used."""
+    """No handwritten digit that a train scene is made of is in a val or test scene, and all are
+    used.
+    """
     parts = {split: set(digit_sources(split).tolist()) for split in ("train", "val", "test")}
-    assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == len(load_digits().target)
+    assert (
+        sum(map(len, parts.values()))
+        == len(set().union(*parts.values()))
+        == len(load_digits().target)
+    )
 
 
 def test_digit_scenes_take_only_their_part(monkeypatch):
@@ -120,12 +132,15 @@ def test_which_twins_are_drawn_at_any_size():
 
 
 def cells(images):
-    """Pictures of 96 pixels as [n, 32, 3, 32, 3]: grey values of the 3 x 3 pixels of each pixel at 32."""
+    """Pictures of 96 pixels as [n, 32, 3, 32, 3]: grey values of the 3 x 3 pixels of each pixel at
+    32.
+    """
     return images.astype(float).mean(3).reshape(-1, 32, 3, 32, 3)
 
 
 def drawn_finer(images, small):
-    """Whether pixels that share one pixel of `small` step by nearly as much as neighbours in `small` do.
+    """Whether pixels that share one pixel of `small` step by nearly as much as neighbours in
+    `small` do.
 
     In an interpolated picture a step between two pixels of `small` is spread over three steps.
     """
@@ -143,10 +158,16 @@ def test_another_size_is_drawn_and_not_resized(twin):
     assert np.array_equal(labels, same)
     assert drawn_finer(large, small)
     for mode in ("nearest", "bilinear", "bicubic"):
-        planted = functional.interpolate(torch.tensor(small).permute(0, 3, 1, 2).float(), scale_factor=3, mode=mode)
+        planted = functional.interpolate(
+            torch.tensor(small).permute(0, 3, 1, 2).float(), scale_factor=3, mode=mode
+        )
         assert not drawn_finer(planted.permute(0, 2, 3, 1).numpy(), small)
-    distance = np.abs(cells(large).mean((2, 4))[:, None] - small.astype(float).mean(3)[None]).mean((2, 3))
-    assert distance.argmin(1).tolist() == list(range(12)), "a seed gives the same scenes at all sizes"
+    distance = np.abs(cells(large).mean((2, 4))[:, None] - small.astype(float).mean(3)[None]).mean(
+        (2, 3)
+    )
+    assert distance.argmin(1).tolist() == list(range(12)), (
+        "a seed gives the same scenes at all sizes"
+    )
 
 
 @each_of_any_size
@@ -157,14 +178,18 @@ def test_the_default_size_is_32(twin):
     with pytest.raises(KeyError), canvas.at_size(20):
         raise KeyError
     assert np.array_equal(twin.images("val", 5, size=32)[0], images)
-    assert torch.equal(twin.split("val", 5).images, torch.tensor(images).permute(0, 3, 1, 2) / 127.5 - 1)
+    assert torch.equal(
+        twin.split("val", 5).images, torch.tensor(images).permute(0, 3, 1, 2) / 127.5 - 1
+    )
 
 
 def test_a_soft_edge_is_one_pixel_wide_at_every_size():
     for size in (32, 84):
         with canvas.at_size(size):
             x, _ = canvas.grid()
-            (row,) = canvas.finish(canvas.paint(canvas.blank(1), (1, 1, 1), canvas.cover(x - 0.37)))[:, 0, :, 0]
+            (row,) = canvas.finish(
+                canvas.paint(canvas.blank(1), (1, 1, 1), canvas.cover(x - 0.37))
+            )[:, 0, :, 0]
             assert canvas.noise(np.random.default_rng(0), 2, 3).shape == (2, 2 * size, 2 * size)
         assert len(row) == size
         assert ((row > 0) & (row < 255)).sum() <= 2
@@ -174,7 +199,9 @@ def test_a_soft_edge_is_one_pixel_wide_at_every_size():
 def test_camera_noise_is_as_strong_at_every_size():
     for size in (32, 84):
         with canvas.at_size(size):
-            images = canvas.finish(canvas.blank(4, (0.5, 0.5, 0.5)), np.random.default_rng(0), grain=0.04)
+            images = canvas.finish(
+                canvas.blank(4, (0.5, 0.5, 0.5)), np.random.default_rng(0), grain=0.04
+            )
         assert images.shape == (4, size, size, 3)
         assert images.std() == pytest.approx(0.04 * 255, rel=0.03)
 
@@ -194,7 +221,11 @@ def test_normalizations_of_a_twin(normalization):
     images, labels = twin.images("val", 6, size=40)
     split = twin.split("val", 6, size=40, normalization=normalization)
     mean, deviation = torch.tensor(NORMALIZATIONS[normalization]).reshape(2, 3, 1, 1)
-    torch.testing.assert_close(split.images * deviation + mean, torch.tensor(images).permute(0, 3, 1, 2) / 255)
+    torch.testing.assert_close(
+        split.images * deviation + mean, torch.tensor(images).permute(0, 3, 1, 2) / 255
+    )
     assert (split.images.dtype, split.labels.tolist()) == (torch.float32, labels.tolist())
-    with pytest.raises(ValueError, match="normalization='other' is unknown: expected one of half, imagenet, clip"):
+    with pytest.raises(
+        ValueError, match="normalization='other' is unknown: expected one of half, imagenet, clip"
+    ):
         twin.split("val", 6, normalization="other")

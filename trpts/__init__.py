@@ -1,7 +1,7 @@
 """TR-PTS and TransPrune, reproduced: task-relevant parameter and token selection.
 
-The names below are loaded when they are first used, so that `import trpts` costs nothing. Import it before torch: see
-`trpts.threads`.
+The names below are loaded when they are first used, so that `import trpts` costs nothing. Import it
+before torch: see `trpts.threads`.
 """
 
 import importlib
@@ -34,7 +34,9 @@ __all__ = [*HOMES, "__version__"]
 def __getattr__(name):
     if name in HOMES:
         return getattr(importlib.import_module(HOMES[name]), name)
-    raise AttributeError(f"module 'trpts' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    raise AttributeError(
+        f"module 'trpts' has no attribute {name!r}; it offers {', '.join(__all__)}"
+    )
 
 
 def __dir__():

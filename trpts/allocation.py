@@ -1,12 +1,12 @@
-"""Allocation: how many connections may each neuron of a layer train, and which blocks get fewer tokens?
+"""Allocation: how many connections may each neuron train, and which blocks get fewer tokens?
 
 TR-PTS turns scores into a number of connections per neuron for each layer l,
 
-    C_l = max(1, w_l / min(w) · C_min)                                                         (TR-PTS, section 3)
+    C_l = max(1, w_l / min(w) · C_min)                                      (TR-PTS, section 3)
 
-where w_l is the layer's part of the top-scored parameters, and takes the C_l best-scored inputs of every neuron, so
-that each row of a layer's weight has equally many trained entries. Tokens are then selected in blocks where few
-parameters are trained.
+where w_l is the layer's part of the top-scored parameters, and takes the C_l best-scored inputs of
+every neuron, so that each row of a layer's weight has equally many trained entries. Tokens are then
+selected in blocks where few parameters are trained.
 """
 
 import math
@@ -33,7 +33,8 @@ class Allocation:
     w             {layer: w_l}, the layer weights that it rests on
     c_min         C_min of the equation: given, or found by the solver
     n_neurons     output neurons of all layers together, Σ_l out_l
-    counted       {"weights", "biases", "head"}: trainable scalars of each kind; 0 where `count` leaves it out
+    counted       {"weights", "biases", "head"}: trainable scalars of each kind; 0 where `count`
+                  leaves it out
     n_backbone    parameters of the model without its head; None where no model was given
     """
 
@@ -57,36 +58,64 @@ class Allocation:
 
     @property
     def connections_per_neuron(self):
-        """Σ_l out_l C_l / Σ_l out_l: what carries over between models of different width, where shares do not."""
+        """Σ_l out_l C_l / Σ_l out_l: what carries over between models of different width, where
+        shares do not.
+        """
         return self.counted["weights"] / self.n_neurons
 
     def select(self, scores):
-        """The C_l best-scored inputs of every neuron: {layer: int64 [out, C_l]}, each row ascending."""
+        """The C_l best-scored inputs of every neuron: {layer: int64 [out, C_l]}, each row
+        ascending.
+        """
         if scores.keys() != self.connections.keys():
-            raise ValueError("the scores are of other layers than the allocation: expected the ones it was made from")
-        return {name: scores[name].topk(C, dim=1).indices.sort(dim=1).values for name, C in self.connections.items()}
+            raise ValueError(
+                "the scores are of other layers than the allocation: expected the ones it was "
+                "made from"
+            )
+        return {
+            name: scores[name].topk(C, dim=1).indices.sort(dim=1).values
+            for name, C in self.connections.items()
+        }
 
 
-def allocate(scores, model=None, *, budget=None, per_neuron=None, c_min=1.0, w="share", top_fraction=0.01, per="layer",
-             count=COUNTED, n_token_blocks=N_TOKEN_BLOCKS, placement="sparse", seed=0):  # fmt: skip
+def allocate(
+    scores,
+    model=None,
+    *,
+    budget=None,
+    per_neuron=None,
+    c_min=1.0,
+    w="share",
+    top_fraction=0.01,
+    per="layer",
+    count=COUNTED,
+    n_token_blocks=N_TOKEN_BLOCKS,
+    placement="sparse",
+    seed=0,
+):
     """Decide C_l for every scored layer, and the blocks that select tokens.
 
-    w             "share": w_l = the layer's share of the `top_fraction` best-scored weights of the whole model (the
-                  note on the paper; the M % it takes is not public: ours is 1 %); "mean": w_l = mean score of the
-                  layer (the brief). A layer with w_l = 0 gets C_l = 1, and min(w) is taken over the others.
-    per           "layer": w_l of each Linear layer; "block": of each transformer block, the same C_l for its layers.
-                  The paper's "layer" may mean either.
-    c_min         C_min, > 0. Fractions are allowed: below 1 the floor of one connection binds in the lightest layers.
-    budget        share of the backbone's parameters that may be trained, in (0, 1], needs `model`; or
-    per_neuron    mean connections per neuron, >= 1. With either, C_min is solved for: the largest one whose total
-                  stays inside the budget; what rounding leaves over goes to the layers with the largest remainders,
-                  one connection each, and what is left when all layers with w_l > 0 are full to the others.
-    count         kinds of scalars that the budget pays for: "weights", and "biases" and "head" if they are trained and
-                  `model` is given
-    placement     "sparse": the n_token_blocks blocks with the fewest trained connections (the paper's choice; how many
-                  it does not say), "dense": with the most, "random" (by `seed`), "every": all blocks
-    raises        ValueError: an unknown name, a budget that one connection per neuron already exceeds, scores that are
-                  empty, negative or not finite
+    w             "share": w_l = the layer's share of the `top_fraction` best-scored weights of the
+                  whole model (the note on the paper; the M % it takes is not public: ours is 1 %);
+                  "mean": w_l = mean score of the layer (the brief). A layer with w_l = 0 gets C_l =
+                  1, and min(w) is taken over the others.
+    per           "layer": w_l of each Linear layer; "block": of each transformer block, the same
+                  C_l for its layers. The paper's "layer" may mean either.
+    c_min         C_min, > 0. Fractions are allowed: below 1 the floor of one connection binds in
+                  the lightest layers.
+    budget        share of the backbone's parameters that may be trained, in (0, 1], needs `model`;
+                  or
+    per_neuron    mean connections per neuron, >= 1. With either, C_min is solved for: the largest
+                  one whose total stays inside the budget; what rounding leaves over goes to the
+                  layers with the largest remainders, one connection each, and what is left when all
+                  layers with w_l > 0 are full to the others.
+    count         kinds of scalars that the budget pays for: "weights", and "biases" and "head" if
+                  they are trained and `model` is given
+    placement     "sparse": the n_token_blocks blocks with the fewest trained connections (the
+                  paper's choice; how many it does not say), "dense": with the most, "random" (by
+                  `seed`), "every": all blocks
+    raises        ValueError: an unknown name, a budget that one connection per neuron already
+                  exceeds, scores that are empty, negative or not finite
     """
     check_options(w, top_fraction, per, placement, count, budget, per_neuron, c_min)
     if budget is not None and model is None:
@@ -98,7 +127,9 @@ def allocate(scores, model=None, *, budget=None, per_neuron=None, c_min=1.0, w="
     rows = {name: score.shape[0] for name, score in scores.items()}
     fan_in = {name: score.shape[1] for name, score in scores.items()}
     extra = {"biases": 0, "head": 0} | ({} if model is None else _extra(model, scores, count))
-    n_backbone = None if model is None else sum(p.numel() for p in model.parameters()) - _n_head(model)
+    n_backbone = (
+        None if model is None else sum(p.numel() for p in model.parameters()) - _n_head(model)
+    )
 
     def exact(c):  # the equation before rounding, capped at what a neuron has
         return {name: min(max(1.0, r * c), fan_in[name]) for name, r in ratio.items()}
@@ -106,10 +137,17 @@ def allocate(scores, model=None, *, budget=None, per_neuron=None, c_min=1.0, w="
     if budget is None and per_neuron is None:
         connections = {name: floor(x) for name, x in exact(c_min).items()}
     else:
-        n_weights = per_neuron * sum(rows.values()) if budget is None else budget * n_backbone - sum(extra.values())
+        n_weights = (
+            per_neuron * sum(rows.values())
+            if budget is None
+            else budget * n_backbone - sum(extra.values())
+        )
         if n_weights < sum(rows.values()):
             needed = (sum(rows.values()) + sum(extra.values())) / n_backbone
-            raise ValueError(f"budget={budget:.3g} is below one connection per neuron: expected at least {needed:.3g}")
+            raise ValueError(
+                f"budget={budget:.3g} is below one connection per neuron: expected at least "
+                f"{needed:.3g}"
+            )
         c_min, connections = _solve(exact, ratio, rows, fan_in, n_weights)
     counted = {"weights": sum(rows[name] * C for name, C in connections.items()), **extra}
     blocks = place(connections, rows, weights, n_token_blocks, placement, seed)
@@ -122,16 +160,25 @@ def layer_weights(scores, w="share", top_fraction=0.01, per="layer"):
     for name in scores:
         groups.setdefault(name if per == "layer" else block_of(name), []).append(name)
     if w == "mean":
-        value = {g: torch.cat([scores[n].flatten() for n in names]).double().mean() for g, names in groups.items()}
+        value = {
+            g: torch.cat([scores[n].flatten() for n in names]).double().mean()
+            for g, names in groups.items()
+        }
     else:
         everything = torch.cat([score.flatten() for score in scores.values()])
         n_top = max(1, round(top_fraction * everything.numel()))
         top = torch.zeros_like(everything, dtype=torch.bool)
-        top[everything.topk(n_top).indices] = True  # by rank, so that ties cannot make the set larger
-        parts = dict(zip(scores, top.split([score.numel() for score in scores.values()]), strict=True))
+        top[everything.topk(n_top).indices] = (
+            True  # by rank, so that ties cannot make the set larger
+        )
+        parts = dict(
+            zip(scores, top.split([score.numel() for score in scores.values()]), strict=True)
+        )
         value = {g: sum(parts[n].sum() for n in names).double() for g, names in groups.items()}
     total = sum(value.values())
-    return {name: (value[name if per == "layer" else block_of(name)] / total).item() for name in scores}
+    return {
+        name: (value[name if per == "layer" else block_of(name)] / total).item() for name in scores
+    }
 
 
 def block_of(name):
@@ -141,7 +188,9 @@ def block_of(name):
 
 
 def place(connections, rows, weights, n_token_blocks, placement, seed=0):
-    """The blocks that select tokens, ascending; equal counts are told apart by the blocks' layer weights."""
+    """The blocks that select tokens, ascending; equal counts are told apart by the blocks' layer
+    weights.
+    """
     density = {}
     for name, C in connections.items():
         if (block := block_of(name)) is not None:
@@ -150,7 +199,10 @@ def place(connections, rows, weights, n_token_blocks, placement, seed=0):
     if placement == "every":
         return tuple(sorted(density))
     if not 0 <= n_token_blocks <= len(density):
-        raise ValueError(f"n_token_blocks={n_token_blocks}: expected 0 to {len(density)}, the number of scored blocks")
+        raise ValueError(
+            f"n_token_blocks={n_token_blocks}: expected 0 to {len(density)}, the number of "
+            "scored blocks"
+        )
     if placement == "random":
         order = torch.randperm(len(density), generator=torch.Generator().manual_seed(seed)).tolist()
         ranked = [sorted(density)[i] for i in order]
@@ -160,12 +212,16 @@ def place(connections, rows, weights, n_token_blocks, placement, seed=0):
 
 
 def floor(x):
-    """The whole number below x, where 0.6 / 0.2 counts as the 3 that it means and not as 2.9999999999999996."""
+    """The whole number below x, where 0.6 / 0.2 counts as the 3 that it means and not as
+    2.9999999999999996.
+    """
     return math.floor(x + 1e-9)
 
 
 def _solve(exact, ratio, rows, fan_in, n_weights):
-    """(C_min, connections): the largest C_min whose rounded-down total fits into n_weights, then what is left over."""
+    """(C_min, connections): the largest C_min whose rounded-down total fits into n_weights, then
+    what is left over.
+    """
 
     def total(c):
         return sum(rows[name] * floor(x) for name, x in exact(c).items())
@@ -180,13 +236,17 @@ def _solve(exact, ratio, rows, fan_in, n_weights):
     connections = {name: floor(x) for name, x in wanted.items()}
     left = n_weights - total(low)
     weighted = [name for name in wanted if ratio[name] > 0]
-    for name in sorted(weighted, key=lambda name: connections[name] - wanted[name]):  # the largest remainder first
+    for name in sorted(
+        weighted, key=lambda name: connections[name] - wanted[name]
+    ):  # the largest remainder first
         if rows[name] <= left and connections[name] < fan_in[name]:
             connections[name] += 1
             left -= rows[name]
     if all(connections[name] == fan_in[name] for name in weighted):
         others = [name for name in wanted if ratio[name] == 0]
-        while takers := [name for name in others if rows[name] <= left and connections[name] < fan_in[name]]:
+        while takers := [
+            name for name in others if rows[name] <= left and connections[name] < fan_in[name]
+        ]:
             name = min(takers, key=connections.get)
             connections[name] += 1
             left -= rows[name]
@@ -200,11 +260,22 @@ def _n_head(model):
 def _extra(model, scores, count):
     modules = dict(model.named_modules())
     biases = sum(modules[name].bias.numel() for name in scores if modules[name].bias is not None)
-    return {"biases": biases if "biases" in count else 0, "head": _n_head(model) if "head" in count else 0}
+    return {
+        "biases": biases if "biases" in count else 0,
+        "head": _n_head(model) if "head" in count else 0,
+    }
 
 
-def check_options(w="share", top_fraction=0.01, per="layer", placement="sparse", count=COUNTED, budget=None,
-                  per_neuron=None, c_min=1.0):  # fmt: skip
+def check_options(
+    w="share",
+    top_fraction=0.01,
+    per="layer",
+    placement="sparse",
+    count=COUNTED,
+    budget=None,
+    per_neuron=None,
+    c_min=1.0,
+):
     """Raise ValueError for options that `allocate` cannot take, whatever the scores."""
     for name, value, known in (
         ("w", w, WEIGHTS),
@@ -214,7 +285,9 @@ def check_options(w="share", top_fraction=0.01, per="layer", placement="sparse",
         if value not in known:
             raise ValueError(f"{name}={value!r} is unknown: expected one of {', '.join(known)}")
     if "weights" not in count or set(count) - set(COUNTED):
-        raise ValueError(f"count={tuple(count)}: expected weights, and beside it biases and head or not")
+        raise ValueError(
+            f"count={tuple(count)}: expected weights, and beside it biases and head or not"
+        )
     if not 0 < top_fraction <= 1:
         raise ValueError(f"top_fraction={top_fraction}: expected a share of the weights in (0, 1]")
     if budget is not None and per_neuron is not None:
@@ -222,7 +295,9 @@ def check_options(w="share", top_fraction=0.01, per="layer", placement="sparse",
     if budget is not None and not 0 < budget <= 1:
         raise ValueError(f"budget={budget}: expected a share of the parameters in (0, 1]")
     if per_neuron is not None and not 1 <= per_neuron < math.inf:
-        raise ValueError(f"per_neuron={per_neuron}: expected a finite number, at least one connection per neuron")
+        raise ValueError(
+            f"per_neuron={per_neuron}: expected a finite number, at least one connection per neuron"
+        )
     if not 0 < c_min < math.inf:
         raise ValueError(f"c_min={c_min}: expected a finite number above 0")
 

@@ -1,4 +1,5 @@
-"""Your own pictures: ask a vision-language model, with and without pruning its image tokens. What `trpts prune` calls.
+"""Your own pictures: ask a vision-language model, with and without pruning its image tokens. What
+`trpts prune` calls.
 
 Models and their processors are transformers' own, unmodified: LLaVA-1.5, LLaVA-NeXT and Qwen2.5-VL.
 """
@@ -15,7 +16,11 @@ from trpts import transprune
 from trpts.data.images import FORMATS, TOO_LARGE
 from trpts.transprune.costs import macs
 
-FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}  # by config.json's model_type
+FAMILIES = {
+    "llava": "LLaVA-1.5",
+    "llava_next": "LLaVA-NeXT",
+    "qwen2_5_vl": "Qwen2.5-VL",
+}  # by config.json's model_type
 SCHEDULES = {
     "high": "HIGH",
     "low": "LOW_INFERRED",
@@ -47,9 +52,11 @@ class Answer:
 
 @dataclass
 class Comparison:
-    """One question asked twice: `whole` and `pruned` are Answers, `kept` the image tokens' numbers at each stage.
+    """One question asked twice: `whole` and `pruned` are Answers, `kept` the image tokens' numbers
+    at each stage.
 
-    macs     {"eq. 7": (whole, pruned), "honest": (whole, pruned)}, multiply-accumulates of the prefill
+    macs     {"eq. 7": (whole, pruned), "honest": (whole, pruned)}, multiply-accumulates of the
+             prefill
     n_image  image tokens; n_text: the others of the prompt
     """
 
@@ -63,13 +70,23 @@ class Comparison:
 
     def lines(self):
         """The comparison in words."""
-        stages = [f"{len(kept)} behind layer {p}" for p, kept in zip(self.schedule.prune_after, self.kept, strict=True)]
-        yield f"tokens: {self.n_image} of the image, {self.n_text} of text; kept: {', '.join(stages)}"
+        stages = [
+            f"{len(kept)} behind layer {p}"
+            for p, kept in zip(self.schedule.prune_after, self.kept, strict=True)
+        ]
+        yield (
+            f"tokens: {self.n_image} of the image, {self.n_text} of text; kept: {', '.join(stages)}"
+        )
         for name, said in (("all tokens", self.whole), ("pruned", self.pruned)):
             yield f"{name}: {said.text!r}"
-            yield f"  first token after {said.prefill_s:.3f} s, all {said.n_new} after {said.whole_s:.3f} s"
+            yield (
+                f"  first token after {said.prefill_s:.3f} s, all {said.n_new} after "
+                f"{said.whole_s:.3f} s"
+            )
         for count, (whole, pruned) in self.macs.items():
-            yield f"multiply-accumulates, {count}: {whole:.3e} and {pruned:.3e}, {pruned / whole:.1%}"
+            yield (
+                f"multiply-accumulates, {count}: {whole:.3e} and {pruned:.3e}, {pruned / whole:.1%}"
+            )
 
 
 def schedule_named(name):
@@ -80,40 +97,72 @@ def schedule_named(name):
 
 
 def load_vlm(name, device="cpu"):
-    """(model, processor) of a folder, or of the local Hugging Face cache; nothing is downloaded, nothing unpickled.
+    """(model, processor) of a folder, or of the local Hugging Face cache; nothing is downloaded,
+    nothing unpickled.
 
-    No program code from the folder is run, and nobody is asked whether it may be. Half precision becomes bfloat16 on a
-    CPU.
-    raises  ValueError: transformers is not installed, no model of the three FAMILIES, missing or damaged files, or
-            files that need code of their own
+    No program code from the folder is run, and nobody is asked whether it may be. Half precision
+    becomes bfloat16 on a CPU.
+    raises  ValueError: transformers is not installed, no model of the three FAMILIES, missing or
+            damaged files, or files that need code of their own
     """
     try:
         from transformers import AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
     except ImportError as error:
-        raise ValueError(f"transformers is not there ({error}): install it with pip install trpts[vlm]") from None
+        raise ValueError(
+            f"transformers is not there ({error}): install it with pip install trpts[vlm]"
+        ) from None
     folder = Path(name)
-    local = {"local_files_only": True, "trust_remote_code": False}  # unset, transformers would ask, and take a "y"
+    local = {
+        "local_files_only": True,
+        "trust_remote_code": False,
+    }  # unset, transformers would ask, and take a "y"
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f"{name} holds no config.json: expected the folder of a vision-language model")
+        raise ValueError(
+            f"{name} holds no config.json: expected the folder of a vision-language model"
+        )
     try:
         config = PretrainedConfig.get_config_dict(name, **local)[0]
-    except (OSError, ValueError, AttributeError, TypeError) as error:  # the latter two where it is no table
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        TypeError,
+    ) as error:  # the latter two where it is no table
         if folder.is_dir():
-            raise ValueError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from None
-        raise ValueError(f"{name} is neither a folder nor in the local Hugging Face cache: expected the folder of a "
-                         f"vision-language model, or a name that `hf download {name}` fetched") from None  # fmt: skip
+            raise ValueError(
+                f"{folder / 'config.json'} cannot be read: {_first_line(error)}"
+            ) from None
+        raise ValueError(
+            f"{name} is neither a folder nor in the local Hugging Face cache: expected the "
+            "folder of a "
+            f"vision-language model, or a name that `hf download {name}` fetched"
+        ) from None
     kind = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ValueError(f"{name} is of the type {kind!r}: expected a vision-language model, "
-                         f"one of {', '.join(FAMILIES)}")  # fmt: skip
-    mend = "expected all its files there" if folder.is_dir() else f"fetch the rest with `hf download {name}`"
+        raise ValueError(
+            f"{name} is of the type {kind!r}: expected a vision-language model, "
+            f"one of {', '.join(FAMILIES)}"
+        )
+    mend = (
+        "expected all its files there"
+        if folder.is_dir()
+        else f"fetch the rest with `hf download {name}`"
+    )
     try:
         processor = AutoProcessor.from_pretrained(name, **local)
-    except Exception as error:  # transformers raises OSError, ValueError, TypeError and others, by what is missing
+    except (
+        Exception
+    ) as error:  # transformers raises OSError, ValueError, TypeError and others, by what is missing
         raise _unreadable(name, "processor", error, mend) from None
     if not hasattr(processor, "image_processor"):  # where files lack, a bare tokenizer comes back
-        raise ValueError(f"{name} holds a {type(processor).__name__}, no processor of images; {mend}")
-    kind = str(config.get("dtype") or config.get("torch_dtype") or (config.get("text_config") or {}).get("dtype"))
+        raise ValueError(
+            f"{name} holds a {type(processor).__name__}, no processor of images; {mend}"
+        )
+    kind = str(
+        config.get("dtype")
+        or config.get("torch_dtype")
+        or (config.get("text_config") or {}).get("dtype")
+    )
     dtype = torch.bfloat16 if device == "cpu" and "float16" in kind else "auto"
     try:
         model, found = AutoModelForImageTextToText.from_pretrained(
@@ -122,13 +171,18 @@ def load_vlm(name, device="cpu"):
     except Exception as error:
         raise _unreadable(name, "weights", error, mend) from None
     if found["missing_keys"]:
-        raise ValueError(f"{name}: the weights lack {len(found['missing_keys'])} tensors, {min(found['missing_keys'])} "
-                         f"among them; {mend}")  # fmt: skip
+        raise ValueError(
+            f"{name}: the weights lack {len(found['missing_keys'])} tensors, "
+            f"{min(found['missing_keys'])} "
+            f"among them; {mend}"
+        )
     return model.to(device).eval(), processor
 
 
 def read_photo(path):
-    """The picture as PIL's RGB, turned upright by its EXIF note; ValueError for what is no picture."""
+    """The picture as PIL's RGB, turned upright by its EXIF note; ValueError for what is no
+    picture.
+    """
     try:
         with Image.open(path, formats=FORMATS) as image:
             mode, image = image.mode, ImageOps.exif_transpose(image).convert("RGB")
@@ -140,15 +194,20 @@ def read_photo(path):
         raise ValueError(f"{path} is not an image: expected one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} {TOO_LARGE}") from None
-    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
+    except (
+        Exception
+    ) as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise ValueError(f"{path} is a damaged image: {error}") from error
     if mode[0] in "IF":
-        raise ValueError(f"{path} has pixels of Pillow's mode {mode!r}: expected 8 bits per channel")
+        raise ValueError(
+            f"{path} has pixels of Pillow's mode {mode!r}: expected 8 bits per channel"
+        )
     return image
 
 
 def prepare(model, processor, image, question):
-    """The model's inputs for one picture and one question, by the processor's chat template where it has one.
+    """The model's inputs for one picture and one question, by the processor's chat template where
+    it has one.
 
     Without one: "USER: <image>\\nquestion ASSISTANT:", as LLaVA-1.5 was trained with.
     raises  ValueError: an empty question, or one that holds the placeholder of the image
@@ -159,9 +218,13 @@ def prepare(model, processor, image, question):
     if processor.chat_template:
         content = [{"type": "image"}, {"type": "text", "text": question}]
         try:
-            text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+            text = processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True
+            )
         except Exception as error:  # the template is a program of the model's authors
-            raise ValueError(f"the model's chat template cannot be used: {_first_line(error)}") from error
+            raise ValueError(
+                f"the model's chat template cannot be used: {_first_line(error)}"
+            ) from error
     else:
         text = f"USER: {token}\n{question} ASSISTANT:"
     return processor(images=image, text=text, return_tensors="pt").to(model.device, model.dtype)
@@ -177,18 +240,26 @@ def answer(model, processor, inputs, new_tokens):
     seconds = []
     for n in (1, new_tokens):
         start = time.perf_counter()
-        tokens = model.generate(**inputs, max_new_tokens=n, **options)[0, inputs["input_ids"].shape[1] :].tolist()
+        tokens = model.generate(**inputs, max_new_tokens=n, **options)[
+            0, inputs["input_ids"].shape[1] :
+        ].tolist()
         seconds.append(time.perf_counter() - start)
     return Answer(processor.decode(tokens, skip_special_tokens=True).strip(), len(tokens), *seconds)
 
 
 def compare(model, processor, inputs, schedule, new_tokens):
     """Ask with all image tokens, then with those that `schedule` leaves; a Comparison."""
-    config, is_image = model.config.get_text_config(), inputs["input_ids"][0] == model.config.image_token_id
+    config, is_image = (
+        model.config.get_text_config(),
+        inputs["input_ids"][0] == model.config.image_token_id,
+    )
     n_image = int(is_image.sum())
     n_text, n_instruction = len(is_image) - n_image, int((is_image.flip(0).cumsum(0) == 0).sum())
     counts = {
-        name: tuple(macs(config, n_image, which, n_text, honest, n_instruction) for which in (None, schedule))
+        name: tuple(
+            macs(config, n_image, which, n_text, honest, n_instruction)
+            for which in (None, schedule)
+        )
         for name, honest in (("eq. 7", False), ("honest", True))
     }
     whole = answer(model, processor, inputs, new_tokens)
@@ -199,34 +270,50 @@ def compare(model, processor, inputs, schedule, new_tokens):
 
 
 def image_view(model, processor, inputs, image):
-    """What the image tokens stand for: (picture float [height, width, 3] in [0, 1], rows, columns, first).
+    """What the image tokens stand for: (picture float [height, width, 3] in [0, 1], rows, columns,
+    first).
 
-    Token first + r·columns + c saw the rectangle (r, c) of the picture. LLaVA: the crop that the processor made.
-    LLaVA-NeXT: the view of the whole picture, whose tokens come first; those of the enlarged tiles are not mapped.
-    Qwen2.5-VL: the whole picture, a token being spatial_merge_size² patches.
+    Token first + r·columns + c saw the rectangle (r, c) of the picture. LLaVA: the crop that the
+    processor made. LLaVA-NeXT: the view of the whole picture, whose tokens come first; those of the
+    enlarged tiles are not mapped. Qwen2.5-VL: the whole picture, a token being spatial_merge_size²
+    patches.
     """
     vision = model.config.vision_config
     if model.config.model_type == "qwen2_5_vl":
         _, rows, columns = inputs["image_grid_thw"][0].tolist()
         picture = image.copy()
         picture.thumbnail((MAX_SIDE, MAX_SIDE))
-        return np.asarray(picture) / 255, rows // vision.spatial_merge_size, columns // vision.spatial_merge_size, 0
+        return (
+            np.asarray(picture) / 255,
+            rows // vision.spatial_merge_size,
+            columns // vision.spatial_merge_size,
+            0,
+        )
     pixels = inputs["pixel_values"][0].float().cpu()  # [3, h, w]; NeXT: [tiles, 3, h, w]
     pixels = pixels[0] if pixels.ndim == 4 else pixels
     rows, columns = (side // vision.patch_size for side in pixels.shape[1:])
     mean, std = (torch.tensor(v)[:, None, None] for v in _normalization(processor.image_processor))
-    first = int(model.config.vision_feature_select_strategy == "full")  # the tower's CLS token is kept then
+    first = int(
+        model.config.vision_feature_select_strategy == "full"
+    )  # the tower's CLS token is kept then
     return (pixels * std + mean).clamp(0, 1).permute(1, 2, 0).numpy(), rows, columns, first
 
 
 def _normalization(processor):
-    return (processor.image_mean, processor.image_std) if processor.do_normalize else ([0.0] * 3, [1.0] * 3)
+    return (
+        (processor.image_mean, processor.image_std)
+        if processor.do_normalize
+        else ([0.0] * 3, [1.0] * 3)
+    )
 
 
 def _unreadable(name, part, error, mend):
     if "trust_remote_code" in str(error):  # transformers names the option that we do not give
-        return ValueError(f"{name}: the {part} cannot be read without running program code that comes with the model, "
-                          "and trpts runs none: expected a model of transformers' own classes")  # fmt: skip
+        return ValueError(
+            f"{name}: the {part} cannot be read without running program code that comes with "
+            "the model, "
+            "and trpts runs none: expected a model of transformers' own classes"
+        )
     return ValueError(f"{name}: the {part} cannot be read: {_first_line(error)}; {mend}")
 
 

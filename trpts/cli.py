@@ -1,4 +1,6 @@
-"""The command line: your own images (tune, predict, export) and questions (prune), and what other packages add."""
+"""The command line: your own images (tune, predict, export) and questions (prune), and what other
+packages add.
+"""
 
 import argparse
 import importlib.metadata
@@ -8,15 +10,19 @@ import sys
 from trpts import __version__, cli_images, cli_prune
 from trpts.errors import TrptsError
 
-COMMANDS = "trpts.commands"  # entry points of packages that add commands: functions as `cli_images.add_commands`
+# entry points of packages that add commands: functions as `cli_images.add_commands`
+COMMANDS = "trpts.commands"
 LABORATORY = (
-    "the commands that run the chapters, build the book and make records come with the laboratory, which is not "
+    "the commands that run the chapters, build the book and make records come with the "
+    "laboratory, which is not "
     "installed: run pip install ./trpts_lab in a checkout"
 )
 
 
 def main(argv=None):
-    """Run one command; the exit status. Errors that a user can mend end in one sentence, 2; drift or failures in 1."""
+    """Run one command; the exit status. Errors that a user can mend end in one sentence, 2; drift
+    or failures in 1.
+    """
     argv = sys.argv[1:] if argv is None else argv
     top, names, missing = parser()
     if argv and not argv[0].startswith("-") and argv[0] not in names:
@@ -27,8 +33,15 @@ def main(argv=None):
         return arguments.command(arguments)
     except TrptsError as error:
         return _say(error, error)
-    except OSError as error:  # a disk that fills up or a folder that closes while third-party code writes
-        return _say(f"{error.filename}: {error.strerror}; mend it and run again" if error.filename else error, error)
+    except (
+        OSError
+    ) as error:  # a disk that fills up or a folder that closes while third-party code writes
+        return _say(
+            f"{error.filename}: {error.strerror}; mend it and run again"
+            if error.filename
+            else error,
+            error,
+        )
     except ValueError as error:
         if not arguments.command.__module__.startswith("trpts."):
             raise  # of another package's commands, a ValueError is a fault of theirs
@@ -56,7 +69,9 @@ def parser():
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name, function, summary, keeps=False):
-        """A subparser; `keeps`: what it finished is kept when it is interrupted. `tune` says itself what it keeps."""
+        """A subparser; `keeps`: what it finished is kept when it is interrupted. `tune` says itself
+        what it keeps.
+        """
         sub = commands.add_parser(name, help=summary, description=function.__doc__)
         sub.set_defaults(command=function, keeps=keeps)
         return sub

@@ -6,67 +6,132 @@ import sys
 from trpts.device import device_named
 
 # Options of `trpts tune` that only --method trpts has: argument -> (option of `tune`, default).
-OF_TRPTS = {"per_neuron": ("per_neuron", 2.0), "keep": ("keep", 0.95), "token_blocks": ("n_token_blocks", 3)}
+OF_TRPTS = {
+    "per_neuron": ("per_neuron", 2.0),
+    "keep": ("keep", 0.95),
+    "token_blocks": ("n_token_blocks", 3),
+}
 
 
 def add_commands(command):
-    """Add the three to the command line; `command` makes a subparser of (name, function, summary)."""
+    """Add the three to the command line; `command` makes a subparser of (name, function,
+    summary).
+    """
     tune = command("tune", cmd_tune, "tune a backbone on your own images; writes a small file")
-    tune.add_argument("data", metavar="DATA", help="folder with one sub-folder per class, or a task's name")
-    tune.add_argument("--backbone", default="vit_base_patch16_224.augreg_in21k", metavar="TAG", help="a timm tag")
-    tune.add_argument("--weights", default="hub", metavar="FILE", help="safetensors; default: the local hub cache")
-    tune.add_argument("--out", required=True, metavar="FILE", help="the file to write, name.safetensors")
-    tune.add_argument("--overwrite", action="store_true", help="replace delta, report and picture of an earlier run")
+    tune.add_argument(
+        "data", metavar="DATA", help="folder with one sub-folder per class, or a task's name"
+    )
+    tune.add_argument(
+        "--backbone", default="vit_base_patch16_224.augreg_in21k", metavar="TAG", help="a timm tag"
+    )
+    tune.add_argument(
+        "--weights", default="hub", metavar="FILE", help="safetensors; default: the local hub cache"
+    )
+    tune.add_argument(
+        "--out", required=True, metavar="FILE", help="the file to write, name.safetensors"
+    )
+    tune.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace delta, report and picture of an earlier run",
+    )
     tune.add_argument("--method", default="trpts", help="trpts (default) or linear")
     tune.add_argument("--epochs", type=int, default=20)
     tune.add_argument("--lr", type=float, default=2e-3, help="learning rate (default: 0.002)")
     tune.add_argument("--batch-size", type=int, default=16)
-    tune.add_argument("--per-neuron", type=float, default=None, help="connections per neuron (default: 2)")
-    tune.add_argument("--keep", type=float, default=None, help="share of tokens that a block keeps (default: .95)")
-    tune.add_argument("--token-blocks", type=int, default=None, help="number of selecting blocks (default: 3)")
+    tune.add_argument(
+        "--per-neuron", type=float, default=None, help="connections per neuron (default: 2)"
+    )
+    tune.add_argument(
+        "--keep", type=float, default=None, help="share of tokens that a block keeps (default: .95)"
+    )
+    tune.add_argument(
+        "--token-blocks", type=int, default=None, help="number of selecting blocks (default: 3)"
+    )
     tune.add_argument("--seed", type=int, default=0)
-    tune.add_argument("--image-size", type=int, default=None, metavar="PIXELS",
-                      help="per side; positions are resampled (default: the backbone's own)")  # fmt: skip
-    tune.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    tune.add_argument(
+        "--image-size",
+        type=int,
+        default=None,
+        metavar="PIXELS",
+        help="per side; positions are resampled (default: the backbone's own)",
+    )
+    tune.add_argument(
+        "--device", default=None, help="cpu or cuda (default: cuda where there is one)"
+    )
 
     predict = command("predict", cmd_predict, "name the class of images, with a tuned model")
     predict.add_argument("model", metavar="MODEL", help="what `trpts tune` or `trpts export` wrote")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder: all images in it")
-    predict.add_argument("--weights", default="hub", metavar="FILE", help="the backbone's, for a delta")
-    predict.add_argument("--top", type=int, default=3, help="classes shown for each image (default: 3)")
-    predict.add_argument("--json", action="store_true", help="one JSON object per image, all classes")
-    predict.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    predict.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="a file, or a folder: all images in it"
+    )
+    predict.add_argument(
+        "--weights", default="hub", metavar="FILE", help="the backbone's, for a delta"
+    )
+    predict.add_argument(
+        "--top", type=int, default=3, help="classes shown for each image (default: 3)"
+    )
+    predict.add_argument(
+        "--json", action="store_true", help="one JSON object per image, all classes"
+    )
+    predict.add_argument(
+        "--device", default=None, help="cpu or cuda (default: cuda where there is one)"
+    )
 
     export = command("export", cmd_export, "write a tuned model as an ordinary timm checkpoint")
     export.add_argument("model", metavar="DELTA", help="what `trpts tune` wrote")
     export.add_argument("--weights", default="hub", metavar="FILE", help="the backbone's")
-    export.add_argument("--out", required=True, metavar="FILE", help="the file to write, name.safetensors")
+    export.add_argument(
+        "--out", required=True, metavar="FILE", help="the file to write, name.safetensors"
+    )
 
 
 def cmd_tune(arguments):
-    """Tune on an image folder; writes the delta, a report (JSON) and a picture of the confusions beside it."""
+    """Tune on an image folder; writes the delta, a report (JSON) and a picture of the confusions
+    beside it.
+    """
     from trpts.own_images import tune_images
     from trpts.plots import report_files
 
     options = {"epochs": arguments.epochs, "lr": arguments.lr, "batch_size": arguments.batch_size}
-    of_trpts = {name: getattr(arguments, name) for name in OF_TRPTS if getattr(arguments, name) is not None}
+    of_trpts = {
+        name: getattr(arguments, name) for name in OF_TRPTS if getattr(arguments, name) is not None
+    }
     if arguments.method == "trpts":
         options |= {option: of_trpts.get(name, usual) for name, (option, usual) in OF_TRPTS.items()}
     elif of_trpts:
-        raise ValueError(f"--method {arguments.method} has no --{next(iter(of_trpts)).replace('_', '-')}: expected it "
-                         "with --method trpts alone")  # fmt: skip
+        raise ValueError(
+            f"--method {arguments.method} has no --{next(iter(of_trpts)).replace('_', '-')}: "
+            "expected it "
+            "with --method trpts alone"
+        )
     written = report_files(arguments.out)
-    result, report = tune_images(arguments.data, arguments.backbone, arguments.weights, arguments.out, arguments.method,
-                                 arguments.seed, device_named(arguments.device), arguments.overwrite, written,
-                                 arguments.image_size, **options)  # fmt: skip
+    result, report = tune_images(
+        arguments.data,
+        arguments.backbone,
+        arguments.weights,
+        arguments.out,
+        arguments.method,
+        arguments.seed,
+        device_named(arguments.device),
+        arguments.overwrite,
+        written,
+        arguments.image_size,
+        **options,
+    )
     seconds = sum(result.time_s.values())
-    print(f"{report['accuracy']:.1%} of {report['n_test']} held-out images right, after {seconds:.0f} s")
+    print(
+        f"{report['accuracy']:.1%} of {report['n_test']} held-out images right, after "
+        f"{seconds:.0f} s"
+    )
     print("\n".join(map(str, [arguments.out, *written])))
     return 0
 
 
 def cmd_predict(arguments):
-    """Print the most likely classes of each image; images that cannot be read are named and counted."""
+    """Print the most likely classes of each image; images that cannot be read are named and
+    counted.
+    """
     from trpts.data.folder import images_below
     from trpts.files import capped
     from trpts.own_images import load_model, predict
@@ -95,8 +160,8 @@ def cmd_predict(arguments):
 def cmd_export(arguments):
     """Write backbone and delta as one timm checkpoint.
 
-    Load it with timm.create_model(tag, num_classes=K, checkpoint_path=...), and img_size=... where it was tuned with
-    --image-size; plain timm keeps all tokens.
+    Load it with timm.create_model(tag, num_classes=K, checkpoint_path=...), and img_size=... where
+    it was tuned with --image-size; plain timm keeps all tokens.
     """
     from trpts.own_images import export_model
 

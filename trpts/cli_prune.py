@@ -7,21 +7,38 @@ from trpts.device import device_named
 
 def add_commands(command):
     """Add it to the command line; `command` makes a subparser of (name, function, summary)."""
-    prune = command("prune", cmd_prune, "ask a vision-language model with and without pruning its image tokens")
+    prune = command(
+        "prune", cmd_prune, "ask a vision-language model with and without pruning its image tokens"
+    )
     prune.add_argument(
-        "--model", required=True, metavar="PATH_OR_ID", help="a folder, or a name in the local hub cache"
+        "--model",
+        required=True,
+        metavar="PATH_OR_ID",
+        help="a folder, or a name in the local hub cache",
     )
     prune.add_argument("--image", required=True, metavar="FILE")
     prune.add_argument("--question", required=True, metavar="TEXT")
-    prune.add_argument("--schedule", default="high",
-                       help="high (default), low, paper, released, pyramiddrop or fastv")  # fmt: skip
-    prune.add_argument("--out", metavar="FILE", help="the picture to write (default: the image's name.kept.png, here)")
-    prune.add_argument("--new-tokens", type=int, default=32, metavar="N", help="length of an answer (default: 32)")
-    prune.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    prune.add_argument(
+        "--schedule",
+        default="high",
+        help="high (default), low, paper, released, pyramiddrop or fastv",
+    )
+    prune.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the picture to write (default: the image's name.kept.png, here)",
+    )
+    prune.add_argument(
+        "--new-tokens", type=int, default=32, metavar="N", help="length of an answer (default: 32)"
+    )
+    prune.add_argument(
+        "--device", default=None, help="cpu or cuda (default: cuda where there is one)"
+    )
 
 
 def cmd_prune(arguments):
-    """Print the answers with and without pruning, multiply-accumulates and times; write what each stage kept.
+    """Print the answers with and without pruning, multiply-accumulates and times; write what each
+    stage kept.
 
     Nothing is downloaded. Times are of the second run, and those of a busy machine mean nothing.
     """
@@ -45,17 +62,26 @@ def cmd_prune(arguments):
     depth = model.config.get_text_config().num_hidden_layers
     if depth != ask.DEPTH:
         schedule = schedule.scaled(depth)
-        print(f"the model has {depth} layers, not {ask.DEPTH}: {arguments.schedule} is scaled to its depth")
+        print(
+            f"the model has {depth} layers, not {ask.DEPTH}: {arguments.schedule} is scaled to "
+            "its depth"
+        )
     found = ask.compare(model, processor, inputs, schedule, arguments.new_tokens)
     print("\n".join(found.lines()))
     picture, rows, columns, first = ask.image_view(model, processor, inputs, image)
     n_drawn = rows * columns
     if found.n_image > n_drawn + first:
         print(
-            f"drawn are the {n_drawn} tokens of the whole view, not the {found.n_image - n_drawn} of its enlarged tiles"
+            f"drawn are the {n_drawn} tokens of the whole view, not the "
+            f"{found.n_image - n_drawn} of its enlarged tiles"
         )
-    panels = [(f"behind layer {p}: {len(kept)} of {found.n_image}", kept_patches(kept, rows, columns, first))
-              for p, kept in zip(schedule.prune_after, found.kept, strict=True)]  # fmt: skip
+    panels = [
+        (
+            f"behind layer {p}: {len(kept)} of {found.n_image}",
+            kept_patches(kept, rows, columns, first),
+        )
+        for p, kept in zip(schedule.prune_after, found.kept, strict=True)
+    ]
     figure = draw_kept(picture, panels, f"{arguments.question} {found.pruned.text}")
     try:
         with fresh_file(out) as temporary:

@@ -1,8 +1,10 @@
-"""Deltas: what tuning changed, as one small safetensors file per task; put in, taken out and swapped to the bit.
+"""Deltas: what tuning changed, as one small safetensors file per task; put in, taken out and
+swapped to the bit.
 
-A file holds for each layer the index [out, C] (16 bits an entry where the fan-in allows), the tuned values, the biases,
-and the head; its metadata name the backbone by the hash of its weights and carry what prediction needs. At two
-connections per neuron of ViT-B/16 that is 1.3 MB beside the head, where the whole model takes 343 MB.
+A file holds for each layer the index [out, C] (16 bits an entry where the fan-in allows), the tuned
+values, the biases, and the head; its metadata name the backbone by the hash of its weights and
+carry what prediction needs. At two connections per neuron of ViT-B/16 that is 1.3 MB beside the
+head, where the whole model takes 343 MB.
 """
 
 import hashlib
@@ -20,7 +22,8 @@ INDEX_DTYPES = (torch.uint16, torch.uint32, torch.int32, torch.int64)
 
 @dataclass
 class Delta:
-    """layers {name: (index int64 [out, C], values [out, C], bias [out] or None)}, head (weight [K, D], bias [K]).
+    """layers {name: (index int64 [out, C], values [out, C], bias [out] or None)}, head (weight [K,
+    D], bias [K]).
 
     notes   JSON-able: "backbone_hash", and what `save_delta` was given: tokens, class_names, …
     origin  the file it was read from, for messages
@@ -35,14 +38,21 @@ class Delta:
 def save_delta(model, path, **notes):
     """Write what an attached model has learnt; the Delta.
 
-    notes   JSON-able settings to keep with it: backbone="…", tokens=result.tokens, class_names=[…], …
+    notes   JSON-able settings to keep with it: backbone="…", tokens=result.tokens, class_names=[…],
+            …
     raises  ValueError: the model is not attached
     """
     if not attached(model):
-        raise ValueError("the model has no selected connections: a delta is saved from an attached model")
+        raise ValueError(
+            "the model has no selected connections: a delta is saved from an attached model"
+        )
     head, layers, tensors = model.get_classifier(), {}, {}
     for name, layer in sparse_layers(model).items():
-        bias = layer.bias.detach().clone() if layer.bias is not None and layer.bias.requires_grad else None
+        bias = (
+            layer.bias.detach().clone()
+            if layer.bias is not None and layer.bias.requires_grad
+            else None
+        )
         layers[name] = layer.index, layer.values.detach().clone(), bias
         small = torch.uint16 if layer.weight[0].numel() <= 2**16 else torch.uint32
         tensors |= {f"index.{name}": layer.index.to(small), f"values.{name}": layers[name][1]}
@@ -67,7 +77,10 @@ def read_delta(path):
     except ValueError as error:
         raise ValueError(f"{path} is not {expected}: {capped(error)}") from error
     tensors, notes = read_tensors(path, expected)
-    layers = {n: (tensors[f"index.{n}"].long(), tensors[f"values.{n}"], tensors.get(f"bias.{n}")) for n in names}
+    layers = {
+        n: (tensors[f"index.{n}"].long(), tensors[f"values.{n}"], tensors.get(f"bias.{n}"))
+        for n in names
+    }
     return Delta(layers, (tensors["head.weight"], tensors["head.bias"]), notes, str(path))
 
 
@@ -79,23 +92,31 @@ def _check_names(found, notes, names):
         raise ValueError("its notes have no backbone_hash, expected a text")
     needed = {"head.weight", "head.bias", *(f"values.{name}" for name in names)}
     known = needed | {f"{part}.{name}" for part in ("index", "bias") for name in names}
-    for fault, which in (("lacks", needed - found.keys()), ("should not hold", found.keys() - known)):
+    for fault, which in (
+        ("lacks", needed - found.keys()),
+        ("should not hold", found.keys() - known),
+    ):
         if which:
             raise ValueError(f"it {fault} {min(which)}")
     for name, (dtype, _) in found.items():
         is_index = name.startswith("index.")
         if not (dtype in INDEX_DTYPES if is_index else dtype.is_floating_point):
-            raise ValueError(f"{name} is of {dtype}, expected {'whole' if is_index else 'floating-point'} numbers")
+            raise ValueError(
+                f"{name} is of {dtype}, expected "
+                f"{'whole' if is_index else 'floating-point'} numbers"
+            )
 
 
 def load_delta(model, delta):
     """Put a delta into a plain model, in place of one that is in it already; the Delta.
 
-    Originals are kept aside and put back later, not subtracted: A, then B, then A again is A to the bit. The backbone's
-    hash is taken when the first delta is put in (0.2 s for ViT-B/16); a swap costs milliseconds.
+    Originals are kept aside and put back later, not subtracted: A, then B, then A again is A to the
+    bit. The backbone's hash is taken when the first delta is put in (0.2 s for ViT-B/16); a swap
+    costs milliseconds.
 
     delta   a path, or a Delta from `read_delta`
-    raises  ValueError: a delta of another backbone, or one that does not fit; an attached model. It is untouched then
+    raises  ValueError: a delta of another backbone, or one that does not fit; an attached model. It
+            is untouched then
     """
     delta = delta if isinstance(delta, Delta) else read_delta(delta)
     if attached(model):
@@ -103,17 +124,26 @@ def load_delta(model, delta):
     inside, wanted = vars(model).get("_delta"), delta.notes.get("backbone_hash")
     found = inside["backbone_hash"] if inside else backbone_hash(model)
     if found != wanted:
-        raise ValueError(f"{delta.origin} belongs to another backbone: weights {capped(wanted)}, those of this model "
-                         f"are {found}")  # fmt: skip
+        raise ValueError(
+            f"{delta.origin} belongs to another backbone: weights {capped(wanted)}, those of "
+            "this model "
+            f"are {found}"
+        )
     check_delta(model, delta)
     unload_delta(model)
     before, head, modules = {}, model.get_classifier(), dict(model.named_modules())
-    fresh = nn.Linear(head.in_features, len(delta.head[1]), device=head.weight.device, dtype=head.weight.dtype)
+    fresh = nn.Linear(
+        head.in_features, len(delta.head[1]), device=head.weight.device, dtype=head.weight.dtype
+    )
     with torch.no_grad():
         for name, (index, values, bias) in delta.layers.items():
             layer = modules[name]
             rows, index = layer.weight.view(len(index), -1), index.to(layer.weight.device)
-            before[name] = index, rows.gather(1, index), None if bias is None else layer.bias.clone()
+            before[name] = (
+                index,
+                rows.gather(1, index),
+                None if bias is None else layer.bias.clone(),
+            )
             rows.scatter_(1, index, values.to(rows))
             if bias is not None:
                 layer.bias.copy_(bias)
@@ -126,7 +156,9 @@ def load_delta(model, delta):
 
 @torch.no_grad()
 def unload_delta(model):
-    """Take out the delta that is in the model, if there is one: the weights are the backbone's, to the bit."""
+    """Take out the delta that is in the model, if there is one: the weights are the backbone's, to
+    the bit.
+    """
     inside = vars(model).pop("_delta", None)
     if inside is None:
         return
@@ -139,7 +171,8 @@ def unload_delta(model):
 
 
 def backbone_hash(model):
-    """First 16 hex digits of the SHA-256 of all weights but the head's: names, shapes, types and bytes.
+    """First 16 hex digits of the SHA-256 of all weights but the head's: names, shapes, types and
+    bytes.
 
     Of an attached model, as they were before `attach`.
     """
@@ -153,7 +186,9 @@ def backbone_hash(model):
             values, bias = before[layer]
             if part == "weight":
                 index = model.get_submodule(layer).index
-                tensor = tensor.clone().view(len(index), -1).scatter_(1, index, values).view_as(tensor)
+                tensor = (
+                    tensor.clone().view(len(index), -1).scatter_(1, index, values).view_as(tensor)
+                )
             else:
                 tensor = bias
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -171,23 +206,32 @@ def _set_head(model, head):
 
 
 def check_delta(model: nn.Module, delta: Delta) -> None:
-    """Raise ValueError, naming the field, unless the delta fits the model; a model on the meta device will do."""
+    """Raise ValueError, naming the field, unless the delta fits the model; a model on the meta
+    device will do.
+    """
     modules, head = dict(model.named_modules()), model.get_classifier()
     try:
         for name, (index, values, bias) in delta.layers.items():
             layer = modules.get(name)
             if layer is head:
-                raise ValueError(f"{name} is the head, which is saved whole: expected no index of it")
+                raise ValueError(
+                    f"{name} is the head, which is saved whole: expected no index of it"
+                )
             check_index(name, layer, index)
             if values.shape != index.shape or (bias is not None and bias.shape != index.shape[:1]):
-                raise ValueError(f"values or biases of {name} do not fit its index {list(index.shape)}")
+                raise ValueError(
+                    f"values or biases of {name} do not fit its index {list(index.shape)}"
+                )
             if bias is not None and layer.bias is None:
                 raise ValueError(f"it has biases for {name}, which has none")
             _check_finite(name, layer.weight.dtype, values, bias)
         weight, bias = delta.head
         if bias.ndim != 1 or not len(bias) or weight.shape != (len(bias), head.in_features):
-            raise ValueError(f"head.weight is {list(weight.shape)} with biases {list(bias.shape)}: expected [classes, "
-                             f"{head.in_features}] with [classes], at least one")  # fmt: skip
+            raise ValueError(
+                f"head.weight is {list(weight.shape)} with biases {list(bias.shape)}: expected "
+                "[classes, "
+                f"{head.in_features}] with [classes], at least one"
+            )
         _check_finite("head", head.weight.dtype, weight, bias)
     except ValueError as error:
         raise ValueError(f"{delta.origin}: {capped(error, 400)}") from error

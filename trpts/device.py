@@ -2,14 +2,18 @@
 
 
 def pick_device() -> str:
-    """The device that runs use: "cuda" where there is one, else "cpu". It is part of a record's configuration."""
+    """The device that runs use: "cuda" where there is one, else "cpu". It is part of a record's
+    configuration.
+    """
     import torch  # here, because the command line reads records without needing torch's slow import
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_named(asked: str | None) -> str:
-    """The device asked for, None: the best there is; raises ValueError for one that is not there."""
+    """The device asked for, None: the best there is; raises ValueError for one that is not
+    there.
+    """
     import torch
 
     best = pick_device()
@@ -17,5 +21,7 @@ def device_named(asked: str | None) -> str:
         return asked or best
     known = dict.fromkeys([best, *(f"cuda:{n}" for n in range(torch.cuda.device_count()))])
     if asked not in known:
-        raise ValueError(f"--device {asked} is not there: expected cpu or one of {', '.join(known)}")
+        raise ValueError(
+            f"--device {asked} is not there: expected cpu or one of {', '.join(known)}"
+        )
     return asked

@@ -1,4 +1,6 @@
-"""Short names for content: of a text, a file, tensors. 16 hex digits of SHA-256, enough to tell versions apart."""
+"""Short names for content: of a text, a file, tensors. 16 hex digits of SHA-256, enough to tell
+versions apart.
+"""
 
 import hashlib
 from functools import lru_cache

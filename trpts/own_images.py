@@ -1,7 +1,8 @@
-"""Your own images: tune a backbone on a folder, predict with the result, export it. What `trpts tune` and others call.
+"""Your own images: tune a backbone on a folder, predict with the result, export it. What `trpts
+tune` and others call.
 
-A delta or an exported model carries in its notes all that prediction needs: backbone, how images are read, class names
-and token selection.
+A delta or an exported model carries in its notes all that prediction needs: backbone, how images
+are read, class names and token selection.
 """
 
 import os
@@ -31,7 +32,8 @@ SAVED_METHODS = ("trpts", "linear")  # those whose outcome is a delta
 IN_MEMORY_BYTES = 4 * 2**30  # below this, decoded images are kept between epochs
 PROGRESS_EVERY_S = 5.0
 ORIGIN = "a file of `trpts tune` or `trpts export`"
-# What prediction reads from a file's notes; a file may come from anywhere. `_check_names` looks at the class names.
+# What prediction reads from a file's notes; a file may come from anywhere. `_check_names` looks at
+# the class names.
 NOTES = {
     "type": "object",
     "required": ["format", "backbone", "reading", "class_names"],
@@ -65,9 +67,11 @@ NOTES = {
 
 
 def reading_of(name, image_size=None):
-    """How a backbone wants its images: {"image_size", "normalization", "resize"}, as in `read_image`.
+    """How a backbone wants its images: {"image_size", "normalization", "resize"}, as in
+    `read_image`.
 
-    From timm's own settings of the checkpoint; a mean and standard deviation that we have no name for are refused.
+    From timm's own settings of the checkpoint; a mean and standard deviation that we have no name
+    for are refused.
     image_size  pixels per side that it is made for, None: its own
     """
     frame = skeleton(name, 1, image_size)
@@ -78,29 +82,48 @@ def reading_of(name, image_size=None):
     for normalization, values in NORMALIZATIONS.items():
         if (tuple(cfg["mean"]), tuple(cfg["std"])) == values:
             return {"image_size": size, "normalization": normalization, "resize": "squash"}
-    raise ValueError(f"{name} wants images of mean {cfg['mean']} and standard deviation {cfg['std']}: expected one of "
-                     f"{', '.join(NORMALIZATIONS)}")  # fmt: skip
+    raise ValueError(
+        f"{name} wants images of mean {cfg['mean']} and standard deviation {cfg['std']}: "
+        "expected one of "
+        f"{', '.join(NORMALIZATIONS)}"
+    )
 
 
-def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cpu", overwrite=True,
-                report_files: Mapping[Path, Callable] = {}, image_size=None, **options):  # fmt: skip
+def tune_images(
+    data,
+    backbone,
+    weights,
+    out,
+    method="trpts",
+    seed=0,
+    device="cpu",
+    overwrite=True,
+    report_files: Mapping[Path, Callable] = {},
+    image_size=None,
+    **options,
+):
     """Tune on an image folder (or a task by name), write the delta to `out`; (TuneResult, report).
 
-    Every place to write to is checked, and every image read, before training. The checkpoint beside `out` is removed
-    when delta and reports are on disk, no earlier: after an error or an interruption the same call goes on from it.
+    Every place to write to is checked, and every image read, before training. The checkpoint beside
+    `out` is removed when delta and reports are on disk, no earlier: after an error or an
+    interruption the same call goes on from it.
 
     weights       path of the backbone's weights, or "hub" for the local Hugging Face cache
-    overwrite     whether files that are there already may be replaced. Those of an interrupted run always are
+    overwrite     whether files that are there already may be replaced. Those of an interrupted run
+                  always are
     report_files  {path: function (report, path) that writes it}: files that are made of the report
-    image_size    pixels per side that the backbone is made for, its positions resampled; None: its own
+    image_size    pixels per side that the backbone is made for, its positions resampled; None: its
+                  own
     options       of `tune`, the method's own included
-    report        on the test images: {"classes", "confusion" [K][K] (true, predicted), "accuracy", "n_test",
-                  "per_class"}
-    raises        ValueError, FileNotFoundError: what is wrong with data, weights, options or a place, before any work
-                  is done; another process writes to `out`
+    report        on the test images: {"classes", "confusion" [K][K] (true, predicted), "accuracy",
+                  "n_test", "per_class"}
+    raises        ValueError, FileNotFoundError: what is wrong with data, weights, options or a
+                  place, before any work is done; another process writes to `out`
     """
     if method not in SAVED_METHODS:
-        raise ValueError(f"method {method!r} leaves no delta: expected one of {', '.join(SAVED_METHODS)}")
+        raise ValueError(
+            f"method {method!r} leaves no delta: expected one of {', '.join(SAVED_METHODS)}"
+        )
     out = Path(out)
     checkpoint, written = out.with_name(f"{out.name}.checkpoint"), [out, *report_files]
     for place in (*written, checkpoint):
@@ -108,7 +131,9 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
     with claimed(*written, checkpoint):
         there = [path for path in written if os.path.lexists(path)]
         if there and not overwrite and not checkpoint.is_file():
-            raise ValueError(f"{there[0]} exists already: expected another name, or --overwrite (overwrite=True)")
+            raise ValueError(
+                f"{there[0]} exists already: expected another name, or --overwrite (overwrite=True)"
+            )
         task, reading = _load(data, backbone, seed, image_size)
         names = list(task.class_names) or [str(k) for k in range(task.n_classes)]
         _check_names(data, names)
@@ -118,9 +143,15 @@ def tune_images(data, backbone, weights, out, method="trpts", seed=0, device="cp
         with resumable(checkpoint):
             with result.around():
                 report = held_out(model, task.test, names)
-            notes = {"backbone": backbone, "reading": reading, "class_names": names, "tokens": result.tokens,
-                     "settings": result.options, "test_accuracy": report["accuracy"],
-                     "n_test": report["n_test"]}  # fmt: skip
+            notes = {
+                "backbone": backbone,
+                "reading": reading,
+                "class_names": names,
+                "tokens": result.tokens,
+                "settings": result.options,
+                "test_accuracy": report["accuracy"],
+                "n_test": report["n_test"],
+            }
             save_delta(model, out, **notes)
             for path, write in report_files.items():
                 write(report, path)
@@ -135,15 +166,22 @@ def _load(data, backbone, seed, image_size):
 
 
 def in_memory(task):
-    """The task with every image read once, so that a damaged one is refused now and not after hours of training.
+    """The task with every image read once, so that a damaged one is refused now and not after hours
+    of training.
 
-    Decoded images are kept if they fit into IN_MEMORY_BYTES; else the files are read again batch by batch.
+    Decoded images are kept if they fit into IN_MEMORY_BYTES; else the files are read again batch by
+    batch.
     """
     splits = {name: getattr(task, name) for name in ("train", "val", "test")}
     if isinstance(task.train, Split):
         return task
     size, n_images = task.train.image_size, sum(map(len, splits.values()))
-    fits, n_read, spoken, kept = n_images * 3 * size * size * 4 <= IN_MEMORY_BYTES, 0, time.monotonic(), {}
+    fits, n_read, spoken, kept = (
+        n_images * 3 * size * size * 4 <= IN_MEMORY_BYTES,
+        0,
+        time.monotonic(),
+        {},
+    )
     for name, split in splits.items():
         batches = []
         for batch in split.batches(64):
@@ -160,22 +198,34 @@ def in_memory(task):
 
 @torch.no_grad()
 def held_out(model, split, names):
-    """The report on images that were not learnt from: see `tune_images`; Diverged where a logit is NaN."""
+    """The report on images that were not learnt from: see `tune_images`; Diverged where a logit is
+    NaN.
+    """
     confusion = torch.zeros(len(names), len(names), dtype=torch.int64)
     for images, labels in split.batches(64):
-        for true, predicted in zip(labels.tolist(), largest_logit(model.eval()(images)).tolist(), strict=True):
+        for true, predicted in zip(
+            labels.tolist(), largest_logit(model.eval()(images)).tolist(), strict=True
+        ):
             confusion[true, predicted] += 1
     right, n = confusion.diagonal(), confusion.sum(1)
-    per_class = {name: r / max(1, k) for name, r, k in zip(names, right.tolist(), n.tolist(), strict=True)}
-    return {"classes": names, "n_test": int(n.sum()), "accuracy": right.sum().item() / max(1, int(n.sum())),
-            "per_class": per_class, "confusion": confusion.tolist()}  # fmt: skip
+    per_class = {
+        name: r / max(1, k) for name, r, k in zip(names, right.tolist(), n.tolist(), strict=True)
+    }
+    return {
+        "classes": names,
+        "n_test": int(n.sum()),
+        "accuracy": right.sum().item() / max(1, int(n.sum())),
+        "per_class": per_class,
+        "confusion": confusion.tolist(),
+    }
 
 
 def load_model(path, weights="hub", device="cpu"):
-    """(model, notes) of a delta, put into its backbone with these weights, or of an exported model (weights unused).
+    """(model, notes) of a delta, put into its backbone with these weights, or of an exported model
+    (weights unused).
 
-    raises  ValueError: what is wrong with the file. Its notes and its shapes are compared with each other and with the
-            backbone's before that is built; FileNotFoundError: no such file
+    raises  ValueError: what is wrong with the file. Its notes and its shapes are compared with each
+            other and with the backbone's before that is built; FileNotFoundError: no such file
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist: expected a delta or an exported model")
@@ -202,7 +252,9 @@ def load_model(path, weights="hub", device="cpu"):
         _, shape = found.get("head.weight", (None, ()))
         if shape[:1] != (len(names),):
             rows = shape[0] if shape else 0
-            raise ValueError(f"{path} names {len(names)} classes, its head has {rows}: expected as many")
+            raise ValueError(
+                f"{path} names {len(names)} classes, its head has {rows}: expected as many"
+            )
         delta = read_delta(path)
         check_delta(frame, delta)
     _check_names(path, names)
@@ -219,10 +271,15 @@ def _check_names(path, names):
     first = {}
     for k, name in enumerate(names):
         if not isinstance(name, str):
-            raise ValueError(f"{path} has unfit names, in class_names/{k}: {capped(name)} is no text")
+            raise ValueError(
+                f"{path} has unfit names, in class_names/{k}: {capped(name)} is no text"
+            )
         if first.setdefault(name, k) != k:
-            raise ValueError(f"{path} has unfit names, in class_names/{k}: {capped(name)!r} stands at {first[name]} "
-                             "already; expected different names")  # fmt: skip
+            raise ValueError(
+                f"{path} has unfit names, in class_names/{k}: {capped(name)!r} stands at "
+                f"{first[name]} "
+                "already; expected different names"
+            )
 
 
 @torch.no_grad()
@@ -238,13 +295,17 @@ def predict(model, notes, paths, device="cpu", batch_size=32):
             images = torch.stack([read_image(path, **notes["reading"]) for path in some]).to(device)
             for path, p in zip(some, model(images).softmax(1).cpu(), strict=True):
                 if not p.isfinite().all():
-                    raise Diverged(f"{path} has logits that are not finite numbers: the weights are broken")
+                    raise Diverged(
+                        f"{path} has logits that are not finite numbers: the weights are broken"
+                    )
                 ranked = p.argsort(descending=True).tolist()
                 yield path, {notes["class_names"][k]: p[k].item() for k in ranked}
 
 
 def export_model(path, out, weights="hub"):
-    """Write the tuned model behind a delta as an ordinary timm checkpoint, with the notes in its metadata."""
+    """Write the tuned model behind a delta as an ordinary timm checkpoint, with the notes in its
+    metadata.
+    """
     out = Path(out)
     check_place(out, path, weights)
     with claimed(out):
@@ -261,7 +322,10 @@ def _check_tokens(model, tokens):
     for number in sorted(tokens["blocks"]) if tokens else ():
         n_kept = ROUNDING["floor"](tokens["keep"] * n)
         if n_kept < 1:
-            raise ValueError(f"keep={tokens['keep']} of {n} tokens in block {number} keeps none: expected one or more")
+            raise ValueError(
+                f"keep={tokens['keep']} of {n} tokens in block {number} keeps none: expected "
+                "one or more"
+            )
         n = n_kept + (n_kept < n and tokens.get("merge") != "drop")
 
 

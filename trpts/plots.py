@@ -1,4 +1,6 @@
-"""What the command line draws: which classes a tuned model confuses, and which image tokens were kept."""
+"""What the command line draws: which classes a tuned model confuses, and which image tokens were
+kept.
+"""
 
 import json
 from pathlib import Path
@@ -13,10 +15,15 @@ MAX_NAMED = 40  # classes up to which names and numbers are written into the pic
 
 
 def report_files(out: str | Path) -> dict:
-    """{path: function (report, path) that writes it} of <out without .safetensors>.report.json and .confusion.png."""
+    """{path: function (report, path) that writes it} of <out without .safetensors>.report.json and
+    .confusion.png.
+    """
     stem = Path(out)
     name = stem.name.removesuffix(".safetensors")
-    return {stem.with_name(f"{name}.report.json"): write_report, stem.with_name(f"{name}.confusion.png"): write_picture}
+    return {
+        stem.with_name(f"{name}.report.json"): write_report,
+        stem.with_name(f"{name}.confusion.png"): write_picture,
+    }
 
 
 def write_report(report, path):
@@ -35,22 +42,38 @@ def write_picture(report, path):
 
 
 def draw_confusion(report):
-    """A matplotlib figure: true classes in rows, predicted in columns, each row as shares of its images."""
+    """A matplotlib figure: true classes in rows, predicted in columns, each row as shares of its
+    images.
+    """
     counts = torch.tensor(report["confusion"])
     shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
-    names = [name.replace("$", r"\$") for name in report["classes"]]  # else a pair of them would be read as a formula
+    names = [
+        name.replace("$", r"\$") for name in report["classes"]
+    ]  # else a pair of them would be read as a formula
     side = min(12.0, 2.5 + 0.35 * len(names))
     with plt.rc_context({"figure.constrained_layout.use": True, "savefig.dpi": 144}):
         figure, axes = plt.subplots(figsize=(side + 1, side))
         image = axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1)
         figure.colorbar(image, label="share of the true class")
-        axes.set(xlabel="predicted", ylabel="true", title=f"{report['accuracy']:.1%} of {report['n_test']} right")
+        axes.set(
+            xlabel="predicted",
+            ylabel="true",
+            title=f"{report['accuracy']:.1%} of {report['n_test']} right",
+        )
         if len(names) <= MAX_NAMED:
             axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
             axes.set_yticks(range(len(names)), names)
             for row, column in counts.nonzero().tolist():
                 ink = "black" if shares[row, column] > 0.6 else "white"
-                axes.text(column, row, counts[row, column].item(), ha="center", va="center", color=ink, fontsize=8)
+                axes.text(
+                    column,
+                    row,
+                    counts[row, column].item(),
+                    ha="center",
+                    va="center",
+                    color=ink,
+                    fontsize=8,
+                )
     return figure
 
 
@@ -61,19 +84,30 @@ def draw_kept(picture, stages, title=""):
     stages   [(panel's title, bool [rows, columns]: which patches were kept)]
     """
     height, width = picture.shape[:2]
-    grey = np.repeat(0.75 + 0.2 * picture.mean(2, keepdims=True), 3, axis=2)  # a shadow of what was there
-    with plt.rc_context({"figure.constrained_layout.use": True, "figure.dpi": 144, "font.size": 10}):
-        figure, panels = plt.subplots(1, len(stages), figsize=(3.2 * len(stages), 3.2 * height / width + 0.7),
-                                      squeeze=False)  # fmt: skip
+    grey = np.repeat(
+        0.75 + 0.2 * picture.mean(2, keepdims=True), 3, axis=2
+    )  # a shadow of what was there
+    with plt.rc_context(
+        {"figure.constrained_layout.use": True, "figure.dpi": 144, "font.size": 10}
+    ):
+        figure, panels = plt.subplots(
+            1, len(stages), figsize=(3.2 * len(stages), 3.2 * height / width + 0.7), squeeze=False
+        )
         for axes, (name, kept) in zip(panels[0], stages, strict=True):
             rows, columns = kept.shape
-            seen = kept[np.arange(height) * rows // height][:, np.arange(width) * columns // width]  # [height, width]
+            seen = kept[np.arange(height) * rows // height][
+                :, np.arange(width) * columns // width
+            ]  # [height, width]
             axes.imshow(np.where(seen[..., None], picture, grey), interpolation="nearest")
             axes.set(title=name, xticks=[], yticks=[])
-        figure.suptitle(title.replace("$", r"\$"), fontsize=10, wrap=True)  # else a pair would be read as a formula
+        figure.suptitle(
+            title.replace("$", r"\$"), fontsize=10, wrap=True
+        )  # else a pair would be read as a formula
     return figure
 
 
 def kept_patches(kept, rows, columns, first=0):
-    """bool [rows, columns]: the rectangles whose tokens are among the numbers `kept`, int64; see `image_view`."""
+    """bool [rows, columns]: the rectangles whose tokens are among the numbers `kept`, int64; see
+    `image_view`.
+    """
     return np.isin(first + np.arange(rows * columns), kept.cpu().numpy()).reshape(rows, columns)

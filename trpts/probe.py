@@ -4,7 +4,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-UNSEEN_MARGIN = 4.0  # how far the logit of a class without a training image starts below the others'
+UNSEEN_MARGIN = (
+    4.0  # how far the logit of a class without a training image starts below the others'
+)
 
 
 class Diverged(ValueError):
@@ -16,7 +18,10 @@ def features(model, split, batch_size=256):
     """What the head sees, [S, D], in eval mode (timm's `forward_head(..., pre_logits=True)`)."""
     was_training = model.training
     model.eval()
-    parts = [model.forward_head(model.forward_features(x), pre_logits=True) for x, _ in split.batches(batch_size)]
+    parts = [
+        model.forward_head(model.forward_features(x), pre_logits=True)
+        for x, _ in split.batches(batch_size)
+    ]
     model.train(was_training)
     return torch.cat(parts)
 
@@ -24,25 +29,32 @@ def features(model, split, batch_size=256):
 def probe_head(model, split, l2=1e-3):
     """Put a linear probe into the model's head: multinomial logistic regression on frozen features.
 
-    minimises  1/S Σ_s L_CE(V f̂_s + c, y_s) + l2/2 ‖V‖²,  f̂ the features f brought to mean 0 and variance 1 over the
-    split (convex: one answer, no seed; unscaled, features of a random backbone take thousands of steps). The head then
-    takes plain features again: W = V / std, b = c − W·mean.
+    minimises  1/S Σ_s L_CE(V f̂_s + c, y_s) + l2/2 ‖V‖²,  f̂ the features f brought to mean 0 and
+    variance 1 over the split (convex: one answer, no seed; unscaled, features of a random backbone
+    take thousands of steps). The head then takes plain features again: W = V / std, b = c − W·mean.
 
-    Gradient-based scores need a head that knows the task: behind a head of zeros every gradient is zero, behind a
-    random one its direction is chance. The paper does not say which head it scores with; we probe first. Classes that
-    the split does not hold (VTAB-1k's lists are not stratified) get no weights and a bias below all others.
+    Gradient-based scores need a head that knows the task: behind a head of zeros every gradient is
+    zero, behind a random one its direction is chance. The paper does not say which head it scores
+    with; we probe first. Classes that the split does not hold (VTAB-1k's lists are not stratified)
+    get no weights and a bias below all others.
     """
-    put_head(model, fit_probe(features(model, split), split.labels, model.get_classifier().out_features, l2))
+    put_head(
+        model,
+        fit_probe(features(model, split), split.labels, model.get_classifier().out_features, l2),
+    )
 
 
 def fit_probe(f, labels, n_classes, l2=1e-3):
     """(W [K, D], b [K]) of the probe on features f [S, D], in float64: see `probe_head`."""
     y = labels.cpu().long()  # a uint8 index would be a mask
     if len(y.unique()) < 2 or y.max() >= n_classes:
-        raise ValueError(f"labels {y.unique().tolist()} for a head of {n_classes}: expected at least two of them")
+        raise ValueError(
+            f"labels {y.unique().tolist()} for a head of {n_classes}: expected at least two of them"
+        )
     scaler = StandardScaler()
     x = scaler.fit_transform(f.cpu().double().numpy())
-    # Of two classes scikit-learn fits one row, the log-odds v; with V = ∓v/2 the penalty ‖V‖² is ‖v‖²/2, so C doubles.
+    # Of two classes scikit-learn fits one row, the log-odds v; with V = ∓v/2 the penalty ‖V‖² is
+    # ‖v‖²/2, so C doubles.
     C = (2 if len(y.unique()) == 2 else 1) / (l2 * len(y))
     fit = LogisticRegression(C=C, max_iter=2000, tol=1e-5).fit(x, y.numpy())
     V, c = torch.tensor(fit.coef_), torch.tensor(fit.intercept_)
@@ -50,11 +62,15 @@ def fit_probe(f, labels, n_classes, l2=1e-3):
         V, c = torch.cat([-V / 2, V / 2]), torch.cat([-c / 2, c / 2])
     seen = V / torch.tensor(scaler.scale_)  # [classes seen, D]
     bias = c - seen @ torch.tensor(scaler.mean_)
-    W, b = torch.zeros(n_classes, seen.shape[1], dtype=torch.float64), torch.zeros(n_classes, dtype=torch.float64)
+    W, b = (
+        torch.zeros(n_classes, seen.shape[1], dtype=torch.float64),
+        torch.zeros(n_classes, dtype=torch.float64),
+    )
     W[fit.classes_], b[fit.classes_] = seen, bias
     unseen = torch.ones(n_classes, dtype=torch.bool)
     unseen[fit.classes_] = False
-    # On the training images the seen logits start at this level; without weights, a class stays below it.
+    # On the training images the seen logits start at this level; without weights, a class stays
+    # below it.
     b[unseen] = (f.cpu().double() @ seen.T + bias).min() - UNSEEN_MARGIN
     return W, b
 
@@ -76,15 +92,22 @@ def accuracy(model, split, batch_size=256):
     was_training = model.training
     model.eval()
     try:
-        right = sum((largest_logit(model(x)) == y).sum().item() for x, y in split.batches(batch_size))
+        right = sum(
+            (largest_logit(model(x)) == y).sum().item() for x, y in split.batches(batch_size)
+        )
     finally:
         model.train(was_training)
     return right / len(split)
 
 
 def largest_logit(logits: torch.Tensor) -> torch.Tensor:
-    """The class with the largest logit, int64 [B] of logits [B, K]; Diverged where one is NaN: argmax would take it."""
+    """The class with the largest logit, int64 [B] of logits [B, K]; Diverged where one is NaN:
+    argmax would take it.
+    """
     if logits.isnan().any():
-        raise Diverged(f"{int(logits.isnan().any(1).sum())} of {len(logits)} images have logits that are NaN: the "
-                       "weights or the images are broken")  # fmt: skip
+        raise Diverged(
+            f"{int(logits.isnan().any(1).sum())} of {len(logits)} images have logits that are "
+            "NaN: the "
+            "weights or the images are broken"
+        )
     return logits.argmax(1)

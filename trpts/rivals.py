@@ -1,7 +1,9 @@
-"""Rival scores: what else could say which connections matter. Each gives {layer: float32 [out, in] >= 0}, as fisher.
+"""Rival scores: what else could say which connections matter. Each gives {layer: float32 [out, in]
+>= 0}, as fisher.
 
-The layers are those of `trpts.signals.scored_layers`, and `SCORES` names every score for tuning and ablations. Those
-that look at batches raise ValueError for none or an empty one; no score hands back values that are not finite.
+The layers are those of `trpts.signals.scored_layers`, and `SCORES` names every score for tuning and
+ablations. Those that look at batches raise ValueError for none or an empty one; no score hands back
+values that are not finite.
 """
 
 from functools import partial
@@ -27,24 +29,32 @@ MAX_SHIFT = 1 / 8  # of the image's side, of our views
 def gradient_scores(model, batches):
     """|Σ_s ∂L_CE,s/∂W|: the gradient summed over all samples, where signs cancel, then its size.
 
-    The first-order rival of the Fisher information: GPS's score below, with the loss of the task in place of the
-    contrastive one. It needs a head that sends gradients back; one of zeros is refused.
+    The first-order rival of the Fisher information: GPS's score below, with the loss of the task in
+    place of the contrastive one. It needs a head that sends gradients back; one of zeros is
+    refused.
     """
     return _summed(model, batches, None, ZERO_HEAD)
 
 
 def gps_scores(model, batches, *, views=None, seed=0):
-    """GPS's score: |Σ ∂L_SupCon/∂W|, the supervised contrastive loss of two views of each image; needs no head.
+    """GPS's score: |Σ ∂L_SupCon/∂W|, the supervised contrastive loss of two views of each image;
+    needs no head.
 
-    L = −1/2B Σ_i 1/|P(i)| Σ_{p∈P(i)} log( exp(f_i·f_p/τ) / Σ_{a≠i} exp(f_i·f_a/τ) )     (GPS, section 3; τ = 0.07)
+    L = −1/2B Σ_i 1/|P(i)| Σ_{p∈P(i)} log( exp(f_i·f_p/τ) / Σ_{a≠i} exp(f_i·f_a/τ) )
 
-    over the 2B views of a batch, P(i) the other views of the same class, f the normalised features before the head.
+    (GPS, section 3; τ = 0.07) over the 2B views of a batch, P(i) the other views of the same class, f the normalised features
+    before the head.
 
-    views   (images, generator) -> images. GPS draws SimCLR's views; ours, for small images, are a flip and a shift
-    raises  ValueError: a model without timm's features before the head, batches without anything to contrast
+    views   (images, generator) -> images. GPS draws SimCLR's views; ours, for small images, are a
+            flip and a shift
+    raises  ValueError: a model without timm's features before the head, batches without anything to
+            contrast
     """
     if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
-        raise ValueError(f"{type(model).__name__} does not give its features before the head: expected a timm model")
+        raise ValueError(
+            f"{type(model).__name__} does not give its features before the head: expected a "
+            "timm model"
+        )
     generator = torch.Generator().manual_seed(seed)
     views = views or flipped_and_shifted
 
@@ -53,16 +63,23 @@ def gps_scores(model, batches, *, views=None, seed=0):
         f = model.forward_head(model.forward_features(both), pre_logits=True)
         return contrastive_loss(f, labels.repeat(2))
 
-    return _summed(model, batches, loss, "the views of a batch do not contrast; several images, not one, go in it")
+    return _summed(
+        model,
+        batches,
+        loss,
+        "the views of a batch do not contrast; several images, not one, go in it",
+    )
 
 
 def fps_scores(model, batches):
-    """FPS's score: |w| · E|a|, a the activation that the weight multiplies, over samples and tokens; forward only.
+    """FPS's score: |w| · E|a|, a the activation that the weight multiplies, over samples and
+    tokens; forward only.
 
     The product of arXiv 2510.27359; its code is not public.
 
-    raises  ValueError: a layer whose weight is in no `functional.linear` that Python sees, so that a is not known: it
-            is out of use, or PyTorch multiplies it inside another operation, as `nn.MultiheadAttention` its `out_proj`
+    raises  ValueError: a layer whose weight is in no `functional.linear` that Python sees, so that
+            a is not known: it is out of use, or PyTorch multiplies it inside another operation, as
+            `nn.MultiheadAttention` its `out_proj`
     """
     layers, sums, counts = scored_layers(model), {}, {}
 
@@ -76,34 +93,45 @@ def fps_scores(model, batches):
                 model(images)
         unseen = [name for name in layers if name not in counts]
         if unseen:
-            raise ValueError(f"the input of layer {unseen[0]} is not to be seen: it is out of use, or PyTorch "
-                             "multiplies its weight inside another operation; expected another score")  # fmt: skip
+            raise ValueError(
+                f"the input of layer {unseen[0]} is not to be seen: it is out of use, or PyTorch "
+                "multiplies its weight inside another operation; expected another score"
+            )
         mean = {name: sums[name] / counts[name] for name in layers}
     return checked({name: size * mean[name] for name, size in magnitude_scores(model).items()})
 
 
 def magnitude_scores(model, batches=()):
     """|w|: the same for every task, as NeuroAda selects."""
-    return checked({name: layer.weight.detach().float().abs() for name, layer in scored_layers(model).items()})
+    return checked(
+        {name: layer.weight.detach().float().abs() for name, layer in scored_layers(model).items()}
+    )
 
 
 def random_scores(model, batches=(), *, seed=0):
     """Uniform in [0, 1): selection by chance, as SHiRA's random masks."""
     generator = torch.Generator().manual_seed(seed)
     layers = scored_layers(model)
-    return {n: torch.rand(m.weight.shape, generator=generator).to(m.weight.device) for n, m in layers.items()}
+    return {
+        n: torch.rand(m.weight.shape, generator=generator).to(m.weight.device)
+        for n, m in layers.items()
+    }
 
 
 def shuffled_fisher_scores(model, batches, *, seed=0):
-    """The Fisher information with its rows dealt anew among the neurons of each layer: a control, no method.
+    """The Fisher information with its rows dealt anew among the neurons of each layer: a control,
+    no method.
 
-    A neuron gets the score of another one, so that every input is selected as often as by Fisher's score, and each
-    layer has the same connections to give; only *which* neuron trains them is chance. What is left of a lead over it
-    is due to the right connection, what is not to the right input.
+    A neuron gets the score of another one, so that every input is selected as often as by Fisher's
+    score, and each layer has the same connections to give; only *which* neuron trains them is
+    chance. What is left of a lead over it is due to the right connection, what is not to the right
+    input.
     """
     generator = torch.Generator().manual_seed(seed)
     scores = fisher_scores(model, batches)
-    return {n: s[torch.randperm(len(s), generator=generator).to(s.device)] for n, s in scores.items()}
+    return {
+        n: s[torch.randperm(len(s), generator=generator).to(s.device)] for n, s in scores.items()
+    }
 
 
 def contrastive_loss(f, labels, temperature=TEMPERATURE):
@@ -132,12 +160,16 @@ def flipped_and_shifted(images, generator):
 def _summed(model, batches, loss, why_zero):
     """|Σ gradient| of the scored layers over all batches."""
     with layer_signals(model) as captured:
-        totals = {n: torch.zeros_like(m.weight, dtype=torch.float32) for n, m in captured.layers.items()}
+        totals = {
+            n: torch.zeros_like(m.weight, dtype=torch.float32) for n, m in captured.layers.items()
+        }
         for images, labels in non_empty(batches):
             for part in captured.parts(model, images, labels, each=False):
                 for name, (x, g) in backward_through(model, *part, captured, loss).items():
                     with torch.autocast(g.device.type, enabled=False):
-                        totals[name] += (g if x is None else g.flatten(0, 1).T @ x.flatten(0, 1)).float()
+                        totals[name] += (
+                            g if x is None else g.flatten(0, 1).T @ x.flatten(0, 1)
+                        ).float()
     return checked({name: total.abs() for name, total in totals.items()}, why_zero)
 
 
@@ -159,5 +191,7 @@ WITH_PATCHES = ("fisher", "fisher_batch", "fisher_true")  # take patches=True
 def score_named(name, seed=0):
     """The score of a name, (model, batches) -> scores; those that draw take `seed`."""
     if name not in SCORES:
-        raise ValueError(f"score {name!r} is unknown: expected one of {', '.join(SCORES)}, or a function")
+        raise ValueError(
+            f"score {name!r} is unknown: expected one of {', '.join(SCORES)}, or a function"
+        )
     return partial(SCORES[name], seed=seed) if name in SEEDED else SCORES[name]

@@ -1,9 +1,11 @@
-"""What a layer saw, and what came back: forward and backward captured once, for every score that asks for gradients.
+"""What a layer saw, and what came back: forward and backward captured once, for every score that
+asks for gradients.
 
-Hooks keep the input x and the gradient g = ∂loss/∂z of every layer that is called once, with one row for each sample,
-and whose weight is used nowhere else. Other layers cannot be read that way: their weight is used past their `forward`
-(timm's EVA, BeiT and SwinV2 call `F.linear(x, self.qkv.weight)`, `nn.MultiheadAttention` reads `out_proj.weight`), they
-are called twice, or they see windows of an image as rows. Their gradient is the weight's own, by autograd; that of one
+Hooks keep the input x and the gradient g = ∂loss/∂z of every layer that is called once, with one
+row for each sample, and whose weight is used nowhere else. Other layers cannot be read that way:
+their weight is used past their `forward` (timm's EVA, BeiT and SwinV2 call `F.linear(x,
+self.qkv.weight)`, `nn.MultiheadAttention` reads `out_proj.weight`), they are called twice, or they
+see windows of an image as rows. Their gradient is the weight's own, by autograd; that of one
 sample, in a pass of that sample alone.
 """
 
@@ -14,9 +16,22 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-HEADS = ("head", "heads", "classifier", "fc")  # what a model without timm's `get_classifier` calls its head
-LEADING = ("T", "mT", "H", "mH")  # attributes of a weight by which a gradient gets back to it; `shape` is none
-CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")  # timm's switch, transformers' switch
+HEADS = (
+    "head",
+    "heads",
+    "classifier",
+    "fc",
+)  # what a model without timm's `get_classifier` calls its head
+LEADING = (
+    "T",
+    "mT",
+    "H",
+    "mH",
+)  # attributes of a weight by which a gradient gets back to it; `shape` is none
+CHECKPOINTING = (
+    "grad_checkpointing",
+    "gradient_checkpointing",
+)  # timm's switch, transformers' switch
 
 
 def scored_layers(model, patches=False):
@@ -28,24 +43,36 @@ def scored_layers(model, patches=False):
     embed = getattr(getattr(unwrapped(model), "patch_embed", None), "proj", None)
     if patches and not isinstance(embed, nn.Conv2d):
         raise ValueError(
-            f"{type(model).__name__} has no patch_embed.proj that is a convolution: expected patches=False"
+            f"{type(model).__name__} has no patch_embed.proj that is a convolution: expected "
+            "patches=False"
         )
     inside = {embed} if patches else set()
-    layers = {n: m for n, m in model.named_modules() if m in inside or (isinstance(m, nn.Linear) and m not in outside)}
+    layers = {
+        n: m
+        for n, m in model.named_modules()
+        if m in inside or (isinstance(m, nn.Linear) and m not in outside)
+    }
     if not layers:
-        raise ValueError(f"{type(model).__name__} has no Linear layer besides its head: there is nothing to score")
+        raise ValueError(
+            f"{type(model).__name__} has no Linear layer besides its head: there is nothing "
+            "to score"
+        )
     return layers
 
 
 def unwrapped(model):
     """The model inside a `DataParallel` or the like, else the model itself."""
-    while not hasattr(model, "get_classifier") and isinstance(getattr(model, "module", None), nn.Module):
+    while not hasattr(model, "get_classifier") and isinstance(
+        getattr(model, "module", None), nn.Module
+    ):
         model = model.module
     return model
 
 
 def heads(model):
-    """The modules of the classifier: timm's `get_classifier` (two of them where a model was distilled), or by name."""
+    """The modules of the classifier: timm's `get_classifier` (two of them where a model was
+    distilled), or by name.
+    """
     model = unwrapped(model)
     if hasattr(model, "get_classifier"):
         found = model.get_classifier()
@@ -55,22 +82,31 @@ def heads(model):
 
 
 def non_empty(batches):
-    """Yield the batches; refuse one without samples, and none at all. What was made in inference mode is copied."""
+    """Yield the batches; refuse one without samples, and none at all. What was made in inference
+    mode is copied.
+    """
     n_batches = 0
     for images, labels in batches:
         if len(labels) == 0:
             raise ValueError("a batch is empty: every batch needs at least one sample")
         n_batches += 1
-        yield tuple(t.clone() if t.is_inference() else t for t in (images, labels))  # autograd cannot keep those
+        yield tuple(
+            t.clone() if t.is_inference() else t for t in (images, labels)
+        )  # autograd cannot keep those
     if not n_batches:
         raise ValueError("batches is empty: a score needs at least one sample")
 
 
 def checked(scores, why_zero=None):
-    """The scores themselves; refuse values that are not finite and, where a reason is given, zeros everywhere."""
+    """The scores themselves; refuse values that are not finite and, where a reason is given, zeros
+    everywhere.
+    """
     for name, score in scores.items():
         if not torch.isfinite(score).all():
-            raise ValueError(f"the score of layer {name} is not finite: look for inf or NaN in weights and images")
+            raise ValueError(
+                f"the score of layer {name} is not finite: look for inf or NaN in weights "
+                "and images"
+            )
     if why_zero and not any(score.any() for score in scores.values()):
         raise ValueError(f"every score is zero: {why_zero}")
     return scores
@@ -80,12 +116,17 @@ class WeightUses(TorchFunctionMode):
     """While it is open, notes every function of PyTorch that is given one of the layers' weights.
 
     uses    {name: how often}
-    linear  (name, input) -> None, called for each `functional.linear(input, weight)`, whoever calls it
+    linear  (name, input) -> None, called for each `functional.linear(input, weight)`, whoever calls
+            it
     """
 
     def __init__(self, layers, linear=lambda name, x: None):
         super().__init__()
-        self.names, self.uses, self.linear = {m.weight: n for n, m in layers.items()}, dict.fromkeys(layers, 0), linear
+        self.names, self.uses, self.linear = (
+            {m.weight: n for n, m in layers.items()},
+            dict.fromkeys(layers, 0),
+            linear,
+        )
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -102,11 +143,13 @@ class WeightUses(TorchFunctionMode):
 
 
 class Captured(dict):
-    """{name: (x, z, version of z)} of the scored layers' inputs and outputs, filled by hooks during a forward pass.
+    """{name: (x, z, version of z)} of the scored layers' inputs and outputs, filled by hooks during
+    a forward pass.
 
     z is None where gradients are off.
 
-    others  {name: weight} of the layers whose gradient the hooks cannot tell; None: not looked for yet
+    others  {name: weight} of the layers whose gradient the hooks cannot tell; None: not looked for
+            yet
     """
 
     def __init__(self, layers):
@@ -114,7 +157,9 @@ class Captured(dict):
         self.layers, self.others, self.rows = layers, None, None
 
     def parts(self, model, images, labels, each):
-        """The batch as it is, or in single samples: where each sample's gradient is wanted and there are `others`."""
+        """The batch as it is, or in single samples: where each sample's gradient is wanted and
+        there are `others`.
+        """
         if self.others is None:
             self.rows = {name: [] for name in self.layers}
             try:
@@ -123,7 +168,9 @@ class Captured(dict):
             finally:
                 rows, self.rows = self.rows, None
             plain = {name for name in self.layers if rows[name] == [2] and found.uses[name] == 1}
-            self.others = {name: layer.weight for name, layer in self.layers.items() if name not in plain}
+            self.others = {
+                name: layer.weight for name, layer in self.layers.items() if name not in plain
+            }
             for weight in self.others.values():
                 weight.requires_grad_(True)
         alone = each and self.others
@@ -132,7 +179,8 @@ class Captured(dict):
 
 @contextmanager
 def layer_signals(model, patches=False):
-    """Inside, each forward pass fills the `Captured` that this gives; `backward_through` empties it.
+    """Inside, each forward pass fills the `Captured` that this gives; `backward_through` empties
+    it.
 
     The model is in eval mode and no parameter asks for a gradient; all is as before on exit.
     """
@@ -142,11 +190,17 @@ def layer_signals(model, patches=False):
 
 @contextmanager
 def frozen_in_eval(model):
-    """Eval mode, no parameter asking for a gradient, no gradient checkpointing; all as before on exit."""
+    """Eval mode, no parameter asking for a gradient, no gradient checkpointing; all as before on
+    exit.
+    """
     if any(p.is_inference() for p in model.parameters()):
-        raise ValueError("the model was made in inference mode, where no gradient can reach it: make it outside")
+        raise ValueError(
+            "the model was made in inference mode, where no gradient can reach it: make it outside"
+        )
     switches = ("training", *CHECKPOINTING)
-    before = [(m, name, vars(m)[name]) for m in model.modules() for name in switches if name in vars(m)]
+    before = [
+        (m, name, vars(m)[name]) for m in model.modules() for name in switches if name in vars(m)
+    ]
     wanted = {p: p.requires_grad for p in model.parameters()}
     model.eval().requires_grad_(False)
     for module, name, _ in before:
@@ -174,9 +228,16 @@ def _capture(layers):
             if name in (captured.others or ()):
                 return z
             again = name in captured
-            if again and torch._C._current_graph_task_id() < 0:  # else a checkpoint computes it anew, going backward
-                raise ValueError(f"layer {name} is used twice in one forward pass: shared weights are not supported")
-            if torch.is_grad_enabled() and not z.requires_grad:  # weights are frozen: the graph starts here
+            if (
+                again and torch._C._current_graph_task_id() < 0
+            ):  # else a checkpoint computes it anew, going backward
+                raise ValueError(
+                    f"layer {name} is used twice in one forward pass: shared weights are not "
+                    "supported"
+                )
+            if (
+                torch.is_grad_enabled() and not z.requires_grad
+            ):  # weights are frozen: the graph starts here
                 z = z.detach().requires_grad_()
             x = inputs[0].detach()
             if isinstance(module, nn.Conv2d):
@@ -196,35 +257,50 @@ def _capture(layers):
 
 
 def backward_through(model, images, labels, captured, loss=None):
-    """One forward and backward pass: {layer: (x, ∂loss/∂z)}, both [B, N, features]; `captured` is empty again.
+    """One forward and backward pass: {layer: (x, ∂loss/∂z)}, both [B, N, features]; `captured` is
+    empty again.
 
     Of the layers in `captured.others` (None, Σ_s G_s [out, in]), the gradient of their weight.
 
-    loss    (model, images, labels) -> scalar; None: Σ_s L_CE of the samples, so that each g belongs to its sample
-    raises  ValueError: a layer that the loss does not depend on, or whose output is changed in place
+    loss    (model, images, labels) -> scalar; None: Σ_s L_CE of the samples, so that each g belongs
+            to its sample
+    raises  ValueError: a layer that the loss does not depend on, or whose output is changed in
+            place
     """
-    value = cross_entropy_sum(model, images, labels) if loss is None else loss(model, images, labels)
+    value = (
+        cross_entropy_sum(model, images, labels) if loss is None else loss(model, images, labels)
+    )
     for name, (_, z, version) in captured.items():
         if (
             z is not None and z._version != version
         ):  # z now holds, and leads the gradient to, what the change made of it
-            raise ValueError(f"the output of layer {name} is changed in place by the operation behind it")
+            raise ValueError(
+                f"the output of layer {name} is changed in place by the operation behind it"
+            )
     others = captured.others or {}
     sources = {name: z for name, (_, z, _) in captured.items() if z is not None} | others
     with torch.autocast(value.device.type, enabled=False):
-        gradients = torch.autograd.grad(value, list(sources.values()), allow_unused=True) if value.requires_grad else ()
+        gradients = (
+            torch.autograd.grad(value, list(sources.values()), allow_unused=True)
+            if value.requires_grad
+            else ()
+        )
     gradients, found = dict(zip(sources, gradients, strict=False)), {}
     for name in captured.layers:
         g = gradients.get(name)
         if g is None:
             raise ValueError(
-                f"the loss does not depend on layer {name}: it is out of use, or gradients do not get "
+                f"the loss does not depend on layer {name}: it is out of use, or gradients do "
+                "not get "
                 "there (no_grad, detach, reentrant checkpointing)"
             )
         if name in others:
             found[name] = None, g.flatten(1)
             continue
-        x, kind = captured[name][0], torch.promote_types(captured[name][0].dtype, g.dtype)  # autocast mixes types
+        x, kind = (
+            captured[name][0],
+            torch.promote_types(captured[name][0].dtype, g.dtype),
+        )  # autocast mixes types
         if x.ndim < g.ndim:  # a convolution's z is [B, out, h, w]
             g = g.flatten(2).transpose(1, 2)  # [B, h·w, out]
         found[name] = tuple(t.reshape(len(t), -1, t.shape[-1]).to(kind) for t in (x, g))
@@ -238,17 +314,27 @@ def cross_entropy_sum(model, images, labels):
     if not isinstance(logits, torch.Tensor):
         raise ValueError(f"the model gives a {type(logits).__name__}: expected logits [B, K]")
     if labels.ndim != 1 or labels.is_floating_point():
-        raise ValueError(f"labels are {labels.dtype} {list(labels.shape)}: expected class numbers [B]")
+        raise ValueError(
+            f"labels are {labels.dtype} {list(labels.shape)}: expected class numbers [B]"
+        )
     if logits.ndim != 2 or len(logits) != len(labels):
-        raise ValueError(f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} labels: expected [B, K]")
+        raise ValueError(
+            f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} labels: "
+            "expected [B, K]"
+        )
     labels = labels.long()
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, the head knows 0 to {logits.shape[1] - 1}")
+        raise ValueError(
+            f"labels run from {labels.min()} to {labels.max()}, the head knows 0 to "
+            f"{logits.shape[1] - 1}"
+        )
     return functional.cross_entropy(logits.float(), labels, reduction="sum")
 
 
 def pixels_of_patches(x, size):
-    """Images [B, channels, H, W] cut into rows of pixels [B, h·w, channels·height·width], as the weight orders them."""
+    """Images [B, channels, H, W] cut into rows of pixels [B, h·w, channels·height·width], as the
+    weight orders them.
+    """
     (B, c, H, W), (height, width) = x.shape, size
     x = x.reshape(B, c, H // height, height, W // width, width)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(B, (H // height) * (W // width), c * height * width)

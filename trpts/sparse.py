@@ -1,22 +1,25 @@
-"""Row-sparse tuning: a Linear layer that trains C_l connections of each neuron, and pays for those alone.
+"""Row-sparse tuning: a Linear layer that trains C_l connections of each neuron, and pays for them.
 
-The update of TR-PTS, Θ ← Θ − η (M ⊙ ∇L) with a mask M, is usually computed as written: a dense gradient, most of which
-is then thrown away. Every row of M has exactly C_l ones, so that the selected entries fit a rectangle, and
+The update of TR-PTS, Θ ← Θ − η (M ⊙ ∇L) with a mask M, is usually computed as written: a dense
+gradient, most of which is then thrown away. Every row of M has exactly C_l ones, so that the
+selected entries fit a rectangle, and
 
-    ∂L/∂V[o, k] = Σ_n g[n, o] · x[n, index[o, k]]        x [T, in], g = ∂L/∂z [T, out], index [out, C_l]
+    ∂L/∂V[o, k] = Σ_n g[n, o] · x[n, index[o, k]]    x [T, in], g = ∂L/∂z [T, out], index [out, C_l]
 
-is the whole gradient. It reads only the input columns that some neuron selects. Call them U, sorted, and let
-local[o, k] be the position of index[o, k] in U. Then
+is the whole gradient. It reads only the input columns that some neuron selects. Call them U,
+sorted, and let local[o, k] be the position of index[o, k] in U. Then
 
-    ∂L/∂V = (gᵀ x[:, U]).gather(1, local)                T·out·|U| products in place of T·out·in
+    ∂L/∂V = (gᵀ x[:, U]).gather(1, local)            T·out·|U| products in place of T·out·in
 
-so the layer keeps x[:, U] for the backward pass and the rest of its input is freed. Selections by Fisher information
-concentrate: all neurons of a layer want the same few inputs. Where a selection is scattered, a sampled product computes
-its T·out·C_l products alone. Forward is the plain layer with the tuned values in place, so inference costs nothing
-extra; the gradient of the input is the dense one.
+so the layer keeps x[:, U] for the backward pass and the rest of its input is freed. Selections by
+Fisher information concentrate: all neurons of a layer want the same few inputs. Where a selection
+is scattered, a sampled product computes its T·out·C_l products alone. Forward is the plain layer
+with the tuned values in place, so inference costs nothing extra; the gradient of the input is the
+dense one.
 
-Where a model uses a layer's weight outside the layer's `forward` (timm's EVA, `nn.MultiheadAttention`), the weight that
-it reads leads the gradient to the values all the same, by way of a dense one.
+Where a model uses a layer's weight outside the layer's `forward` (timm's EVA,
+`nn.MultiheadAttention`), the weight that it reads leads the gradient to the values all the same, by
+way of a dense one.
 """
 
 import functools
@@ -28,17 +31,22 @@ from torch.nn import functional
 
 from trpts.signals import heads, pixels_of_patches
 
-with warnings.catch_warnings():  # PyTorch calls CSR tensors beta, once per process: here, not in a user's first step
+with (
+    warnings.catch_warnings()
+):  # PyTorch calls CSR tensors beta, once per process: here, not in a user's first step
     warnings.simplefilter("ignore")
     torch.zeros(1, 1).to_sparse_csr()
 
-# Up to this share of the fan-in a layer keeps x[:, U], above it x itself. A copy frees x only if nothing else keeps x:
-# three layers that read one x (query, key, value) would each keep nearly all of it.
+# Up to this share of the fan-in a layer keeps x[:, U], above it x itself. A copy frees x only if
+# nothing else keeps x: three layers that read one x (query, key, value) would each keep nearly all
+# of it.
 KEEP_COLUMNS_UP_TO = 0.5
-# The CPU takes the dense product up to |U| = 64 + 5 C columns and the sampled one above. Dense costs T·out·|U| fast
-# products; sampled costs T·out·C slow ones and a transposition of g. `trpts bench gradient` measures the crossing.
+# The CPU takes the dense product up to |U| = 64 + 5 C columns and the sampled one above. Dense
+# costs T·out·|U| fast products; sampled costs T·out·C slow ones and a transposition of g. `trpts
+# bench gradient` measures the crossing.
 DENSE_COLUMNS, DENSE_COLUMNS_PER_CONNECTION = 64, 5
-# From this width on, a plain transpose misses the cache at every entry; transposing ROWS rows at a time avoids that.
+# From this width on, a plain transpose misses the cache at every entry; transposing ROWS rows at a
+# time avoids that.
 WIDE, ROWS = 512, 64
 
 
@@ -46,11 +54,14 @@ WIDE, ROWS = 512, 64
 def selected_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Σ_n g[n, o] · x[n, index[o, k]]: [out, C] of g [T, out], x [T, columns], index [out, C].
 
-    Computed and returned in float32 (float64 stays), inside an autocast context too. One opaque operator, so that
-    torch.compile does not trace into it.
+    Computed and returned in float32 (float64 stays), inside an autocast context too. One opaque
+    operator, so that torch.compile does not trace into it.
     """
     kind = torch.promote_types(g.dtype, torch.float32)
-    dense = g.device.type != "cpu" or x.shape[1] <= DENSE_COLUMNS + DENSE_COLUMNS_PER_CONNECTION * index.shape[1]
+    dense = (
+        g.device.type != "cpu"
+        or x.shape[1] <= DENSE_COLUMNS + DENSE_COLUMNS_PER_CONNECTION * index.shape[1]
+    )
     with torch.autocast(g.device.type, enabled=False):
         g, x = g.to(kind), x.to(kind)
         return (g.T @ x).gather(1, index) if dense else sampled_gradient(g, x, index)
@@ -60,13 +71,20 @@ def sampled_gradient(g, x, index):
     """The same entries from T·out·C products; sampled_addmm takes float32 and float64 alone."""
     out, C = index.shape
     starts = torch.arange(0, out * C + 1, C, device=g.device)
-    pattern = torch.sparse_csr_tensor(starts, index.flatten(), g.new_zeros(out * C), (out, x.shape[1]),
-                                      check_invariants=False)  # fmt: skip
-    return torch.sparse.sampled_addmm(pattern, _transposed(g), _transposed(x).T, beta=0.0).values().view(out, C)
+    pattern = torch.sparse_csr_tensor(
+        starts, index.flatten(), g.new_zeros(out * C), (out, x.shape[1]), check_invariants=False
+    )
+    return (
+        torch.sparse.sampled_addmm(pattern, _transposed(g), _transposed(x).T, beta=0.0)
+        .values()
+        .view(out, C)
+    )
 
 
 def _transposed(x):
-    """x.T, laid out in memory as the product wants it where x is wide: the same, sooner (`trpts bench gradient`)."""
+    """x.T, laid out in memory as the product wants it where x is wide: the same, sooner (`trpts
+    bench gradient`).
+    """
     if x.shape[1] < WIDE:
         return x.T
     transposed = x.new_empty(x.shape[1], x.shape[0])
@@ -87,7 +105,9 @@ def write_values(weight: torch.Tensor, index: torch.Tensor, values: torch.Tensor
 
 
 class _GradientOfValues(torch.autograd.Function):
-    """The layer's output z [..., out] as it is; on the way back, the values' gradient from g and the kept columns."""
+    """The layer's output z [..., out] as it is; on the way back, the values' gradient from g and
+    the kept columns.
+    """
 
     @staticmethod
     def forward(ctx, z, kept, values, local):
@@ -102,7 +122,9 @@ class _GradientOfValues(torch.autograd.Function):
 
 
 class _GradientOfEntries(torch.autograd.Function):
-    """The weight as it is; on the way back, the values' gradient is taken from the weight's dense one."""
+    """The weight as it is; on the way back, the values' gradient is taken from the weight's dense
+    one.
+    """
 
     @staticmethod
     def forward(ctx, weight, values, index):
@@ -117,23 +139,33 @@ class _GradientOfEntries(torch.autograd.Function):
 
 
 class _RowSparse:
-    """What a layer gains while it is attached: parameter `values` [out, C], buffers `index`, `columns` and `local`."""
+    """What a layer gains while it is attached: parameter `values` [out, C], buffers `index`,
+    `columns` and `local`.
+    """
 
     @property
     def weight(self):
-        """The weight as code outside `forward` reads it: the values are in it, and its gradient reaches them."""
+        """The weight as code outside `forward` reads it: the values are in it, and its gradient
+        reaches them.
+        """
         self.write()
         if torch.is_grad_enabled() and self.values.requires_grad:
             return _GradientOfEntries.apply(self._parameters["weight"], self.values, self.index)
         return self._parameters["weight"]
 
     def write(self):
-        """Put the values into the weight. Always: fused optimisers change a parameter without raising its version.
+        """Put the values into the weight. Always: fused optimisers change a parameter without
+        raising its version.
 
-        Autograd does not see it, so that two forward passes may precede one backward; C entries a row, next to no time.
+        Autograd does not see it, so that two forward passes may precede one backward; C entries a
+        row, next to no time.
         """
         weight = self._parameters["weight"]
-        write_values(weight if torch.compiler.is_compiling() else weight.data, self.index, self.values.detach())
+        write_values(
+            weight if torch.compiler.is_compiling() else weight.data,
+            self.index,
+            self.values.detach(),
+        )
 
     def _save_to_state_dict(self, *args, **kwargs):
         self.write()
@@ -141,13 +173,17 @@ class _RowSparse:
 
     def _with_gradient(self, z, x):
         if torch.is_grad_enabled() and self.values.requires_grad:
-            kept = x.detach() if self.columns is None else x.detach().index_select(-1, self.columns)  # [..., |U|]
+            kept = (
+                x.detach() if self.columns is None else x.detach().index_select(-1, self.columns)
+            )  # [..., |U|]
             return _GradientOfValues.apply(z, kept.to(z.dtype), self.values, self.local)
         return z
 
 
 class SparseLinear(_RowSparse, nn.Linear):
-    """A Linear layer that trains C connections of each neuron; made by `attach` from an existing one."""
+    """A Linear layer that trains C connections of each neuron; made by `attach` from an existing
+    one.
+    """
 
     def forward(self, x):
         self.write()
@@ -155,44 +191,61 @@ class SparseLinear(_RowSparse, nn.Linear):
 
 
 class SparsePatches(_RowSparse, nn.Conv2d):
-    """The same for a convolution that cuts an image into patches: a Linear layer over each patch's pixels."""
+    """The same for a convolution that cuts an image into patches: a Linear layer over each patch's
+    pixels.
+    """
 
     def forward(self, x):  # [B, in, H, W]
         self.write()
-        z = functional.conv2d(x, self._parameters["weight"], self.bias, self.stride)  # [B, out, h, w]
+        z = functional.conv2d(
+            x, self._parameters["weight"], self.bias, self.stride
+        )  # [B, out, h, w]
         if not torch.is_grad_enabled():
             return z
         tokens = z.flatten(2).transpose(1, 2)  # [B, h·w, out]
-        return self._with_gradient(tokens, pixels_of_patches(x, self.kernel_size)).transpose(1, 2).view_as(z)
+        return (
+            self._with_gradient(tokens, pixels_of_patches(x, self.kernel_size))
+            .transpose(1, 2)
+            .view_as(z)
+        )
 
 
 @functools.cache
 def sparse_class(plain):
-    """The class of an attached layer that was of class `plain`, None for one that cannot be attached.
+    """The class of an attached layer that was of class `plain`, None for one that cannot be
+    attached.
 
     A subclass of Linear keeps its own `forward`, whatever it is, and pays for a dense gradient.
     """
     known = {nn.Linear: SparseLinear, nn.Conv2d: SparsePatches}
     if plain in known or not issubclass(plain, nn.Linear):
         return known.get(plain)
-    return type(f"Sparse{plain.__name__}", (_RowSparse, plain), {"__doc__": f"A {plain.__name__}, attached."})
+    return type(
+        f"Sparse{plain.__name__}",
+        (_RowSparse, plain),
+        {"__doc__": f"A {plain.__name__}, attached."},
+    )
 
 
 def columns_and_local(index, fan_in):
-    """(U, local): U[local] = index [out, C]; (None, index) where U is so large that the layer keeps its whole input."""
+    """(U, local): U[local] = index [out, C]; (None, index) where U is so large that the layer keeps
+    its whole input.
+    """
     columns, local = index.unique(return_inverse=True)
     return (columns, local) if len(columns) <= KEEP_COLUMNS_UP_TO * fan_in else (None, index)
 
 
 @torch.inference_mode(False)  # what is made there can never be trained
 def attach(model, index, *, biases=True):
-    """Make `model` train the indexed connections, the biases of their layers and the head; freeze the rest. In place.
+    """Make `model` train the indexed connections, the biases of their layers and the head; freeze
+    the rest. In place.
 
-    index   {layer name: int64 [out, C]}, each row ascending without repeats (`Allocation.select`); layers are Linear,
-            or a patch embedding. Empty: only the head is trained.
-    biases  whether the layers' biases are trained. The paper does not say; its parameter counts fit if they are
-    raises  ValueError: already attached, an unknown or unfit layer, an index that does not fit it; the model is
-            untouched then
+    index   {layer name: int64 [out, C]}, each row ascending without repeats (`Allocation.select`);
+            layers are Linear, or a patch embedding. Empty: only the head is trained.
+    biases  whether the layers' biases are trained. The paper does not say; its parameter counts fit
+            if they are
+    raises  ValueError: already attached, an unknown or unfit layer, an index that does not fit it;
+            the model is untouched then
     """
     if attached(model):
         raise ValueError("the model has selected connections already: detach it first")
@@ -212,11 +265,16 @@ def attach(model, index, *, biases=True):
         places = places.to(rows.device, copy=True)
         values = rows.gather(1, places)
         layer.__class__ = sparse_class(type(layer))
-        layer.values = nn.Parameter(values.to(torch.promote_types(values.dtype, torch.float32), copy=True))
+        layer.values = nn.Parameter(
+            values.to(torch.promote_types(values.dtype, torch.float32), copy=True)
+        )
         columns, local = columns_and_local(places, rows.shape[1])
         for buffer, tensor in {"index": places, "columns": columns, "local": local}.items():
             layer.register_buffer(buffer, tensor, persistent=False)
-        model._before_attach["tensors"][name] = (values, None if layer.bias is None else layer.bias.detach().clone())
+        model._before_attach["tensors"][name] = (
+            values,
+            None if layer.bias is None else layer.bias.detach().clone(),
+        )
         if biases and layer.bias is not None:
             layer.bias.requires_grad_(True)
 
@@ -245,21 +303,38 @@ def sparse_layers(model):
 
 
 def check_index(name, layer, places):
-    """Raise ValueError unless `places` [out, C] names inputs of every neuron of `layer`, ascending, none twice."""
+    """Raise ValueError unless `places` [out, C] names inputs of every neuron of `layer`, ascending,
+    none twice.
+    """
     if sparse_class(type(layer)) is None:
         found = "no such layer" if layer is None else f"a {type(layer).__name__}"
         raise ValueError(f"{name} is {found}: expected a Linear layer or a patch embedding")
     if "weight" not in layer._parameters:
-        raise ValueError(f"the weight of {name} is made of other parameters (pruned, normalised): expected its own")
-    if isinstance(layer, nn.Conv2d) and not _cuts_patches(layer):
-        raise ValueError(f"{name} is a convolution whose windows overlap, are padded or grouped: expected patches")
-    out, fan_in = len(layer.weight), layer.weight[0].numel()
-    if places.ndim != 2 or len(places) != out or places.dtype != torch.int64 or not 1 <= places.shape[1] <= fan_in:
         raise ValueError(
-            f"the index of {name} is {places.dtype} {list(places.shape)}: expected int64 [{out}, 1 to {fan_in}]"
+            f"the weight of {name} is made of other parameters (pruned, normalised): "
+            "expected its own"
+        )
+    if isinstance(layer, nn.Conv2d) and not _cuts_patches(layer):
+        raise ValueError(
+            f"{name} is a convolution whose windows overlap, are padded or grouped: "
+            "expected patches"
+        )
+    out, fan_in = len(layer.weight), layer.weight[0].numel()
+    if (
+        places.ndim != 2
+        or len(places) != out
+        or places.dtype != torch.int64
+        or not 1 <= places.shape[1] <= fan_in
+    ):
+        raise ValueError(
+            f"the index of {name} is {places.dtype} {list(places.shape)}: expected int64 [{out}, "
+            f"1 to {fan_in}]"
         )
     if places[:, 0].min() < 0 or places[:, -1].max() >= fan_in or (places.diff(dim=1) <= 0).any():
-        raise ValueError(f"the index of {name} has rows that do not ascend from 0 to {fan_in - 1} without repeats")
+        raise ValueError(
+            f"the index of {name} has rows that do not ascend from 0 to {fan_in - 1} "
+            "without repeats"
+        )
 
 
 def _cuts_patches(conv):

@@ -1,11 +1,14 @@
-"""Token selection: in some blocks, keep the patch tokens that CLS attends to and merge the others into one.
+"""Token selection: in some blocks, keep the patch tokens that CLS attends to and merge the others
+into one.
 
 With a_i the attention of CLS to patch token i, and I the tokens outside the top ⌊ρN⌋,
 
-    x_m = Σ_{i∈I} a_i x_i / Σ_{i∈I} a_i        tokens after the block's attention: {CLS, selected, x_m}
+    x_m = Σ_{i∈I} a_i x_i / Σ_{i∈I} a_i        tokens after the block's attention: {CLS, selected,
+                                               x_m}
 
-(TR-PTS, section 3). The paper does not say where in the block this happens; we do it before the MLP, as EViT does. Nor
-how heads are combined; we take their mean. Nor what an earlier x_m becomes; to us it is a token like any other.
+(TR-PTS, section 3). The paper does not say where in the block this happens; we do it before the
+MLP, as EViT does. Nor how heads are combined; we take their mean. Nor what an earlier x_m becomes;
+to us it is a token like any other.
 """
 
 import math
@@ -19,7 +22,10 @@ from timm.models.vision_transformer import Block, VisionTransformer
 
 from trpts.transprune.scores import transition_variation
 
-ROUNDING = {"floor": lambda n: math.floor(n + 1e-9), "ceil": lambda n: math.ceil(n - 1e-9)}  # 0.29 · 100 is 29
+ROUNDING = {
+    "floor": lambda n: math.floor(n + 1e-9),
+    "ceil": lambda n: math.ceil(n - 1e-9),
+}  # 0.29 · 100 is 29
 MERGE = ("normalised", "sum", "drop")
 
 
@@ -27,8 +33,10 @@ MERGE = ("normalised", "sum", "drop")
 class Trace:
     """What the model's last forward pass selected, by block number; holds no graph.
 
-    kept      {block: int64 [B, kept]}: patch numbers as they entered block 0, ascending; -1: an earlier block's x_m
-    scores    {block: float32 [B, N]}: of all tokens the block chose from; none where `shortcut` left a block untouched
+    kept      {block: int64 [B, kept]}: patch numbers as they entered block 0, ascending; -1: an
+              earlier block's x_m
+    scores    {block: float32 [B, N]}: of all tokens the block chose from; none where `shortcut`
+              left a block untouched
     n_tokens  {block: int}: length of the sequence behind the block, prefix and x_m included
     """
 
@@ -40,11 +48,18 @@ class Trace:
         self.kept, self.scores, self.n_tokens = {}, {}, {}
 
     def _record(self, number, x, n_tokens, kept=None, scores=None):
-        """Block `number` chose `kept` (None: all) of the patch tokens x [B, N, D], and n_tokens leave it."""
+        """Block `number` chose `kept` (None: all) of the patch tokens x [B, N, D], and n_tokens
+        leave it.
+        """
         if number in self.kept:  # computed again in the backward pass, for gradient checkpointing
             return
-        places = next(reversed(self.kept.values()), torch.arange(x.shape[1], device=x.device).expand(len(x), -1))
-        places = torch.nn.functional.pad(places, (0, x.shape[1] - places.shape[1]), value=-1)  # [B, N]
+        places = next(
+            reversed(self.kept.values()),
+            torch.arange(x.shape[1], device=x.device).expand(len(x), -1),
+        )
+        places = torch.nn.functional.pad(
+            places, (0, x.shape[1] - places.shape[1]), value=-1
+        )  # [B, N]
         self.kept[number] = places if kept is None else places.gather(1, kept)
         self.n_tokens[number] = n_tokens
         if scores is not None:
@@ -52,27 +67,46 @@ class Trace:
 
 
 @contextmanager
-def token_selection(model, blocks, keep, *, rounding="floor", merge="normalised", score="cls", score_gradient=True,
-                    shortcut=True):  # fmt: skip
-    """While this is open, the given blocks of a timm ViT select tokens, in training too; gives a `Trace`.
+def token_selection(
+    model,
+    blocks,
+    keep,
+    *,
+    rounding="floor",
+    merge="normalised",
+    score="cls",
+    score_gradient=True,
+    shortcut=True,
+):
+    """While this is open, the given blocks of a timm ViT select tokens, in training too; gives a
+    `Trace`.
 
-    blocks          block numbers; a backward pass with gradient checkpointing must run inside as well
+    blocks          block numbers; a backward pass with gradient checkpointing must run inside as
+                    well
     keep            ρ in (0, 1]: one for all blocks, one for each in their order, or {block: ρ}
     rounding        of ρN: "floor" (the paper), "ceil" (EViT)
     merge           "normalised" (the paper), "sum": Σ a_i x_i (EViT), "drop": no merged token
-    score           "cls": a; "ttv": how far the attention moves a token, TransPrune's transition variation, which no
-                    CLS decides; "both": the sum of their shares; or a function like those of SCORES, (what attention
-                    reads, what it makes of it, a) -> [B, N] >= 0, of patch tokens [B, N, D], [B, N, D], [B, N], the
-                    residual path left out. Checkpointing calls it twice: draw from torch's global generator
-    score_gradient  whether the gradient flows through a_i in the merge (EViT's does; the paper does not say)
-    shortcut        a block that keeps all runs untouched, to the bit; False: it scores and gathers all the same
-    raises          ValueError: no timm ViT whose head reads a class token, no plain timm block, unfit switch or block
-                    or ρ, nested use; on the way: no token kept, an attention mask, scores not finite or below 0
+    score           "cls": a; "ttv": how far the attention moves a token, TransPrune's transition
+                    variation, which no CLS decides; "both": the sum of their shares; or a function
+                    like those of SCORES, (what attention reads, what it makes of it, a) -> [B, N]
+                    >= 0, of patch tokens [B, N, D], [B, N, D], [B, N], the residual path left out.
+                    Checkpointing calls it twice: draw from torch's global generator
+    score_gradient  whether the gradient flows through a_i in the merge (EViT's does; the paper does
+                    not say)
+    shortcut        a block that keeps all runs untouched, to the bit; False: it scores and gathers
+                    all the same
+    raises          ValueError: no timm ViT whose head reads a class token, no plain timm block,
+                    unfit switch or block or ρ, nested use; on the way: no token kept, an attention
+                    mask, scores not finite or below 0
     """
     shares = _check(model, list(blocks), keep, rounding, merge, score)
     trace, n_prefix = Trace(), model.num_prefix_tokens
-    forward = partial(_forward, trace, n_prefix, ROUNDING[rounding], merge, score, score_gradient, shortcut)
-    handle = model.patch_embed.register_forward_pre_hook(trace._start)  # every pass begins there, no recomputation does
+    forward = partial(
+        _forward, trace, n_prefix, ROUNDING[rounding], merge, score, score_gradient, shortcut
+    )
+    handle = model.patch_embed.register_forward_pre_hook(
+        trace._start
+    )  # every pass begins there, no recomputation does
     try:
         for n, share in shares.items():
             model.blocks[n].forward = partial(forward, model.blocks[n], n, share)
@@ -83,17 +117,23 @@ def token_selection(model, blocks, keep, *, rounding="floor", merge="normalised"
             vars(model.blocks[n]).pop("forward", None)
 
 
-def _forward(trace, P, rounding, merge, score, score_gradient, shortcut, block, number, keep, x, **mask):
+def _forward(
+    trace, P, rounding, merge, score, score_gradient, shortcut, block, number, keep, x, **mask
+):
     """A selecting block's forward pass, [B, P + N, D] -> [B, P + kept (+ 1), D]."""
     N = x.shape[1] - P
     n_kept = rounding(keep * N)
     if n_kept < 1:
-        raise ValueError(f"keep={keep} of {N} tokens in block {number} keeps none: expected one or more")
+        raise ValueError(
+            f"keep={keep} of {N} tokens in block {number} keeps none: expected one or more"
+        )
     if n_kept == N and shortcut:
         trace._record(number, x[:, P:], P + N)
         return Block.forward(block, x, **mask)
     if any(value is not None and value is not False for value in mask.values()):
-        raise ValueError(f"block {number} selects tokens: an attention mask is bound to positions that move")
+        raise ValueError(
+            f"block {number} selects tokens: an attention mask is bound to positions that move"
+        )
     projected = []
     with block.attn.qkv.register_forward_hook(lambda module, inputs, qkv: projected.append(qkv)):
         read = block.norm1(x)
@@ -104,23 +144,38 @@ def _forward(trace, P, rounding, merge, score, score_gradient, shortcut, block, 
         of_tokens = SCORES[score] if isinstance(score, str) else score
         a = of_tokens(read[:, P:], made[:, P:], a).float()
         if a.shape != (len(x), N) or not (a.isfinite() & (a >= 0)).all():
-            raise ValueError(f"the token scores of block {number} are {list(a.shape)} from {a.min()} to {a.max()}: "
-                             f"expected {[len(x), N]}, finite, none below 0")  # fmt: skip
+            raise ValueError(
+                f"the token scores of block {number} are {list(a.shape)} from {a.min()} to "
+                f"{a.max()}: "
+                f"expected {[len(x), N]}, finite, none below 0"
+            )
         x, kept = keep_and_merge(after, a if score_gradient else a.detach(), n_kept, merge)
     trace._record(number, after[:, P:], x.shape[1], kept, a)
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
 def cls_attention(qkv, attention):
-    """Attention of CLS to all tokens, mean over heads, float32 [B, T], from the block's own qkv [B, T, 3·H·d]."""
-    q, k = qkv.unflatten(2, (3, attention.num_heads, attention.head_dim))[:, :, :2].unbind(2)  # [B, T, H, d]
+    """Attention of CLS to all tokens, mean over heads, float32 [B, T], from the block's own qkv [B,
+    T, 3·H·d].
+    """
+    q, k = qkv.unflatten(2, (3, attention.num_heads, attention.head_dim))[:, :, :2].unbind(
+        2
+    )  # [B, T, H, d]
     q, k = attention.q_norm(q[:, 0]), attention.k_norm(k)  # q of CLS: [B, H, d]
-    with torch.autocast(qkv.device.type, enabled=False):  # in half precision, close scores would tie
-        return torch.einsum("bhd,bthd->bht", q.float() * attention.scale, k.float()).softmax(dim=2).mean(1)
+    with torch.autocast(
+        qkv.device.type, enabled=False
+    ):  # in half precision, close scores would tie
+        return (
+            torch.einsum("bhd,bthd->bht", q.float() * attention.scale, k.float())
+            .softmax(dim=2)
+            .mean(1)
+        )
 
 
 def by_both(read, made, a):
-    """CLS attention and transition variation, each as a share of its sum over the patch tokens; [B, N]."""
+    """CLS attention and transition variation, each as a share of its sum over the patch tokens; [B,
+    N].
+    """
     v = transition_variation(read, made)
     return a / a.sum(1, keepdim=True) + v / v.sum(1, keepdim=True)
 
@@ -134,9 +189,13 @@ SCORES = {
 
 
 def keep_and_merge(x, a, n_kept, merge="normalised"):
-    """Tokens x [B, P + N, D], scores a [B, N] of the last N -> ([B, P + n_kept (+ 1), D], numbers kept [B, n_kept])."""
+    """Tokens x [B, P + N, D], scores a [B, N] of the last N -> ([B, P + n_kept (+ 1), D], numbers
+    kept [B, n_kept]).
+    """
     prefix, x = x.split([x.shape[1] - a.shape[1], a.shape[1]], dim=1)
-    kept = a.topk(n_kept, dim=1).indices.sort(dim=1).values  # in the order they came: keeping all changes nothing
+    kept = (
+        a.topk(n_kept, dim=1).indices.sort(dim=1).values
+    )  # in the order they came: keeping all changes nothing
     parts = [prefix, x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))]
     if n_kept < x.shape[1] and merge != "drop":
         rest = a.scatter(1, kept, 0.0)  # a of the others, 0 for the kept
@@ -148,25 +207,53 @@ def keep_and_merge(x, a, n_kept, merge="normalised"):
 
 def _check(model, blocks, keep, rounding, merge, score):
     """{block: ρ}, or a ValueError that says what is wrong."""
-    if not isinstance(model, VisionTransformer) or model.cls_token is None or model.global_pool != "token":
-        raise ValueError(f"{type(model).__name__} with global_pool={getattr(model, 'global_pool', None)!r}: expected a "
-                         "timm ViT whose head reads a class token: scores are that token's attention, and an average "
-                         "would count a merged token once")  # fmt: skip
-    if rounding not in ROUNDING or merge not in MERGE or not (score in tuple(SCORES) or callable(score)):
-        raise ValueError(f"rounding={rounding!r}, merge={merge!r}, score={score!r}: expected one of "
-                         f"{', '.join(ROUNDING)}, one of {', '.join(MERGE)}, and one of {', '.join(SCORES)} or a "
-                         "function")  # fmt: skip
+    if (
+        not isinstance(model, VisionTransformer)
+        or model.cls_token is None
+        or model.global_pool != "token"
+    ):
+        raise ValueError(
+            f"{type(model).__name__} with global_pool={getattr(model, 'global_pool', None)!r}: "
+            "expected a "
+            "timm ViT whose head reads a class token: scores are that token's attention, and an "
+            "average "
+            "would count a merged token once"
+        )
+    if (
+        rounding not in ROUNDING
+        or merge not in MERGE
+        or not (score in tuple(SCORES) or callable(score))
+    ):
+        raise ValueError(
+            f"rounding={rounding!r}, merge={merge!r}, score={score!r}: expected one of "
+            f"{', '.join(ROUNDING)}, one of {', '.join(MERGE)}, and one of "
+            f"{', '.join(SCORES)} or a "
+            "function"
+        )
     if len(set(blocks)) < len(blocks) or not set(blocks) <= set(range(len(model.blocks))):
-        raise ValueError(f"blocks={blocks}: expected different numbers from 0 to {len(model.blocks) - 1}")
+        raise ValueError(
+            f"blocks={blocks}: expected different numbers from 0 to {len(model.blocks) - 1}"
+        )
     each = keep if isinstance(keep, (dict, list, tuple)) else [keep] * len(blocks)
     shares = each if isinstance(each, dict) else dict(zip(blocks, each, strict=False))
-    if len(each) != len(blocks) or shares.keys() != set(blocks) or not all(0 < s <= 1 for s in shares.values()):
-        raise ValueError(f"keep={keep}: expected shares of the tokens in (0, 1], one for each of the blocks {blocks}")
+    if (
+        len(each) != len(blocks)
+        or shares.keys() != set(blocks)
+        or not all(0 < s <= 1 for s in shares.values())
+    ):
+        raise ValueError(
+            f"keep={keep}: expected shares of the tokens in (0, 1], one for each of the blocks "
+            f"{blocks}"
+        )
     for number, block in enumerate(model.blocks):
         kind = type(block), type(getattr(block, "attn", None))
         if getattr(block.forward, "func", None) is _forward:
-            raise ValueError(f"block {number} selects tokens already: token selection cannot be nested")
+            raise ValueError(
+                f"block {number} selects tokens already: token selection cannot be nested"
+            )
         if number in shares and (kind != (Block, Attention) or "forward" in vars(block)):
-            raise ValueError(f"block {number} is a {kind[0].__name__} with {kind[1].__name__}: expected timm's "
-                             "Block with its Attention, and its own forward")  # fmt: skip
+            raise ValueError(
+                f"block {number} is a {kind[0].__name__} with {kind[1].__name__}: expected timm's "
+                "Block with its Attention, and its own forward"
+            )
     return shares

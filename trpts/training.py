@@ -1,4 +1,6 @@
-"""The training loop: epochs that depend on seed and number alone, so that a resumed run is the same run."""
+"""The training loop: epochs that depend on seed and number alone, so that a resumed run is the same
+run.
+"""
 
 import math
 import sys
@@ -18,30 +20,53 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 class Training:
     """Training in progress of all parameters that ask for gradients, on a split.
 
-    Adam or AdamW; linear warm-up, then cosine to zero; no augmentation. `seed` orders the batches of each epoch.
-    head_lr: the rate of the classifier, None: lr, as for all else.
-    autocast: forward passes in bfloat16 where PyTorch thinks it safe; parameters and optimiser stay as they are.
-    raises  ValueError: epochs below 1, an unknown optimizer, nothing to train, a parameter that asks for a gradient and
-            gets none, because the model does not use it
+    Adam or AdamW; linear warm-up, then cosine to zero; no augmentation. `seed` orders the batches
+    of each epoch. head_lr: the rate of the classifier, None: lr, as for all else. autocast: forward
+    passes in bfloat16 where PyTorch thinks it safe; parameters and optimiser stay as they are.
+    raises  ValueError: epochs below 1, an unknown optimizer, nothing to train, a parameter that
+            asks for a gradient and gets none, because the model does not use it
     """
 
-    def __init__(self, model, split, epochs, lr=2e-3, batch_size=32, optimizer="adamw", weight_decay=0.05,
-                 warmup_fraction=0.1, seed=0, autocast=False, head_lr=None):  # fmt: skip
+    def __init__(
+        self,
+        model,
+        split,
+        epochs,
+        lr=2e-3,
+        batch_size=32,
+        optimizer="adamw",
+        weight_decay=0.05,
+        warmup_fraction=0.1,
+        seed=0,
+        autocast=False,
+        head_lr=None,
+    ):
         check_settings(epochs, lr, batch_size, optimizer, head_lr)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.trained:
-            raise ValueError("no parameter of the model asks for a gradient: there is nothing to train")
+            raise ValueError(
+                "no parameter of the model asks for a gradient: there is nothing to train"
+            )
         if unmoved := out_of_use(model, split):
-            raise ValueError(f"{unmoved[0]} would be trained and never move: the logits do not depend on it. Its layer "
-                             "is out of use, its weight is read past its `forward`, or gradients do not get there "
-                             "(no_grad, detach, reentrant checkpointing)")  # fmt: skip
+            raise ValueError(
+                f"{unmoved[0]} would be trained and never move: the logits do not depend on it. "
+                "Its layer "
+                "is out of use, its weight is read past its `forward`, or gradients do not "
+                "get there "
+                "(no_grad, detach, reentrant checkpointing)"
+            )
         self.model, self.split, self.epochs, self.lr, self.seed = model, split, epochs, lr, seed
         self.batch_size, self.autocast = batch_size, autocast
         groups = [{"params": list(self.trained.values()), "lr": lr}]
         if head_lr is not None:
             of_head = {p for head in heads(model) for p in head.parameters()}
-            parts = [[p for p in self.trained.values() if (p in of_head) == inside] for inside in (False, True)]
-            groups = [{"params": p, "lr": rate} for p, rate in zip(parts, (lr, head_lr), strict=True) if p]
+            parts = [
+                [p for p in self.trained.values() if (p in of_head) == inside]
+                for inside in (False, True)
+            ]
+            groups = [
+                {"params": p, "lr": rate} for p, rate in zip(parts, (lr, head_lr), strict=True) if p
+            ]
         self.rates = [group["lr"] for group in groups]
         self.optimizer = OPTIMIZERS[optimizer](groups, weight_decay=weight_decay, fused=True)
         self.steps_per_epoch = math.ceil(len(split) / batch_size)
@@ -56,7 +81,9 @@ class Training:
     @torch.inference_mode(False)
     @torch.enable_grad()
     def run_epoch(self):
-        """One epoch; its mean training loss. Progress goes to stderr as plain lines, one every few seconds at most."""
+        """One epoch; its mean training loss. Progress goes to stderr as plain lines, one every few
+        seconds at most.
+        """
         epoch, total, n_steps = len(self.losses), 0.0, self.epochs * self.steps_per_epoch
         self.model.train()
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
@@ -72,11 +99,17 @@ class Training:
             total += loss.item() * len(labels)
             if time.monotonic() - self._spoken > PROGRESS_EVERY_S:
                 self._spoken = time.monotonic()
-                print(f"epoch {epoch + 1}/{self.epochs}, step {nth + 1}/{self.steps_per_epoch}: loss {loss.item():.4f}",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                print(
+                    f"epoch {epoch + 1}/{self.epochs}, step {nth + 1}/{self.steps_per_epoch}: "
+                    f"loss {loss.item():.4f}",
+                    file=sys.stderr,
+                    flush=True,
+                )
         mean = total / len(self.split)
         if not math.isfinite(mean):
-            raise Diverged(f"the loss of epoch {epoch + 1} is {mean}: the learning rate {self.lr} is too high")
+            raise Diverged(
+                f"the loss of epoch {epoch + 1} is {mean}: the learning rate {self.lr} is too high"
+            )
         self.losses.append(mean)
         return mean
 
@@ -84,7 +117,9 @@ class Training:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def out_of_use(model, split):
-    """Names of the parameters that ask for a gradient and that an image's logits do not depend on, in eval mode."""
+    """Names of the parameters that ask for a gradient and that an image's logits do not depend on,
+    in eval mode.
+    """
     wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
     modes = {m: m.training for m in model.modules()}
     images, _ = next(iter(split.batches(1)))
@@ -93,7 +128,11 @@ def out_of_use(model, split):
     finally:
         for module, training in modes.items():
             module.training = training
-    found = torch.autograd.grad(logits.sum(), list(wanted.values()), allow_unused=True) if logits.requires_grad else ()
+    found = (
+        torch.autograd.grad(logits.sum(), list(wanted.values()), allow_unused=True)
+        if logits.requires_grad
+        else ()
+    )
     found = dict(zip(wanted, found, strict=False))
     return [name for name in wanted if found.get(name) is None]
 
@@ -108,7 +147,9 @@ def check_settings(epochs, lr, batch_size, optimizer, head_lr=None):
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: expected at least 1")
     if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer={optimizer!r} is unknown: expected one of {', '.join(OPTIMIZERS)}")
+        raise ValueError(
+            f"optimizer={optimizer!r} is unknown: expected one of {', '.join(OPTIMIZERS)}"
+        )
 
 
 def train(model, split, epochs, **options):
@@ -127,7 +168,9 @@ def warmup_cosine(step, n_warmup, n_steps):
 
 
 def save_checkpoint(path, tensors, optimizer, notes):
-    """Write tensors {name: tensor}, an optimiser's state and notes (JSON-able) as safetensors, whole or not at all."""
+    """Write tensors {name: tensor}, an optimiser's state and notes (JSON-able) as safetensors,
+    whole or not at all.
+    """
     tensors = {f"model.{name}": t for name, t in tensors.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
@@ -137,21 +180,28 @@ def save_checkpoint(path, tensors, optimizer, notes):
 def read_checkpoint(path, tensors=None, optimizer=None, owner=None, schema=None):
     """(tensors, optimiser state, notes) of what `save_checkpoint` wrote.
 
-    tensors    {name: tensor} that the file must hold, in these shapes and types; None: whatever it holds
-    optimizer  whose state it must be: for each parameter all of its tensors or, where it was not stepped yet, none
-    owner      (key, value) of the notes that must be so, compared before anything else: ("recipe", "1f2e…")
+    tensors    {name: tensor} that the file must hold, in these shapes and types; None: whatever it
+               holds
+    optimizer  whose state it must be: for each parameter all of its tensors or, where it was not
+               stepped yet, none
+    owner      (key, value) of the notes that must be so, compared before anything else: ("recipe",
+               "1f2e…")
     schema     JSON Schema of the notes
     raises     ValueError: not such a file, another owner's, or parts that do not fit
     """
     expected = "a checkpoint (move it away)"
     found, notes = read_header(path, expected)
     if owner is not None and notes.get(owner[0]) != owner[1]:
-        raise ValueError(f"{path} belongs to another {owner[0]} ({capped(notes.get(owner[0]))}): move it away")
+        raise ValueError(
+            f"{path} belongs to another {owner[0]} ({capped(notes.get(owner[0]))}): move it away"
+        )
     whole = {"properties": {"n_tensors": {"const": len(found)}}}
     check_notes(path, notes, {"allOf": [whole, schema or {}]}, expected)
     wanted = None
     if tensors is not None:
-        wanted = {f"model.{name}": t for name, t in tensors.items()} | _state_wanted(optimizer, found)
+        wanted = {f"model.{name}": t for name, t in tensors.items()} | _state_wanted(
+            optimizer, found
+        )
     everything, _ = read_tensors(path, expected, wanted)
     tensors, state = {}, {}
     for name, tensor in everything.items():
@@ -167,11 +217,17 @@ def read_checkpoint(path, tensors=None, optimizer=None, owner=None, schema=None)
 
 
 # What an optimiser keeps of each parameter that it has stepped, in the parameter's shape.
-STATE = {"Adam": ("exp_avg", "exp_avg_sq"), "AdamW": ("exp_avg", "exp_avg_sq"), "Muon": ("momentum_buffer",)}
+STATE = {
+    "Adam": ("exp_avg", "exp_avg_sq"),
+    "AdamW": ("exp_avg", "exp_avg_sq"),
+    "Muon": ("momentum_buffer",),
+}
 
 
 def _state_wanted(optimizer, found):
-    """{"optimizer.index.key": tensor} of the parameters that a checkpoint with the names `found` holds a state of."""
+    """{"optimizer.index.key": tensor} of the parameters that a checkpoint with the names `found`
+    holds a state of.
+    """
     wanted, first = {}, 0
     for part in getattr(optimizer, "parts", [optimizer]):
         keys = STATE[type(part).__name__]

@@ -1,4 +1,6 @@
-"""Tuning: one protocol for every method. Probe the head, let the method choose what is trained, train, measure."""
+"""Tuning: one protocol for every method. Probe the head, let the method choose what is trained,
+train, measure.
+"""
 
 import json
 import sys
@@ -36,15 +38,21 @@ CHECKPOINT_NOTES = {
 
 @dataclass
 class TuneResult:
-    """What `tune` found. The model holds the weights of `best_epoch`; after "trpts" and "linear" it is still attached.
+    """What `tune` found. The model holds the weights of `best_epoch`; after "trpts" and "linear" it
+    is still attached.
 
-    val_accuracy, test_accuracy  at the epoch with the best validation accuracy (the first of equals)
-    last_test_accuracy           after the last epoch. The best epoch on the test set is nowhere looked for
+    val_accuracy, test_accuracy  at the epoch with the best validation accuracy (the first of
+                                 equals)
+    last_test_accuracy           after the last epoch. The best epoch on the test set is nowhere
+                                 looked for
     val_curve, losses            of each epoch
     n_trainable, n_parameters    scalars that were trained, and all of the model, head included
-    time_s                       {"probe", "select", "train"}: seconds; validation passes are not counted
-    around                       () -> context manager to predict in: tokens are lost there as they were in training
-    peak_memory_bytes            on CUDA this run's, else the largest of the process so far (None: not told)
+    time_s                       {"probe", "select", "train"}: seconds; validation passes are not
+                                 counted
+    around                       () -> context manager to predict in: tokens are lost there as they
+                                 were in training
+    peak_memory_bytes            on CUDA this run's, else the largest of the process so far (None:
+                                 not told)
     """
 
     method: str
@@ -66,42 +74,73 @@ class TuneResult:
 
 @torch.inference_mode(False)  # nothing made there can be trained
 @torch.enable_grad()
-def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimizer="adam", weight_decay=0.0,
-         warmup_fraction=0.1, head="probe", seed=0, autocast=False, checkpoint=None, head_lr=None,
-         **options):  # fmt: skip
+def tune(
+    model,
+    task,
+    method="trpts",
+    epochs=100,
+    lr=1e-3,
+    batch_size=32,
+    optimizer="adam",
+    weight_decay=0.0,
+    warmup_fraction=0.1,
+    head="probe",
+    seed=0,
+    autocast=False,
+    checkpoint=None,
+    head_lr=None,
+    **options,
+):
     """Fine-tune `model` on `task` by a method; the model is changed in place.
 
-    The paper trains with Adam, a cosine and 100 epochs; learning rate, batch size, warm-up and weight decay are not
-    public: the defaults are ours. Images are taken as the task gives them, without augmentation.
+    The paper trains with Adam, a cosine and 100 epochs; learning rate, batch size, warm-up and
+    weight decay are not public: the defaults are ours. Images are taken as the task gives them,
+    without augmentation.
 
-    head        "probe": a linear probe on the training images is every method's start (ours: the paper does not say);
-                "keep": the head as it is
+    head        "probe": a linear probe on the training images is every method's start (ours: the
+                paper does not say); "keep": the head as it is
     head_lr     learning rate of the head, None: lr
-    autocast    train in bfloat16 where PyTorch thinks it safe; accuracies are measured in full precision
-    checkpoint  path of a safetensors file to go on from and to write to, at the latest before the test images are
-                looked at. It stays: remove it when what was tuned is saved
+    autocast    train in bfloat16 where PyTorch thinks it safe; accuracies are measured in full
+                precision
+    checkpoint  path of a safetensors file to go on from and to write to, at the latest before the
+                test images are looked at. It stays: remove it when what was tuned is saved
     options     the method's own
     returns     TuneResult
-    raises      ValueError: unknown method, option or head, a checkpoint of another run, or one that another process
-                writes; Diverged: losses or logits that are not finite
+    raises      ValueError: unknown method, option or head, a checkpoint of another run, or one that
+                another process writes; Diverged: losses or logits that are not finite
     """
     if head not in ("probe", "keep"):
         raise ValueError(f"head={head!r} is unknown: expected probe or keep")
     n_outputs = getattr(getattr(model, "get_classifier", lambda: None)(), "out_features", None)
     if n_outputs is None:
-        raise ValueError(f"a {type(model).__name__}: expected a timm classifier with one Linear layer as its head; "
-                         "of a DataParallel, the model inside")  # fmt: skip
+        raise ValueError(
+            f"a {type(model).__name__}: expected a timm classifier with one Linear layer as "
+            "its head; "
+            "of a DataParallel, the model inside"
+        )
     n_parameters = sum(p.numel() for p in model.parameters())
     if n_outputs != task.n_classes:
         raise ValueError(
-            f"the head has {n_outputs} outputs, {task.name} has {task.n_classes} classes: expected as many"
+            f"the head has {n_outputs} outputs, {task.name} has {task.n_classes} classes: "
+            "expected as many"
         )
     settings = {
-        "method": method, "task": task.name, "epochs": epochs, "lr": lr, "batch_size": batch_size,
-        "optimizer": optimizer, "weight_decay": weight_decay, "warmup_fraction": warmup_fraction, "head": head,
-        "seed": seed, "autocast": autocast, "options": options,
-    }  # fmt: skip
-    if head_lr is not None:  # named only where given: checkpoints of before it could be given are still read
+        "method": method,
+        "task": task.name,
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "weight_decay": weight_decay,
+        "warmup_fraction": warmup_fraction,
+        "head": head,
+        "seed": seed,
+        "autocast": autocast,
+        "options": options,
+    }
+    if (
+        head_lr is not None
+    ):  # named only where given: checkpoints of before it could be given are still read
         settings["head_lr"] = head_lr
     check_method(method, model, options)
     check_settings(epochs, lr, batch_size, optimizer, head_lr)
@@ -113,7 +152,9 @@ def tune(model, task, method="trpts", epochs=100, lr=1e-3, batch_size=32, optimi
 
 def _tune(model, task, settings, checkpoint, n_parameters):
     """`tune`, after its checks."""
-    method, epochs, head, seed, options = (settings[n] for n in ("method", "epochs", "head", "seed", "options"))
+    method, epochs, head, seed, options = (
+        settings[n] for n in ("method", "epochs", "head", "seed", "options")
+    )
     device = next(model.parameters()).device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -128,8 +169,19 @@ def _tune(model, task, settings, checkpoint, n_parameters):
         model.get_parameter(name).requires_grad_(False)
     time_s["select"] = clock() - start
     identity = settings if checkpoint is None else settings | _hashes(model, task)
-    names = ("lr", "batch_size", "optimizer", "weight_decay", "warmup_fraction", "seed", "autocast", "head_lr")
-    training = Training(model, task.train, epochs, **{name: settings[name] for name in names if name in settings})
+    names = (
+        "lr",
+        "batch_size",
+        "optimizer",
+        "weight_decay",
+        "warmup_fraction",
+        "seed",
+        "autocast",
+        "head_lr",
+    )
+    training = Training(
+        model, task.train, epochs, **{name: settings[name] for name in names if name in settings}
+    )
     n_trainable = sum(p.numel() for p in training.trained.values())
     print(describe(method, n_trainable, n_parameters, prepared), file=sys.stderr, flush=True)
     with prepared.around():
@@ -141,10 +193,22 @@ def _tune(model, task, settings, checkpoint, n_parameters):
             best = last if run.best_epoch == epochs else accuracy(model, task.test)
     prepared.finish()
     return TuneResult(
-        method, max(run.val_curve), best, last, run.best_epoch, run.val_curve, training.losses, n_trainable,
-        n_parameters, time_s | {"train": run.train_s}, peak_memory_bytes(device.type),
-        prepared.plan, prepared.tokens, prepared.around, settings,
-    )  # fmt: skip
+        method,
+        max(run.val_curve),
+        best,
+        last,
+        run.best_epoch,
+        run.val_curve,
+        training.losses,
+        n_trainable,
+        n_parameters,
+        time_s | {"train": run.train_s},
+        peak_memory_bytes(device.type),
+        prepared.plan,
+        prepared.tokens,
+        prepared.around,
+        settings,
+    )
 
 
 @contextmanager
@@ -154,7 +218,10 @@ def resumable(checkpoint):
         yield
     except BaseException as error:
         if checkpoint is not None and Path(checkpoint).is_file():
-            error.add_note(f"{checkpoint} keeps the work up to its last save: the same command goes on from there")
+            error.add_note(
+                f"{checkpoint} keeps the work up to its last save: the same command goes on "
+                "from there"
+            )
         raise
 
 
@@ -162,8 +229,14 @@ class _Run:
     """The epochs of one run, the best of them, and the checkpoint."""
 
     def __init__(self, training, val, settings, checkpoint):
-        self.training, self.val, self.path = training, val, None if checkpoint is None else Path(checkpoint)
-        self.name = json.dumps(settings, sort_keys=True, default=lambda x: getattr(x, "__qualname__", repr(x)))
+        self.training, self.val, self.path = (
+            training,
+            val,
+            None if checkpoint is None else Path(checkpoint),
+        )
+        self.name = json.dumps(
+            settings, sort_keys=True, default=lambda x: getattr(x, "__qualname__", repr(x))
+        )
         self.val_curve, self.best, self.best_epoch, self.train_s = [], None, 0, 0.0
         if self.path is not None and self.path.is_file():
             self._restore()
@@ -178,7 +251,9 @@ class _Run:
             if self.val_curve[-1] > max(self.val_curve[:-1], default=-1.0):
                 self.best_epoch = len(self.val_curve)
                 self.best = {name: p.detach().clone() for name, p in training.trained.items()}
-            if self.path is not None and (training.finished or time.monotonic() - saved > SAVE_EVERY_S):
+            if self.path is not None and (
+                training.finished or time.monotonic() - saved > SAVE_EVERY_S
+            ):
                 self._save()
                 saved = time.monotonic()
 
@@ -190,28 +265,45 @@ class _Run:
     def _save(self):
         tensors = {f"now.{n}": p for n, p in self.training.trained.items()}
         tensors |= {f"best.{n}": p for n, p in self.best.items()}
-        notes = {"run": self.name, "losses": self.training.losses, "val_curve": self.val_curve,
-                 "best_epoch": self.best_epoch, "train_s": self.train_s}  # fmt: skip
+        notes = {
+            "run": self.name,
+            "losses": self.training.losses,
+            "val_curve": self.val_curve,
+            "best_epoch": self.best_epoch,
+            "train_s": self.train_s,
+        }
         save_checkpoint(self.path, tensors, self.training.optimizer, notes)
 
     @torch.no_grad()
     def _restore(self):
         optimizer, trained = self.training.optimizer, self.training.trained
         wanted = {f"{kind}.{name}": p for kind in ("now", "best") for name, p in trained.items()}
-        tensors, state, notes = read_checkpoint(self.path, wanted, optimizer, ("run", self.name), CHECKPOINT_NOTES)
+        tensors, state, notes = read_checkpoint(
+            self.path, wanted, optimizer, ("run", self.name), CHECKPOINT_NOTES
+        )
         curve, n_losses, epochs = notes["val_curve"], len(notes["losses"]), self.training.epochs
         best = 1 + curve.index(max(curve))
         if not len(curve) == n_losses <= epochs or best != notes["best_epoch"]:
-            raise ValueError(f"{self.path} is not a checkpoint (move it away): val_curve has {len(curve)} epochs, "
-                             f"losses {n_losses}, best_epoch is {notes['best_epoch']}; expected as many, at most "
-                             f"{epochs}, and epoch {best}")  # fmt: skip
+            raise ValueError(
+                f"{self.path} is not a checkpoint (move it away): val_curve has {len(curve)} "
+                "epochs, "
+                f"losses {n_losses}, best_epoch is {notes['best_epoch']}; expected as many, "
+                "at most "
+                f"{epochs}, and epoch {best}"
+            )
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         for name, p in self.training.trained.items():
             p.copy_(tensors[f"now.{name}"])
-        self.best = {name: tensors[f"best.{name}"].to(p.device) for name, p in self.training.trained.items()}
+        self.best = {
+            name: tensors[f"best.{name}"].to(p.device) for name, p in self.training.trained.items()
+        }
         self.training.losses, self.val_curve = notes["losses"], notes["val_curve"]
         self.best_epoch, self.train_s = notes["best_epoch"], notes["train_s"]
-        print(f"going on after epoch {len(self.val_curve)} of {self.training.epochs}", file=sys.stderr, flush=True)
+        print(
+            f"going on after epoch {len(self.val_curve)} of {self.training.epochs}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _hashes(model, task):
@@ -223,9 +315,15 @@ def _hashes(model, task):
 
 def describe(method, n_trainable, n_parameters, prepared):
     """One line: what is trained, as a share and per neuron, and where tokens are selected."""
-    text = f"{method}: trains {n_trainable:,} of {n_parameters:,} parameters ({n_trainable / n_parameters:.2%})"
+    text = (
+        f"{method}: trains {n_trainable:,} of {n_parameters:,} parameters "
+        f"({n_trainable / n_parameters:.2%})"
+    )
     if prepared.plan is not None:
         text += f", {prepared.plan.connections_per_neuron:.2f} connections per neuron"
     if prepared.tokens is not None:
-        text += f"; keeps {prepared.tokens['keep']:.0%} of the tokens in blocks {list(prepared.tokens['blocks'])}"
+        text += (
+            f"; keeps {prepared.tokens['keep']:.0%} of the tokens in blocks "
+            f"{list(prepared.tokens['blocks'])}"
+        )
     return text

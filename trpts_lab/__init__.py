@@ -1,1 +1,3 @@
-"""The laboratory's bookkeeping: experiments, records of what was measured, and checks that they still hold."""
+"""The laboratory's bookkeeping: experiments, records of what was measured, and checks that they
+still hold.
+"""

@@ -1,12 +1,15 @@
 """The switches of TR-PTS, one figure each: {figure: {variant: (method, options)}}.
 
-Each figure holds the method as it is compared ("TR-PTS without tokens" or "TR-PTS", see `trpts_lab.grid`) and what
-differs from it in one switch. A variant of the same name in two figures is the same run.
+Each figure holds the method as it is compared ("TR-PTS without tokens" or "TR-PTS", see
+`trpts_lab.grid`) and what differs from it in one switch. A variant of the same name in two figures
+is the same run.
 """
 
 PLAIN = {"per_neuron": 2.0, "keep": 1}
 TOKENS = {"per_neuron": 2.0, "keep": 0.5}
-RATE_OF = {"tokens alone": "linear"}  # the method whose learning rate a variant uses, where it is not TR-PTS: head only
+RATE_OF = {
+    "tokens alone": "linear"
+}  # the method whose learning rate a variant uses, where it is not TR-PTS: head only
 BASE = {"TR-PTS without tokens": ("trpts", PLAIN)}
 FULL = {"TR-PTS": ("trpts", TOKENS)}
 
@@ -20,7 +23,8 @@ def _tokens(**changed):
 
 
 ABLATIONS = {
-    "score": BASE | {
+    "score": BASE
+    | {
         "score: true Fisher": _plain(score="fisher_true"),
         "score: Fisher of batch means": _plain(score="fisher_batch"),
         "score: gradient": _plain(score="gradient"),
@@ -29,7 +33,8 @@ ABLATIONS = {
         "score: magnitude": _plain(score="magnitude"),
         "score: random": _plain(score="random"),
     },
-    "allocation": BASE | {
+    "allocation": BASE
+    | {
         "w: mean score": _plain(w="mean"),
         "w: per block": _plain(per="block"),
         "uniform C": ("uniform", {"per_neuron": 2}),
@@ -50,23 +55,20 @@ ABLATIONS = {
         "800 scored": _plain(n_scored=800),
     },
     "biases": BASE | {"no biases": _plain(biases=False)},
-    "parts": {
-        "linear": ("linear", {}),
-        "tokens alone": _tokens(connections=False),
-        **BASE,
-        **FULL,
-    },
-    "placement": BASE | {
+    "parts": {"linear": ("linear", {}), "tokens alone": _tokens(connections=False), **BASE, **FULL},
+    "placement": BASE
+    | {
         f"{placement}, ρ = {keep}": _tokens(keep=keep, placement=placement)
-        for keep in (0.5, 0.7, 0.95) for placement in ("sparse", "dense", "random", "every")
+        for keep in (0.5, 0.7, 0.95)
+        for placement in ("sparse", "dense", "random", "every")
         if (placement, keep) != ("sparse", 0.5)
-    } | FULL,
-    "merge": FULL | {
-        "the others dropped": _tokens(merge="drop"),
-        "the others summed": _tokens(merge="sum"),
-    },
-    "token score": FULL | {
+    }
+    | FULL,
+    "merge": FULL
+    | {"the others dropped": _tokens(merge="drop"), "the others summed": _tokens(merge="sum")},
+    "token score": FULL
+    | {
         "token score: transition": _tokens(token_score="ttv"),
         "token score: both": _tokens(token_score="both"),
     },
-}  # fmt: skip
+}

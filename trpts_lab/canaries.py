@@ -1,12 +1,15 @@
-"""Canaries: for each experiment and each family of methods one tiny run whose metrics are committed.
+"""Canaries: for each experiment and each family of methods one tiny run whose metrics are
+committed.
 
-They keep VERSION honest (`trpts_lab.versions`). A change that moves a canary either is a mistake, or is meant: then the
-version of just that experiment, method, score or criterion is raised, and its records are stale.
+They keep VERSION honest (`trpts_lab.versions`). A change that moves a canary either is a mistake,
+or is meant: then the version of just that experiment, method, score or criterion is raised, and its
+records are stale.
 
-Metrics are committed in data/baselines/canaries.json with a tolerance. The machines that records come from round
-differently (AMD and Intel, with AVX-512 and without), so every canary is run under each of KINDS, which make this
-machine compute as others do; the tolerance of a metric is what that moved it, see `tolerances`. Only one machine stands
-behind them so far: where a second kind moves a canary further, bless it there and widen nothing by hand.
+Metrics are committed in data/baselines/canaries.json with a tolerance. The machines that records
+come from round differently (AMD and Intel, with AVX-512 and without), so every canary is run under
+each of KINDS, which make this machine compute as others do; the tolerance of a metric is what that
+moved it, see `tolerances`. Only one machine stands behind them so far: where a second kind moves a
+canary further, bless it there and widen nothing by hand.
 """
 
 import importlib
@@ -32,73 +35,163 @@ from trpts_lab.lvlm.questions import KINDS as KINDS_OF_QUESTIONS
 from trpts_lab.records import untimed
 
 NAME = "canaries"  # of their baseline, beside the chapters'
-LAB = {"profile": "quick", "device": "cpu", "backbone": "vit_lab", "weights": "data/weights/vit_lab.safetensors"}
+LAB = {
+    "profile": "quick",
+    "device": "cpu",
+    "backbone": "vit_lab",
+    "weights": "data/weights/vit_lab.safetensors",
+}
 LVLM = {"profile": "quick", "device": "cpu", "weights": "data/weights/lvlm_tiny.safetensors"}
 SHORT = {"epochs": 1, "batch_size": 16}
 RATE = 0.003
 FEW = {"n_scored": 64}  # scored images, so that a canary takes seconds
-RELATIVE = 1e-3  # where KINDS happen not to move a metric, whose float32 sums another machine adds up in another order
-ACCURACIES = ("before", "unchanged", "old", "anew", "first_before", "first_after", "second", "alone", "swapped")
-OF_ALL_KINDS = ("mean_accuracy", "mean_changed", "recall", "by_stage", "share", "place")  # over all kinds of questions
+# where KINDS happen not to move a metric, whose float32 sums another machine adds up in another
+# order
+RELATIVE = 1e-3
+ACCURACIES = (
+    "before",
+    "unchanged",
+    "old",
+    "anew",
+    "first_before",
+    "first_after",
+    "second",
+    "alone",
+    "swapped",
+)
+OF_ALL_KINDS = (
+    "mean_accuracy",
+    "mean_changed",
+    "recall",
+    "by_stage",
+    "share",
+    "place",
+)  # over all kinds of questions
 KINDS = {  # how this machine is made to compute as another one
     "as it is": {},
-    "without AVX-512": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "without AVX-512": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
     "without vectors": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
     "another branch of MKL": {"MKL_CBWR": "COMPATIBLE"},
 }
 
 
 def canaries() -> dict[str, tuple[str, dict]]:
-    """{name: (experiment, configuration)}: of every method, score and criterion that there is, and every experiment."""
+    """{name: (experiment, configuration)}: of every method, score and criterion that there is, and
+    every experiment.
+    """
     found = {f"method {name}": ("tuned", _method(name)) for name in methods.METHODS}
-    scores = [name for name in SCORES if name not in methods.METHODS]  # GPS's and others' own are their methods'
+    scores = [
+        name for name in SCORES if name not in methods.METHODS
+    ]  # GPS's and others' own are their methods'
     found |= {f"score {name}": ("tuned", _method("trpts", score=name, keep=1)) for name in scores}
     remedy = _method("trpts", keep=1)
-    found |= {f"score {name}": ("remedy", remedy | {"score": name}) for name in concentration.REMEDIES}
+    found |= {
+        f"score {name}": ("remedy", remedy | {"score": name}) for name in concentration.REMEDIES
+    }
     for name in pruning.CRITERIA:
-        found[f"criterion {name}"] = ("pruning", pruning.cell(f"{name}, High", 0, n_questions=8, **LVLM))
+        found[f"criterion {name}"] = (
+            "pruning",
+            pruning.cell(f"{name}, High", 0, n_questions=8, **LVLM),
+        )
     return found | {f"experiment {name}": (name, config) for name, config in _experiments().items()}
 
 
 def _method(name, **changed):
-    """One epoch of a method, with the options that it is compared with; of TR-PTS those with token selection."""
+    """One epoch of a method, with the options that it is compared with; of TR-PTS those with token
+    selection.
+    """
     compared = {method: options for method, options in grid.METHODS.values()}.get(name, {})
     scored = FEW if "n_scored" in inspect.signature(methods.METHODS[name]).parameters else {}
     rate = RATE / 10 if name == "full" else RATE
-    return tuned.cell(name, name, compared | scored | changed, "few_digits", 0, rate, **LAB, **SHORT)
+    return tuned.cell(
+        name, name, compared | scored | changed, "few_digits", 0, rate, **LAB, **SHORT
+    )
 
 
 def _experiments():
-    """A short run of every experiment but `tuned` and `pruning`, whose canaries are the methods' and criteria's."""
+    """A short run of every experiment but `tuned` and `pruning`, whose canaries are the methods'
+    and criteria's.
+    """
     selection = {"method": "trpts", "per_neuron": 2.0, "seed": 0, **LAB}
     two = {"tasks": ["few_digits", "few_eurosat_twin"], "task": "few_digits and few_eurosat_twin"}
     return {
         "concentration": selection | {"variant": "fisher", "task": "few_digits", "n_scored": 64},
-        "continual": selection | SHORT | two | {"variant": "protected", "way": "protected", "lr": RATE},
-        "drift": selection | SHORT | {"variant": "drift", "task": "few_digits", "drift": 1.0, "lr": RATE},
-        "fisher_digits": {"method": "fisher", "variant": "per-sample", "task": "digits 5-9", "seed": 0, "device": "cpu",
-                          "profile": "quick", "backbone": "vit_small_digits", "weights": None, "epochs": 2,
-                          "n_fisher": 64},
+        "continual": selection
+        | SHORT
+        | two
+        | {"variant": "protected", "way": "protected", "lr": RATE},
+        "drift": selection
+        | SHORT
+        | {"variant": "drift", "task": "few_digits", "drift": 1.0, "lr": RATE},
+        "fisher_digits": {
+            "method": "fisher",
+            "variant": "per-sample",
+            "task": "digits 5-9",
+            "seed": 0,
+            "device": "cpu",
+            "profile": "quick",
+            "backbone": "vit_small_digits",
+            "weights": None,
+            "epochs": 2,
+            "n_fisher": 64,
+        },
         "many_tasks": selection | SHORT | two | {"variant": "a delta each", "lr": RATE},
-        "readout": readout.COMMON | {"profile": "quick", "device": "cpu", "task": "real/mnist", "n_images": 40},
-        "selection": selection | {"variant": "fisher", "task": "few_digits", "tasks": ["few_digits"], "n_scored": 64,
-                                  "top_fraction": 0.01},
-        "starting_points": {"method": "probe", "variant": "probe", "task": "few_digits", "seed": 0, **LAB},
-        "subtle": {"method": "transprune", "variant": "transprune, High", "task": "scenes", "seed": 0, "n_questions": 8,
-                   **LVLM},
-        "text": {"method": "trpts", "variant": "C = 2", "task": "new languages", "seed": 0, "profile": "quick",
-                 "device": "cpu", "n_upstream": 600, "upstream_epochs": 1, "lr": 0.01, **SHORT},
-    }  # fmt: skip
+        "readout": readout.COMMON
+        | {"profile": "quick", "device": "cpu", "task": "real/mnist", "n_images": 40},
+        "selection": selection
+        | {
+            "variant": "fisher",
+            "task": "few_digits",
+            "tasks": ["few_digits"],
+            "n_scored": 64,
+            "top_fraction": 0.01,
+        },
+        "starting_points": {
+            "method": "probe",
+            "variant": "probe",
+            "task": "few_digits",
+            "seed": 0,
+            **LAB,
+        },
+        "subtle": {
+            "method": "transprune",
+            "variant": "transprune, High",
+            "task": "scenes",
+            "seed": 0,
+            "n_questions": 8,
+            **LVLM,
+        },
+        "text": {
+            "method": "trpts",
+            "variant": "C = 2",
+            "task": "new languages",
+            "seed": 0,
+            "profile": "quick",
+            "device": "cpu",
+            "n_upstream": 600,
+            "upstream_epochs": 1,
+            "lr": 0.01,
+            **SHORT,
+        },
+    }
 
 
 def run(name: str) -> dict:
-    """The record of one canary, less what differs from run to run: {"config", "metrics"}. On one thread.
+    """The record of one canary, less what differs from run to run: {"config", "metrics"}. On one
+    thread.
 
-    Accuracies of a few hundred images are coarse. So of a run that tunes a model, its last training loss, how far its
-    parameters moved, and which connections it selected count as well.
+    Accuracies of a few hundred images are coarse. So of a run that tunes a model, its last training
+    loss, how far its parameters moved, and which connections it selected count as well.
     """
     kind, config = canaries()[name]
-    experiment, config = importlib.import_module(f"trpts_lab.experiments.{kind}"), {"kind": kind, **config}
+    experiment, config = (
+        importlib.import_module(f"trpts_lab.experiments.{kind}"),
+        {"kind": kind, **config},
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -106,7 +199,10 @@ def run(name: str) -> dict:
             metrics = experiment.run(config)
     finally:
         torch.set_num_threads(before)
-    return {"config": config, "metrics": {m: x for m, x in untimed({"metrics": metrics | seen}).items() if _holds(m)}}
+    return {
+        "config": config,
+        "metrics": {m: x for m, x in untimed({"metrics": metrics | seen}).items() if _holds(m)},
+    }
 
 
 def _holds(metric):
@@ -124,11 +220,17 @@ def _watched(experiment):
         result = tune(model, *arguments, **options)
         end = dict(model.named_parameters())
         moved = [
-            (end[n].detach() - p).abs().sum().item() for n, p in start.items() if n in end and end[n].shape == p.shape
+            (end[n].detach() - p).abs().sum().item()
+            for n, p in start.items()
+            if n in end and end[n].shape == p.shape
         ]
         seen["loss"], seen["moved"] = result.losses[-1], sum(moved)
-        if layers := sparse_layers(model):  # each layer's connections, by where they lie among its inputs
-            places = [(layer.index.float().mean() / layer.in_features).item() for layer in layers.values()]
+        if layers := sparse_layers(
+            model
+        ):  # each layer's connections, by where they lie among its inputs
+            places = [
+                (layer.index.float().mean() / layer.in_features).item() for layer in layers.values()
+            ]
             seen["places"] = fmean(places)
         return result
 
@@ -142,11 +244,18 @@ def _watched(experiment):
 
 
 def compare(baselines: dict, names: Iterable[str]) -> list[dict]:
-    """Run canaries and hold them against their baselines: rows as of `trpts_lab.regress.compare`."""
+    """Run canaries and hold them against their baselines: rows as of
+    `trpts_lab.regress.compare`.
+    """
     names = list(names)
     if unknown := [name for name in names if name not in baselines]:
-        raise TrptsError(f"the canary {unknown[0]!r} has no committed metrics: `trpts regress --bless --only {NAME}`")
-    return regress.compare({name: baselines[name] for name in names}, {name: run(name) for name in names})
+        raise TrptsError(
+            f"the canary {unknown[0]!r} has no committed metrics: `trpts regress --bless "
+            f"--only {NAME}`"
+        )
+    return regress.compare(
+        {name: baselines[name] for name in names}, {name: run(name) for name in names}
+    )
 
 
 def blessed() -> dict[str, dict]:
@@ -156,17 +265,20 @@ def blessed() -> dict[str, dict]:
         print(f"canaries: {kind}", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "trpts_lab.canaries"]
         environment = os.environ | settings | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        )
         found.append(json.loads(done.stdout))
     return tolerances(found)
 
 
 def tolerances(found: list[dict]) -> dict[str, dict]:
-    """Baselines {name: {"config", "metrics": {metric: {"values", "tolerance"}}}} from runs under several KINDS.
+    """Baselines {name: {"config", "metrics": {metric: {"values", "tolerance"}}}} from runs under
+    several KINDS.
 
-    A count (`n_*`) must be the same everywhere. Of any other metric the tolerance is the largest of: three times the
-    furthest that a run of this canary lay from its mean; RELATIVE of the mean; and, of a share of images or questions,
-    one of them and a half (`_one_of`).
+    A count (`n_*`) must be the same everywhere. Of any other metric the tolerance is the largest
+    of: three times the furthest that a run of this canary lay from its mean; RELATIVE of the mean;
+    and, of a share of images or questions, one of them and a half (`_one_of`).
     """
     baselines = {}
     for name, first in found[0].items():
@@ -174,8 +286,13 @@ def tolerances(found: list[dict]) -> dict[str, dict]:
         for metric in first["metrics"]:
             values = [run[name]["metrics"][metric] for run in found]
             if regress.is_count(metric) and len(set(values)) > 1:
-                raise TrptsError(f"canary {name!r}: {metric} is a count but takes the values {values}")
-            metrics[metric] = {"values": values, "tolerance": _tolerance(metric, values, first["config"])}
+                raise TrptsError(
+                    f"canary {name!r}: {metric} is a count but takes the values {values}"
+                )
+            metrics[metric] = {
+                "values": values,
+                "tolerance": _tolerance(metric, values, first["config"]),
+            }
         baselines[name] = {"config": first["config"], "metrics": metrics}
     return baselines
 
@@ -184,14 +301,20 @@ def _tolerance(metric, values, config):
     if regress.is_count(metric):
         return 0
     mean = fmean(values)
-    return max(3 * max(abs(x - mean) for x in values), RELATIVE * abs(mean), 1.5 * _one_of(metric, config))
+    return max(
+        3 * max(abs(x - mean) for x in values), RELATIVE * abs(mean), 1.5 * _one_of(metric, config)
+    )
 
 
 def _one_of(metric, config):
-    """One image or question, as a share of those that a metric is taken over; 0 of a metric of another kind."""
+    """One image or question, as a share of those that a metric is taken over; 0 of a metric of
+    another kind.
+    """
     family = metric.partition("[")[0]
     if "n_questions" in config:
-        n_kinds = {"accuracy": 1, "changed": 1} | dict.fromkeys(OF_ALL_KINDS, len(KINDS_OF_QUESTIONS))
+        n_kinds = {"accuracy": 1, "changed": 1} | dict.fromkeys(
+            OF_ALL_KINDS, len(KINDS_OF_QUESTIONS)
+        )
         return 1 / (n_kinds[family] * config["n_questions"]) if family in n_kinds else 0
     if "accuracy" not in family and family not in ACCURACIES:
         return 0
@@ -203,7 +326,9 @@ def _one_of(metric, config):
 
 
 def main():
-    """Run all canaries and print {name: {"config", "metrics"}} as JSON: what `blessed` starts for each of KINDS."""
+    """Run all canaries and print {name: {"config", "metrics"}} as JSON: what `blessed` starts for
+    each of KINDS.
+    """
     print(json.dumps({name: run(name) for name in canaries()}))
 
 

@@ -1,4 +1,6 @@
-"""Is everything there that a profile's benchmark needs? A look at every file before hours are spent on them."""
+"""Is everything there that a profile's benchmark needs? A look at every file before hours are spent
+on them.
+"""
 
 import sys
 import time
@@ -11,7 +13,8 @@ PROGRESS_EVERY_S = 5.0
 
 
 def check_benchmark(project, profile):
-    """Load the weights and each task and read all images; {backbone or task: sentence} of those that fail.
+    """Load the weights and each task and read all images; {backbone or task: sentence} of those
+    that fail.
 
     Prints a line for each: the weights' hash, or the sizes of the splits and the hash of the data.
     """
@@ -26,17 +29,23 @@ def check_benchmark(project, profile):
 
     def weights():
         size = bench["reading"].get("image_size")
-        return f"weights {create_backbone(bench['backbone'], 2, weights_path(bench), image_size=size).weights_hash}"
+        model = create_backbone(bench["backbone"], 2, weights_path(bench), image_size=size)
+        return f"weights {model.weights_hash}"
 
     look(bench["backbone"], weights)
     for name in bench["tasks"]:
-        look(name, lambda name=name: read_everything(name, project.root / bench["root"], bench["reading"]))
+        look(
+            name,
+            lambda name=name: read_everything(name, project.root / bench["root"], bench["reading"]),
+        )
     print(f"{len(failures)} of {1 + len(bench['tasks'])} failed", flush=True)
     return failures
 
 
 def read_everything(name, root, reading):
-    """Read all images of a task; its splits' sizes and the hash of its data as text. Raises what its reader raises."""
+    """Read all images of a task; its splits' sizes and the hash of its data as text. Raises what
+    its reader raises.
+    """
     task = load_task(name, root, **reading)
     spoken = time.monotonic()
     for split in ("train", "val", "test"):

@@ -1,4 +1,6 @@
-"""The laboratory's part of the command line: run chapters, build the book, measure, and what is in cli_*.py."""
+"""The laboratory's part of the command line: run chapters, build the book, measure, and what is in
+cli_*.py.
+"""
 
 import time
 
@@ -13,12 +15,20 @@ PROFILES = f"one of {', '.join(CHAPTERS)} (default: quick)"
 
 
 def add_commands(command):
-    """Add them to the command line; `command` makes a subparser of (name, function, summary, keeps)."""
+    """Add them to the command line; `command` makes a subparser of (name, function, summary,
+    keeps).
+    """
     run = command("run", cmd_run, "execute the chapters with papermill", keeps=True)
     run.add_argument("--profile", default="quick", help=PROFILES)
     run.add_argument("--only", metavar="NN", help="one chapter, by number or name")
-    run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE",
-                     help="set a parameter of the chapter named by --only (may be repeated)")  # fmt: skip
+    run.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter of the chapter named by --only (may be repeated)",
+    )
     run.add_argument("--force", action="store_true", help="run even what is up to date")
 
     book = command("book", cmd_book, "run what is not up to date, then build the book", keeps=True)
@@ -27,31 +37,52 @@ def add_commands(command):
     status = command("status", cmd_status, "show which chapters and records are current")
     status.add_argument("--profile", default="quick", help=PROFILES)
 
-    check = command("check", cmd_check, "load what a profile's benchmark needs and read every image")
+    check = command(
+        "check", cmd_check, "load what a profile's benchmark needs and read every image"
+    )
     check.add_argument("--profile", default="quick", help=PROFILES)
 
     command("refresh", cmd_refresh, "write the quick outputs back into notebooks/", keeps=True)
 
     command("pretrain", cmd_pretrain, "pre-train the laboratory's backbone (resumable)", keeps=True)
 
-    lvlm = command("lvlm-train", cmd_lvlm_train, "train the tiny vision-language model (resumable)", keeps=True)
-    lvlm.add_argument("--minutes", type=float, help="stop after so long; the same command goes on from there")
-    lvlm.add_argument("--ship", action="store_true", help="write weights and card from the checkpoint as it stands")
+    lvlm = command(
+        "lvlm-train", cmd_lvlm_train, "train the tiny vision-language model (resumable)", keeps=True
+    )
+    lvlm.add_argument(
+        "--minutes", type=float, help="stop after so long; the same command goes on from there"
+    )
+    lvlm.add_argument(
+        "--ship",
+        action="store_true",
+        help="write weights and card from the checkpoint as it stands",
+    )
 
     cli_data.add_commands(command)
     cli_sweep.add_commands(command)
     cli_claims.add_commands(command)
     cli_editions.add_commands(command)
 
-    bench = command("bench", cmd_bench, "measure what training, scoring and selecting cost at full size")
-    benches = "train methods fisher tokens gradient parts predict scale sweep busy transprune gpu chapters all"
+    bench = command(
+        "bench", cmd_bench, "measure what training, scoring and selecting cost at full size"
+    )
+    benches = (
+        "train methods fisher tokens gradient parts predict scale sweep busy transprune "
+        "gpu chapters all"
+    )
     bench.add_argument("what", choices=benches.split())
-    bench.add_argument("--batch-size", type=int, default=None, help="default: 16; other benches have their own")
+    bench.add_argument(
+        "--batch-size", type=int, default=None, help="default: 16; other benches have their own"
+    )
     bench.add_argument("--rounds", type=int, default=5)
 
-    regress = command("regress", cmd_regress, "hold canaries and quick chapters against the committed baselines")
+    regress = command(
+        "regress", cmd_regress, "hold canaries and quick chapters against the committed baselines"
+    )
     regress.add_argument("--only", metavar="NN", help="one chapter, by number or name, or canaries")
-    regress.add_argument("--bless", action="store_true", help="make the baselines anew (clean tree only, runs twice)")
+    regress.add_argument(
+        "--bless", action="store_true", help="make the baselines anew (clean tree only, runs twice)"
+    )
 
 
 def cmd_run(arguments):
@@ -64,12 +95,16 @@ def cmd_run(arguments):
         raise TrptsError("--parameter needs --only: parameters belong to one chapter")
     project = Project.find()
     with project.lock(), packed_at_the_end(project.store(arguments.profile)):
-        failures = run_chapters(project, arguments.profile, arguments.only, overrides, arguments.force)
+        failures = run_chapters(
+            project, arguments.profile, arguments.only, overrides, arguments.force
+        )
     return 1 if failures else 0
 
 
 def cmd_book(arguments):
-    """Run what is not up to date, then build the book; the last line is the path of its front page."""
+    """Run what is not up to date, then build the book; the last line is the path of its front
+    page.
+    """
     from trpts_lab.book.build import run_and_build
     from trpts_lab.book.runner import say
 
@@ -88,7 +123,9 @@ def cmd_status(arguments):
 
     project = Project.find()
     print(
-        chapter_rows(project, load_profile(project, arguments.profile), find_chapters(project)).to_string(index=False)
+        chapter_rows(
+            project, load_profile(project, arguments.profile), find_chapters(project)
+        ).to_string(index=False)
     )
     records = record_rows(project)
     print("\n" + (records.to_string(index=False) if len(records) else "There are no records yet."))
@@ -96,8 +133,9 @@ def cmd_status(arguments):
 
 
 def cmd_check(arguments):
-    """Load the weights and every task of a profile's benchmark and read all images, before hours are spent; 1 if
-    something is missing or broken."""
+    """Load the weights and every task of a profile's benchmark and read all images, before hours
+    are spent; 1 if something is missing or broken.
+    """
     from trpts_lab.check import check_benchmark
     from trpts_lab.profiles import load_profile
 
@@ -106,8 +144,9 @@ def cmd_check(arguments):
 
 
 def cmd_refresh(arguments):
-    """Run the quick profile and write its outputs, cleaned of what differs from run to run, into notebooks/; and the
-    results of the committed records into the README."""
+    """Run the quick profile and write its outputs, cleaned of what differs from run to run, into
+    notebooks/; and the results of the committed records into the README.
+    """
     from trpts_lab.book.chapters import copy_state, find_chapters, read_notebook
     from trpts_lab.book.launch import repository, with_set_up
     from trpts_lab.book.readme import refresh_readme
@@ -118,10 +157,18 @@ def cmd_refresh(arguments):
     project = Project.find()
     with project.lock():
         failures = run_chapters(project, "quick")
-        quick, runs, url = load_profile(project, "quick"), project.runs("quick"), repository(project)
-        for chapter in find_chapters(project):  # read afresh: a cell may have been edited while it ran
+        quick, runs, url = (
+            load_profile(project, "quick"),
+            project.runs("quick"),
+            repository(project),
+        )
+        for chapter in find_chapters(
+            project
+        ):  # read afresh: a cell may have been edited while it ran
             if copy_state(chapter, chapter.settings(quick), runs) == "current":
-                put(with_set_up(for_git(read_notebook(runs / chapter.path.name)), url), chapter.path)
+                put(
+                    with_set_up(for_git(read_notebook(runs / chapter.path.name)), url), chapter.path
+                )
                 say(f"{chapter.name}: stored outputs are current")
             elif chapter.name not in failures:
                 failures[chapter.name] = "changed while it ran"
@@ -132,7 +179,9 @@ def cmd_refresh(arguments):
 
 
 def cmd_regress(arguments):
-    """Run canaries and quick chapters afresh and compare their metrics with the baselines; 1 on drift."""
+    """Run canaries and quick chapters afresh and compare their metrics with the baselines; 1 on
+    drift.
+    """
     from trpts_lab.book.regression import bless, regress
 
     project = Project.find()
@@ -144,7 +193,9 @@ def cmd_regress(arguments):
 
 
 def cmd_bench(arguments):
-    """Time the methods of a bench, interleaved, and print ratios, spread and bars; writes data/bench/<what>.json."""
+    """Time the methods of a bench, interleaved, and print ratios, spread and bars; writes
+    data/bench/<what>.json.
+    """
     from trpts.device import pick_device
     from trpts_lab.bench.benches import BATCH_SIZES, BENCHES, lines
     from trpts_lab.bench.chapters import bench_chapters
@@ -163,7 +214,13 @@ def cmd_bench(arguments):
         rows = benches[name](batch_size=batch_size, rounds=arguments.rounds, device=device)
         text = list(lines(name, rows, bars=device == "cpu" and batch_size == usual))
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
-        record = {"bench": name, "batch_size": batch_size, "device": device, "rows": rows, "summary": text}
+        record = {
+            "bench": name,
+            "batch_size": batch_size,
+            "device": device,
+            "rows": rows,
+            "summary": text,
+        }
         record |= provenance()
         if batch_size == usual:  # what pages and claims read; another size is only shown
             write_bench(project, name, device, record)
@@ -171,7 +228,9 @@ def cmd_bench(arguments):
 
 
 def cmd_pretrain(arguments):
-    """Pre-train the laboratory's backbone on formula-driven images; goes on from a checkpoint if there is one."""
+    """Pre-train the laboratory's backbone on formula-driven images; goes on from a checkpoint if
+    there is one.
+    """
     from trpts_lab.weights.pretrain import pretrain
 
     project = Project.find()
@@ -181,7 +240,9 @@ def cmd_pretrain(arguments):
 
 
 def cmd_lvlm_train(arguments):
-    """Train the tiny vision-language model on procedural scenes; goes on from a checkpoint if there is one."""
+    """Train the tiny vision-language model on procedural scenes; goes on from a checkpoint if there
+    is one.
+    """
     from trpts_lab.lvlm.train import ship_checkpoint, train
 
     project = Project.find()

@@ -1,4 +1,6 @@
-"""`trpts claims` and `trpts compare`: what follows from records, and how two sets of them differ."""
+"""`trpts claims` and `trpts compare`: what follows from records, and how two sets of them
+differ.
+"""
 
 import json
 
@@ -6,12 +8,20 @@ from trpts_lab.project import Project
 
 
 def add_commands(command):
-    sub = command("claims", cmd_claims, "recompute every verdict on the papers' claims; 1 if one no longer follows")
+    sub = command(
+        "claims",
+        cmd_claims,
+        "recompute every verdict on the papers' claims; 1 if one no longer follows",
+    )
     sub.add_argument("--only", nargs="+", metavar="ID", help="such as T05 P07; default: all")
     sub.add_argument("--json", action="store_true", help="as JSON")
-    sub.add_argument("--write", action="store_true", help="commit to the verdicts and records as they are now")
+    sub.add_argument(
+        "--write", action="store_true", help="commit to the verdicts and records as they are now"
+    )
     sub = command(
-        "compare", cmd_compare, "two sets of records side by side: folders, or git revisions of this checkout"
+        "compare",
+        cmd_compare,
+        "two sets of records side by side: folders, or git revisions of this checkout",
     )
     sub.add_argument("first", metavar="A", help="a folder of records, or a git revision")
     sub.add_argument("second", metavar="B")
@@ -25,7 +35,9 @@ def cmd_claims(arguments):
 
     unknown = [name for name in arguments.only or () if name not in statements()]
     if unknown:
-        raise TrptsError(f"claim {unknown[0]!r} is unknown: expected some of {', '.join(statements())}")
+        raise TrptsError(
+            f"claim {unknown[0]!r} is unknown: expected some of {', '.join(statements())}"
+        )
     project = Project.find()
     rows = write_ledger(project) if arguments.write else ledger(project)
     shown = [row for row in rows if not arguments.only or row["id"] in arguments.only]
@@ -33,7 +45,10 @@ def cmd_claims(arguments):
         print(json.dumps(shown, indent=1, ensure_ascii=False))
     else:
         for row in shown:
-            print(f"{row['id']}  {row['verdict']}: {row['claim']}\n     {row['words']} [{row['rests_on']}]")
+            print(
+                f"{row['id']}  {row['verdict']}: {row['claim']}\n     {row['words']} "
+                f"[{row['rests_on']}]"
+            )
     red = [] if arguments.write else check_ledger(project, rows)
     for sentence in red:
         print(f"RED  {sentence}")
@@ -49,7 +64,10 @@ def cmd_compare(arguments):
     both = (records_at(project, place) for place in (arguments.first, arguments.second))
     table, facts = side_by_side(*both, arguments.metric)
     if table.empty:
-        raise TrptsError(f"no run is in both with a metric {arguments.metric!r}: expected two sets of the same runs")
+        raise TrptsError(
+            f"no run is in both with a metric {arguments.metric!r}: expected two sets of the "
+            "same runs"
+        )
     print(table.to_string(index=False, float_format="{:.4f}".format))
     print("\n".join(facts))
     return 0

@@ -7,9 +7,20 @@ from trpts_lab.project import Project, make_folder
 
 
 def add_commands(command):
-    sub = command("student", cmd_student, "build the edition without solutions; or write its notebooks", keeps=True)
-    sub.add_argument("--notebooks", metavar="FOLDER", help="write the notebooks there instead, without outputs")
-    sub.add_argument("--nbgrader", metavar="COURSE", help="write nbgrader's source/ there instead, solutions marked")
+    sub = command(
+        "student",
+        cmd_student,
+        "build the edition without solutions; or write its notebooks",
+        keeps=True,
+    )
+    sub.add_argument(
+        "--notebooks", metavar="FOLDER", help="write the notebooks there instead, without outputs"
+    )
+    sub.add_argument(
+        "--nbgrader",
+        metavar="COURSE",
+        help="write nbgrader's source/ there instead, solutions marked",
+    )
     command(
         "pdf",
         cmd_pdf,
@@ -19,7 +30,9 @@ def add_commands(command):
 
 
 def cmd_student(arguments):
-    """Build the book without solutions, or write the notebooks that it is made of; the last line is where they are."""
+    """Build the book without solutions, or write the notebooks that it is made of; the last line is
+    where they are.
+    """
     from trpts_lab.book.build import run_and_build
     from trpts_lab.book.chapters import find_chapters
     from trpts_lab.book.runner import say
@@ -27,7 +40,10 @@ def cmd_student(arguments):
 
     project = Project.find()
     if arguments.notebooks and Path(arguments.notebooks).resolve() == project.notebooks.resolve():
-        raise TrptsError(f"{arguments.notebooks} holds the chapters themselves, which would be lost: expected another")
+        raise TrptsError(
+            f"{arguments.notebooks} holds the chapters themselves, which would be lost: "
+            "expected another"
+        )
     if arguments.notebooks:
         write_student_notebooks(find_chapters(project), make_folder(Path(arguments.notebooks)))
         say(arguments.notebooks)
@@ -40,7 +56,9 @@ def cmd_student(arguments):
 
 
 def cmd_pdf(arguments):
-    """Run what is not up to date, build the book and print it; the last line is where the PDF is."""
+    """Run what is not up to date, build the book and print it; the last line is where the PDF
+    is.
+    """
     from trpts_lab.book.build import run_and_build
     from trpts_lab.book.pdf import make_pdf
     from trpts_lab.book.runner import say
@@ -48,5 +66,7 @@ def cmd_pdf(arguments):
     project = Project.find()
     front = run_and_build(project, "quick")
     say("pdf: printing the pages")
-    say(str(make_pdf(front.parent, project.root / "book" / "_toc.yml", project.build / "trpts.pdf")))
+    say(
+        str(make_pdf(front.parent, project.root / "book" / "_toc.yml", project.build / "trpts.pdf"))
+    )
     return 0

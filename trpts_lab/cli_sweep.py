@@ -8,29 +8,68 @@ from trpts_lab.project import Project
 
 
 def add_commands(command):
-    sub = command("sweep", cmd_sweep, "compare methods: every missing run, here or on a Dask cluster", keeps=True)
+    sub = command(
+        "sweep",
+        cmd_sweep,
+        "compare methods: every missing run, here or on a Dask cluster",
+        keeps=True,
+    )
     sub.add_argument(
         "--profile",
         default="full",
         help="full (the laboratory, default), real (real weights and images) or paper (your own)",
     )
     which = sub.add_mutually_exclusive_group()
-    which.add_argument("--tuning", action="store_true", help="the runs that choose each method's learning rate")
-    which.add_argument("--ablations", nargs="*", metavar="FIGURE", help="TR-PTS's switches instead; default: all")
-    which.add_argument("--further", nargs="*", metavar="EXPERIMENT", help="runs beside the comparison; default: all")
+    which.add_argument(
+        "--tuning", action="store_true", help="the runs that choose each method's learning rate"
+    )
+    which.add_argument(
+        "--ablations", nargs="*", metavar="FIGURE", help="TR-PTS's switches instead; default: all"
+    )
+    which.add_argument(
+        "--further",
+        nargs="*",
+        metavar="EXPERIMENT",
+        help="runs beside the comparison; default: all",
+    )
     sub.add_argument("--tasks", nargs="+", metavar="TASK", help="default: as the profile says")
-    sub.add_argument("--methods", nargs="+", metavar="METHOD", help="by the names of the tables; default: all")
-    sub.add_argument("--seeds", nargs="+", type=int, metavar="N", help="default: those of the comparison")
-    sub.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask scheduler; default: processes of this machine")
-    sub.add_argument("--workers", type=int, metavar="N", help="how many processes here; default: as many as cores")
-    sub.add_argument("--gpu", action="store_true", help="each run takes a worker's resource GPU=1; with --scheduler")
-    sub.add_argument("--dry-run", action="store_true", help="say what is missing and how long it would take")
-    sub = command("pack", cmd_pack, "move single records from build/ into the committed files of data/results/")
+    sub.add_argument(
+        "--methods", nargs="+", metavar="METHOD", help="by the names of the tables; default: all"
+    )
+    sub.add_argument(
+        "--seeds", nargs="+", type=int, metavar="N", help="default: those of the comparison"
+    )
+    sub.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask scheduler; default: processes of this machine",
+    )
+    sub.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="how many processes here; default: as many as cores",
+    )
+    sub.add_argument(
+        "--gpu",
+        action="store_true",
+        help="each run takes a worker's resource GPU=1; with --scheduler",
+    )
+    sub.add_argument(
+        "--dry-run", action="store_true", help="say what is missing and how long it would take"
+    )
+    sub = command(
+        "pack",
+        cmd_pack,
+        "move single records from build/ into the committed files of data/results/",
+    )
     sub.add_argument("--profile", default="full", help="full (default), real or paper")
 
 
 def cmd_sweep(arguments):
-    """Make the comparison's records that are missing; 1 if a run failed or was left to another sweep."""
+    """Make the comparison's records that are missing; 1 if a run failed or was left to another
+    sweep.
+    """
     from trpts_lab import further, grid
     from trpts_lab.profiles import load_profile
     from trpts_lab.sweep import missing, say, sweep
@@ -38,9 +77,14 @@ def cmd_sweep(arguments):
     if arguments.workers is not None and arguments.workers < 1:
         raise TrptsError(f"--workers {arguments.workers}: expected at least 1")
     if arguments.workers is not None and arguments.scheduler:
-        raise TrptsError("--workers is of this machine's processes: a scheduler's workers are those that were started")
+        raise TrptsError(
+            "--workers is of this machine's processes: a scheduler's workers are those that "
+            "were started"
+        )
     if arguments.gpu and not arguments.scheduler:
-        raise TrptsError("--gpu needs --scheduler ADDRESS: workers with a GPU say so when they are started")
+        raise TrptsError(
+            "--gpu needs --scheduler ADDRESS: workers with a GPU say so when they are started"
+        )
     _refuse_unused(arguments)
     project = Project.find()
     profile, store = load_profile(project, arguments.profile), project.results(arguments.profile)
@@ -52,13 +96,21 @@ def cmd_sweep(arguments):
     elif arguments.further is not None:
         cells = further.further_cells(profile, store, arguments.further, arguments.seeds, device)
     else:
-        cells = grid.comparison_cells(profile, store, arguments.tasks, arguments.methods, arguments.seeds, device)
+        cells = grid.comparison_cells(
+            profile, store, arguments.tasks, arguments.methods, arguments.seeds, device
+        )
     if arguments.dry_run:
         print(forecast(missing(cells, store), len(cells), store))
         return 0
     while True:
-        failed, left = sweep(project, cells, store, arguments.scheduler, arguments.workers,
-                             {"GPU": 1} if arguments.gpu else None)  # fmt: skip
+        failed, left = sweep(
+            project,
+            cells,
+            store,
+            arguments.scheduler,
+            arguments.workers,
+            {"GPU": 1} if arguments.gpu else None,
+        )
         if failed or left or not arguments.tuning:
             break
         known, cells = cells, grid.tuning_cells(profile, store, arguments.methods, device)
@@ -72,11 +124,15 @@ def cmd_sweep(arguments):
 
 
 def cmd_pack(arguments):
-    """Move the records of runs since the last packing into data/results/; sweeps do it by themselves."""
+    """Move the records of runs since the last packing into data/results/; sweeps do it by
+    themselves.
+    """
     from trpts_lab.profiles import load_profile
 
     if arguments.profile == "quick":
-        raise TrptsError("--profile quick: its records are never committed: expected full, real or paper")
+        raise TrptsError(
+            "--profile quick: its records are never committed: expected full, real or paper"
+        )
     project = Project.find()
     load_profile(project, arguments.profile)
     print(f"{project.store(arguments.profile).pack()} records packed into {project.committed}")
@@ -84,19 +140,34 @@ def cmd_pack(arguments):
 
 
 def _refuse_unused(arguments):
-    """Raise TrptsError for an option that the chosen part of the grid would pass over in silence."""
-    chosen = [name for name in ("tuning", "ablations", "further") if getattr(arguments, name) not in (None, False)]
-    unused = {"tuning": ("tasks", "seeds"), "ablations": ("tasks", "methods"), "further": ("tasks", "methods")}
+    """Raise TrptsError for an option that the chosen part of the grid would pass over in
+    silence.
+    """
+    chosen = [
+        name
+        for name in ("tuning", "ablations", "further")
+        if getattr(arguments, name) not in (None, False)
+    ]
+    unused = {
+        "tuning": ("tasks", "seeds"),
+        "ablations": ("tasks", "methods"),
+        "further": ("tasks", "methods"),
+    }
     for option in unused[chosen[0]] if chosen else ():
         if getattr(arguments, option) is not None:
-            raise TrptsError(f"--{option} says nothing to --{chosen[0]}, whose {option} are set by the profile")
+            raise TrptsError(
+                f"--{option} says nothing to --{chosen[0]}, whose {option} are set by the profile"
+            )
 
 
 def forecast(todo, of, store):
-    """How many of the cells are missing and, going by the median time of like runs, how long they would take."""
+    """How many of the cells are missing and, going by the median time of like runs, how long they
+    would take.
+    """
     from trpts_lab.records import kind_of
 
-    times = {}  # by variant, by kind and over all: a variant without a record takes what its kind takes
+    # by variant, by kind and over all: a variant without a record takes what its kind takes
+    times = {}
     for record in store.records():
         kind = record["config"]["kind"]
         for runs in ((kind, record["config"]["variant"]), kind, None):
@@ -105,6 +176,10 @@ def forecast(todo, of, store):
     if not times:
         return words
     known = {runs: median(found) for runs, found in times.items()}
-    seconds = sum(n * known.get((kind, variant), known.get(kind, known[None])) for (kind, variant), n in Counter(
-        (kind_of(experiment), config["variant"]) for experiment, config in todo).items())  # fmt: skip
+    seconds = sum(
+        n * known.get((kind, variant), known.get(kind, known[None]))
+        for (kind, variant), n in Counter(
+            (kind_of(experiment), config["variant"]) for experiment, config in todo
+        ).items()
+    )
     return f"{words}: about {seconds / 3600:.1f} hours of one core, going by records that are there"

@@ -2,28 +2,44 @@
 
 concentration  each score × tuning tasks × seeds: how many different inputs it selects (no training)
 remedy         TR-PTS with two scores made after the others' results were known: post hoc
-causes         TR-PTS with Fisher's score and with a drawn one, under other conditions: is the loss to chance theirs?
+causes         TR-PTS with Fisher's score and with a drawn one, under other conditions: is the loss
+               to chance theirs?
 many_tasks     the tuning tasks on one backbone, a delta each
 continual      two tasks in the same weights, one after another, in four ways
 drift          a task whose images change after it was tuned
 text           a transformer that reads letters; four methods, at each learning rate
 subtle         TransPrune, where the answer stays: how far the distribution behind it moves
 
-All are at the rates chosen for the comparison, but where one of the causes is a lower rate; text's best is found by its
-own validation accuracy.
+All are at the rates chosen for the comparison, but where one of the causes is a lower rate; text's
+best is found by its own validation accuracy.
 """
 
 from trpts.errors import TrptsError
 from trpts_lab import grid
 from trpts_lab.ablations import PLAIN
-from trpts_lab.experiments import concentration, continual, drift, many_tasks, remedy, subtle, text, tuned
+from trpts_lab.experiments import (
+    concentration,
+    continual,
+    drift,
+    many_tasks,
+    remedy,
+    subtle,
+    text,
+    tuned,
+)
 from trpts_lab.tasks import READING
 
 SELECTION = {"method": "trpts", "per_neuron": PLAIN["per_neuron"]}
-OF_WAY = {"free": grid.OF, "protected": grid.OF, "full": "full", "head": "linear"}  # whose learning rate
+OF_WAY = {
+    "free": grid.OF,
+    "protected": grid.OF,
+    "full": "full",
+    "head": "linear",
+}  # whose learning rate
 SLOWER = {"lr_divided_by": 3}
 WEAKER = {"backbone": "vit_lab", "weights": "data/weights/vit_lab_short.safetensors"}
-CONDITIONS = {  # name: what a run changes: TR-PTS' options, learning rate, epochs, weights (of that backbone only)
+# name: what a run changes: TR-PTS' options, learning rate, epochs, weights (of that backbone only)
+CONDITIONS = {
     "a third of the rate": SLOWER,
     "C = 8": {"options": {"per_neuron": 8.0}},
     "C = 8, a third of the rate": SLOWER | {"options": {"per_neuron": 8.0}},
@@ -35,43 +51,82 @@ CONDITIONS = {  # name: what a run changes: TR-PTS' options, learning rate, epoc
 }
 DRAWN = "score: random"
 DRIFT = 1.0  # as far as it goes
-UPSTREAM = {"n_upstream": 12000, "upstream_epochs": 8}  # texts on which the transformer learns to read
+UPSTREAM = {
+    "n_upstream": 12000,
+    "upstream_epochs": 8,
+}  # texts on which the transformer learns to read
 LVLM = "data/weights/lvlm_tiny.safetensors"
 RUN, MODEL, TRAINING = ("profile", "device"), ("backbone", "weights"), ("epochs", "batch_size")
 
 
 def _concentration(tasks, rates, grids):
     names = (*concentration.SCORES, *concentration.REMEDIES)
-    return [SELECTION | {"variant": score, "task": task, "n_scored": 500} for score in names for task in tasks]
+    return [
+        SELECTION | {"variant": score, "task": task, "n_scored": 500}
+        for score in names
+        for task in tasks
+    ]
 
 
 def _remedy(tasks, rates, grids):
     shared = {"method": "trpts", "options": PLAIN, "lr": rates[grid.OF]}
-    return [shared | {"variant": score, "score": score, "task": task}
-            for score in concentration.REMEDIES for task in tasks]  # fmt: skip
+    return [
+        shared | {"variant": score, "score": score, "task": task}
+        for score in concentration.REMEDIES
+        for task in tasks
+    ]
 
 
 def _causes(tasks, rates, grids):
     def run(options=None, lr_divided_by=1, **others):
-        return {"method": "trpts", "options": PLAIN | (options or {}), "lr": rates[grid.OF] / lr_divided_by, **others}
+        return {
+            "method": "trpts",
+            "options": PLAIN | (options or {}),
+            "lr": rates[grid.OF] / lr_divided_by,
+            **others,
+        }
 
-    return [(own := run(**changed)) | {"options": own["options"] | score, "variant": variant, "task": task}
-            for name, changed in CONDITIONS.items()
-            for variant, score in ((name, {}), (f"{DRAWN}, {name}", {"score": "random"}))
-            for task in tasks]  # fmt: skip
+    return [
+        (own := run(**changed))
+        | {"options": own["options"] | score, "variant": variant, "task": task}
+        for name, changed in CONDITIONS.items()
+        for variant, score in ((name, {}), (f"{DRAWN}, {name}", {"score": "random"}))
+        for task in tasks
+    ]
 
 
 def _many_tasks(tasks, rates, grids):
-    return [SELECTION | {"variant": "a delta each", "task": " and ".join(tasks), "tasks": tasks, "lr": rates[grid.OF]}]
+    return [
+        SELECTION
+        | {
+            "variant": "a delta each",
+            "task": " and ".join(tasks),
+            "tasks": tasks,
+            "lr": rates[grid.OF],
+        }
+    ]
 
 
 def _continual(tasks, rates, grids):
     if len(tasks) % 2:
-        raise TrptsError(f"continual takes the tuning tasks two by two: expected an even number, found {len(tasks)}")
+        raise TrptsError(
+            "continual takes the tuning tasks two by two: expected an even number, found "
+            f"{len(tasks)}"
+        )
     pairs = zip(tasks[::2], tasks[1::2], strict=True)
-    return [SELECTION | {"method": continual.WAYS[way], "variant": way, "way": way, "task": f"{first} then {second}",
-             "tasks": [first, second], "lr": rates[whose]}
-            for first, second in pairs for way, whose in OF_WAY.items()]  # fmt: skip
+    return [
+        SELECTION
+        | {
+            "method": continual.WAYS[way],
+            "variant": way,
+            "way": way,
+            "task": f"{first} then {second}",
+            "tasks": [first, second],
+            "lr": rates[whose],
+        }
+        for first, second in pairs
+        for way, whose in OF_WAY.items()
+    ]
 
 
 def _drift(tasks, rates, grids):
@@ -80,9 +135,11 @@ def _drift(tasks, rates, grids):
 
 
 def _text(tasks, rates, grids):
-    return [UPSTREAM | {"method": method, "variant": variant, "task": "new languages", "lr": lr}
-            for variant, (method, _) in text.METHODS.items()
-            for lr in grids["all" if method in grid.SMALL_STEPS else "few"]]  # fmt: skip
+    return [
+        UPSTREAM | {"method": method, "variant": variant, "task": "new languages", "lr": lr}
+        for variant, (method, _) in text.METHODS.items()
+        for lr in grids["all" if method in grid.SMALL_STEPS else "few"]
+    ]
 
 
 def _subtle(tasks, rates, grids):
@@ -110,13 +167,19 @@ def further_cells(profile, store, names=None, seeds=None, device=None):
     """[(experiment, configuration)] of what FURTHER names, all if None; seeds outermost."""
     unknown = [name for name in names or () if name not in FURTHER]
     if unknown:
-        raise TrptsError(f"experiment {unknown[0]!r} is unknown: expected some of {', '.join(FURTHER)}")
+        raise TrptsError(
+            f"experiment {unknown[0]!r} is unknown: expected some of {', '.join(FURTHER)}"
+        )
     known = OF_FAIR if grid.comparison_of(profile).fair else FURTHER
     if none := [name for name in names or () if name not in known]:
-        raise TrptsError(f"--further {none[0]}: the profile {profile['profile']!r} has {', '.join(known)} alone")
+        raise TrptsError(
+            f"--further {none[0]}: the profile {profile['profile']!r} has {', '.join(known)} alone"
+        )
     seeds = grid.SEEDS if seeds is None else seeds
     shared, swept = grid.common(profile, device), profile["benchmark"]["sweep"]
-    wanted = [] if known is OF_FAIR else [grid.OF, "full", "linear"]  # what trains nothing needs no rate
+    wanted = (
+        [] if known is OF_FAIR else [grid.OF, "full", "linear"]
+    )  # what trains nothing needs no rate
     found = grid.chosen_rates(profile, store, wanted, device) if wanted else {}
     reading = {name: shared[name] for name in READING if name in shared}
     rates, cells = {method: rate for method, (rate, _) in found.items()}, []
@@ -124,7 +187,13 @@ def further_cells(profile, store, names=None, seeds=None, device=None):
         for experiment, configs, uses in (FURTHER[name] for name in names or known):
             used = {name: shared[name] for name in uses} | reading | {"seed": seed}
             for own in configs(swept["tuning_tasks"], rates, swept["rates"]):
-                longer = {"epochs": own.pop("epochs_times") * used["epochs"]} if "epochs_times" in own else {}
-                if own.get("backbone", shared["backbone"]) == shared["backbone"]:  # other weights fit only their own
+                longer = (
+                    {"epochs": own.pop("epochs_times") * used["epochs"]}
+                    if "epochs_times" in own
+                    else {}
+                )
+                if (
+                    own.get("backbone", shared["backbone"]) == shared["backbone"]
+                ):  # other weights fit only their own
                     cells.append((experiment, used | own | longer))
     return cells

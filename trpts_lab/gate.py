@@ -1,9 +1,10 @@
 """The gate: can a test bed show what is known? Only one that can may judge a method.
 
-Two orderings are known from many papers (VTAB-1k's tables in VPT, NOAH, SSF, GPS), and a test bed passes if both show
-in it: on structured tasks low-rank updates are far ahead of a linear probe, and on natural images, of which a thousand
-are labelled, tuning everything is not ahead of them. It is judged on tasks that no method is compared on, by validation
-images, over several seeds, each method at its own best learning rate.
+Two orderings are known from many papers (VTAB-1k's tables in VPT, NOAH, SSF, GPS), and a test bed
+passes if both show in it: on structured tasks low-rank updates are far ahead of a linear probe, and
+on natural images, of which a thousand are labelled, tuning everything is not ahead of them. It is
+judged on tasks that no method is compared on, by validation images, over several seeds, each method
+at its own best learning rate.
 
 At most three beds are tried, and all of them are published, whether they pass or not.
 """
@@ -21,8 +22,8 @@ AHEAD, NOT_AHEAD = 0.05, 0.01  # LoRA minus linear at least; full minus LoRA at 
 
 
 class Bed(NamedTuple):
-    """A test bed on real weights: the device of its records, the image size in pixels, epochs, images in a batch, and
-    the learning rates that the choice of each method began with.
+    """A test bed on real weights: the device of its records, the image size in pixels, epochs,
+    images in a batch, and the learning rates that the choice of each method began with.
     """
 
     device: str
@@ -32,7 +33,8 @@ class Bed(NamedTuple):
     rates: dict
 
 
-# In the order in which they were tried. The profile holds the settings of the one that is being tried.
+# In the order in which they were tried. The profile holds the settings of the one that is being
+# tried.
 BEDS = (
     Bed("cuda", 84, 16, 32, {"linear": [0.00025, 0.0005, 0.001, 0.002, 0.004],
                              "LoRA, r = 8": [0.0005, 0.001, 0.002, 0.004],
@@ -45,13 +47,15 @@ def of_bed(profile: dict, bed: Bed) -> dict:
     benchmark = profile["benchmark"]
     settings = {
         "reading": benchmark["reading"] | {"image_size": bed.image_size},
-        "sweep": benchmark["sweep"] | {name: getattr(bed, name) for name in ("epochs", "batch_size", "rates")},
+        "sweep": benchmark["sweep"]
+        | {name: getattr(bed, name) for name in ("epochs", "batch_size", "rates")},
     }
     return profile | {"benchmark": benchmark | settings}
 
 
 def gate_runs(profile: dict, store, bed: Bed) -> list[dict]:
-    """The records that judge a bed: its tuning tasks and seeds, each method at its chosen learning rate.
+    """The records that judge a bed: its tuning tasks and seeds, each method at its chosen learning
+    rate.
 
     raises  NotThere: the choice of a method's rate is not complete
     """
@@ -61,30 +65,49 @@ def gate_runs(profile: dict, store, bed: Bed) -> list[dict]:
     cells = []
     for method in METHODS:
         head = {} if method == grid.HEAD else {"head_lr": rates[grid.HEAD][0]}
-        cells += [(tuned, tuned.cell(method, *how.methods[method], task, seed, rates[method][0], **shared, **head))
-                  for task in swept["tuning_tasks"] for seed in how.tuning_seeds]  # fmt: skip
+        cells += [
+            (
+                tuned,
+                tuned.cell(
+                    method, *how.methods[method], task, seed, rates[method][0], **shared, **head
+                ),
+            )
+            for task in swept["tuning_tasks"]
+            for seed in how.tuning_seeds
+        ]
     return store.found(cells)
 
 
 def judged(records: list[dict]) -> pd.DataFrame:
     """A row for each task: which condition it is asked, what was found, and whether it holds.
 
-    difference   mean over seeds of LoRA minus linear (structured tasks), or of full minus LoRA (all others)
+    difference   mean over seeds of LoRA minus linear (structured tasks), or of full minus LoRA (all
+                 others)
     by seed      the same of each seed
     wanted       at least AHEAD, or at most NOT_AHEAD
-    holds        whether the difference is that; differences are whole images, so rounding decides nothing
+    holds        whether the difference is that; differences are whole images, so rounding decides
+                 nothing
     """
     frame = stats.complete(stats.scores(records, "val_accuracy"))
     rows = []
     for task in dict.fromkeys(r["config"]["task"] for r in records):
-        wide = frame[frame["task"] == task].pivot(index="seed", columns="variant", values="val_accuracy")
+        wide = frame[frame["task"] == task].pivot(
+            index="seed", columns="variant", values="val_accuracy"
+        )
         structured = stats.group_of(task) == "structured"
         high, low = (LORA, grid.HEAD) if structured else ("full", LORA)
         difference = wide[high] - wide[low]
         found = round(difference.mean(), 9)
-        rows.append({
-            "task": task, "asked": f"{high} − {low}", "difference": found, "by seed": difference.tolist(),
-            "wanted": f"at least {100 * AHEAD:g}" if structured else f"at most {100 * NOT_AHEAD:g}",
-            "holds": bool(found >= AHEAD if structured else found <= NOT_AHEAD),
-        })  # fmt: skip
+        rows.append(
+            {
+                "task": task,
+                "asked": f"{high} − {low}",
+                "difference": found,
+                "by seed": difference.tolist(),
+                "wanted": f"at least {100 * AHEAD:g}"
+                if structured
+                else f"at most {100 * NOT_AHEAD:g}",
+                "holds": bool(found >= AHEAD if structured else found <= NOT_AHEAD),
+            }
+        )
     return pd.DataFrame(rows)

@@ -1,17 +1,20 @@
 """What is swept: the choice of learning rates, the comparison of methods, the ablations of TR-PTS.
 
-tuning      each family of methods × the profile's learning rates × tuning tasks, seed 0: what decides is the mean
-            accuracy on their validation images, and the choice is computed from these records whenever it is needed
-comparison  each method × the profile's compared tasks × seeds, at the rate chosen for its family; and CORE, the
-            methods that matter most, on every task, first seed
-ablations   each switch of TR-PTS (`trpts_lab.ablations`) × tuning tasks × seeds, at the rate chosen for TR-PTS; what
-            is a method of the comparison, or trains the head alone, at the rate chosen for that
+tuning      each family of methods × the profile's learning rates × tuning tasks, seed 0: what
+            decides is the mean accuracy on their validation images, and the choice is computed from
+            these records whenever it is needed
+comparison  each method × the profile's compared tasks × seeds, at the rate chosen for its family;
+            and CORE, the methods that matter most, on every task, first seed
+ablations   each switch of TR-PTS (`trpts_lab.ablations`) × tuning tasks × seeds, at the rate chosen
+            for TR-PTS; what is a method of the comparison, or trains the head alone, at the rate
+            chosen for that
 
-A run that two of these ask for has one record. Tasks, rates, epochs and batch size are the profile's, and so is which
-of two comparisons is swept: the drawn laboratory's, or the fair one on real weights and images. In the fair one
+A run that two of these ask for has one record. Tasks, rates, epochs and batch size are the
+profile's, and so is which of two comparisons is swept: the drawn laboratory's, or the fair one on
+real weights and images. In the fair one
 
-- each method has a rate of its own, of rates a factor of two apart, which are extended until the best has a worse one
-  on both sides (`rates_to_try`);
+- each method has a rate of its own, of rates a factor of two apart, which are extended until the
+  best has a worse one on both sides (`rates_to_try`);
 - the head has a rate of its own, the best for training the head alone;
 - scores are taken with a head that is fitted on other images than those scored;
 - all selections have the connections of each layer that Fisher's score allocates.
@@ -27,7 +30,8 @@ from trpts_lab.experiments import tuned
 from trpts_lab.records import key_of
 from trpts_lab.store import NotThere
 
-# name -> (method, options). Selection: two connections per neuron (C). Tokens: about a third of the FLOPs saved.
+# name -> (method, options). Selection: two connections per neuron (C). Tokens: about a third of the
+# FLOPs saved.
 METHODS = {
     "linear": ("linear", {}),
     "full": ("full", {}),
@@ -58,7 +62,8 @@ SEEDS = (0, 1, 2)
 
 
 class Comparison(NamedTuple):
-    """What is compared: methods {name: (method, options)}, whose rate a method uses, and on which seeds.
+    """What is compared: methods {name: (method, options)}, whose rate a method uses, and on which
+    seeds.
 
     core          the methods that run on tasks which are not compared as well
     tuning_seeds  of the choice of learning rates
@@ -100,7 +105,9 @@ def comparison_of(profile):
 def common(profile, device=None):
     """What all cells of a profile share; `device` None: this machine's."""
     benchmark, device = profile["benchmark"], device or pick_device()
-    exactness = {"matmul": benchmark["matmul"][device]} if device in benchmark.get("matmul", {}) else {}
+    exactness = (
+        {"matmul": benchmark["matmul"][device]} if device in benchmark.get("matmul", {}) else {}
+    )
     return {
         "profile": profile["profile"],
         "device": device,
@@ -115,16 +122,25 @@ def common(profile, device=None):
 def tuning_cells(profile, store, methods=None, device=None):
     """[(experiment, configuration)] of the choice of learning rates, method by method.
 
-    Of the fair comparison those known so far: once they have records, the next call may give more (`rates_to_try`).
+    Of the fair comparison those known so far: once they have records, the next call may give more
+    (`rates_to_try`).
     """
     how = comparison_of(profile)
-    families = dict.fromkeys(how.family.get(method, method) for method in known_methods(profile, methods))
-    cells = [cell for family in families for cell in _cells_of_rates(profile, store, family, device)[0]]
-    return list({key_of(config): (experiment, config) for experiment, config in cells}.values())  # all may wait for one
+    families = dict.fromkeys(
+        how.family.get(method, method) for method in known_methods(profile, methods)
+    )
+    cells = [
+        cell for family in families for cell in _cells_of_rates(profile, store, family, device)[0]
+    ]
+    return list(
+        {key_of(config): (experiment, config) for experiment, config in cells}.values()
+    )  # all may wait for one
 
 
 def _cells_of_rates(profile, store, family, device):
-    """(cells of a family's tuning, {rate: mean validation accuracy} once all of them have records, else None)."""
+    """(cells of a family's tuning, {rate: mean validation accuracy} once all of them have records,
+    else None).
+    """
     how, swept = comparison_of(profile), profile["benchmark"]["sweep"]
     shared = common(profile, device)
     if how.fair and family != HEAD:
@@ -134,20 +150,29 @@ def _cells_of_rates(profile, store, family, device):
         shared["head_lr"] = best_rate(means)
     rates = rates_of(profile, family)
     for _ in range(AT_MOST if how.fair else 1):
-        cells = [(tuned, tuned.cell(family, *how.methods[family], task, seed, lr, **shared))
-                 for seed in how.tuning_seeds for task in swept["tuning_tasks"] for lr in rates]  # fmt: skip
+        cells = [
+            (tuned, tuned.cell(family, *how.methods[family], task, seed, lr, **shared))
+            for seed in how.tuning_seeds
+            for task in swept["tuning_tasks"]
+            for lr in rates
+        ]
         found = store.found(cells)
         if len(found) < len(cells):
             return cells, None
         accuracy = {}
         for record in found:
-            accuracy.setdefault(record["config"]["lr"], []).append(record["metrics"]["val_accuracy"])
+            accuracy.setdefault(record["config"]["lr"], []).append(
+                record["metrics"]["val_accuracy"]
+            )
         means = {lr: fmean(values) for lr, values in accuracy.items()}
         more = rates_to_try(means) if how.fair else []
         if not more:
             return cells, means
         rates = sorted([*rates, *more])
-    raise TrptsError(f"{family}: no learning rate from {rates[0]:g} to {rates[-1]:g} has a worse one on both sides")
+    raise TrptsError(
+        f"{family}: no learning rate from {rates[0]:g} to {rates[-1]:g} has a worse one on "
+        "both sides"
+    )
 
 
 def rates_of(profile, family):
@@ -157,74 +182,119 @@ def rates_of(profile, family):
 
 
 def best_rate(means):
-    """The rate with the best mean validation accuracy; of equals the largest, as small ones leave all as it was."""
+    """The rate with the best mean validation accuracy; of equals the largest, as small ones leave
+    all as it was.
+    """
     return max(means, key=lambda lr: (means[lr], lr))
 
 
 def rates_to_try(means):
-    """The next rate, a factor of two outside of those tried, where the best of {rate: accuracy} has none beside it."""
+    """The next rate, a factor of two outside of those tried, where the best of {rate: accuracy} has
+    none beside it.
+    """
     best = best_rate(means)
     return [best / 2] * (best == min(means)) + [best * 2] * (best == max(means))
 
 
 def chosen_rates(profile, store, methods=None, device=None):
-    """{method: (learning rate, {rate: mean validation accuracy})} from the records of the tuning in `store`.
+    """{method: (learning rate, {rate: mean validation accuracy})} from the records of the tuning in
+    `store`.
 
-    raises  NotThere: a method of which records are missing; TrptsError: a record that cannot be read, of any of them
+    raises  NotThere: a method of which records are missing; TrptsError: a record that cannot be
+            read, of any of them
     """
     how, chosen = comparison_of(profile), {}
-    tunings = {method: _cells_of_rates(profile, store, how.family.get(method, method), device)
-               for method in known_methods(profile, methods)}  # all, before any verdict  # fmt: skip
+    tunings = {
+        method: _cells_of_rates(profile, store, how.family.get(method, method), device)
+        for method in known_methods(profile, methods)
+    }  # all, before any verdict
     for method, (cells, means) in tunings.items():
         if means is None:
             found = store.found(cells)
-            raise NotThere(f"{method}: {len(found)} of {len(cells)} tuning records are there: run `trpts sweep "
-                           "--tuning` first")  # fmt: skip
+            raise NotThere(
+                f"{method}: {len(found)} of {len(cells)} tuning records are there: run "
+                "`trpts sweep "
+                "--tuning` first"
+            )
         chosen[method] = (best_rate(means) if how.fair else max(means, key=means.get)), means
     return chosen
 
 
 def comparison_cells(profile, store, tasks=None, methods=None, seeds=None, device=None):
-    """[(experiment, configuration)] of the comparison; seeds outermost, so that what is there is a whole table.
+    """[(experiment, configuration)] of the comparison; seeds outermost, so that what is there is a
+    whole table.
 
     tasks  None: the compared ones, and CORE's first seed on all others
     """
     every, compared = profile["benchmark"]["tasks"], profile["benchmark"]["sweep"]["compared_tasks"]
     unknown = [task for task in tasks or () if task not in every]
     if unknown:
-        raise TrptsError(f"task {unknown[0]!r} is not in the profile: expected some of {', '.join(every)}")
+        raise TrptsError(
+            f"task {unknown[0]!r} is not in the profile: expected some of {', '.join(every)}"
+        )
     how, methods = comparison_of(profile), known_methods(profile, methods)
     seeds = how.seeds if seeds is None else seeds
-    wanted = [(method, task, seed) for seed in seeds for task in tasks or compared for method in methods]
-    if tasks is None and not how.fair:  # the other tasks of the fair comparison are those that rates were chosen on
+    wanted = [
+        (method, task, seed) for seed in seeds for task in tasks or compared for method in methods
+    ]
+    if (
+        tasks is None and not how.fair
+    ):  # the other tasks of the fair comparison are those that rates were chosen on
         others = [task for task in every if task not in compared]
-        wanted += [(method, task, seeds[0]) for task in others for method in how.core if method in methods]
+        wanted += [
+            (method, task, seeds[0]) for task in others for method in how.core if method in methods
+        ]
     rates = chosen_rates(profile, store, [*methods, HEAD] if how.fair else methods, device)
     shared = common(profile, device)
     heads = {"head_lr": rates[HEAD][0]} if how.fair else {}
-    return [(tuned, tuned.cell(method, *how.methods[method], task, seed, rates[method][0], **shared,
-                               **({} if method == HEAD else heads)))
-            for method, task, seed in wanted]  # fmt: skip
+    return [
+        (
+            tuned,
+            tuned.cell(
+                method,
+                *how.methods[method],
+                task,
+                seed,
+                rates[method][0],
+                **shared,
+                **({} if method == HEAD else heads),
+            ),
+        )
+        for method, task, seed in wanted
+    ]
 
 
 def ablation_cells(profile, store, figures=None, seeds=None, device=None):
-    """[(experiment, configuration)] of the ablations' figures, all if None; what two of them share comes once."""
+    """[(experiment, configuration)] of the ablations' figures, all if None; what two of them share
+    comes once.
+    """
     unknown = [name for name in figures or () if name not in ABLATIONS]
     if unknown:
-        raise TrptsError(f"ablation {unknown[0]!r} is unknown: expected some of {', '.join(ABLATIONS)}")
+        raise TrptsError(
+            f"ablation {unknown[0]!r} is unknown: expected some of {', '.join(ABLATIONS)}"
+        )
     if comparison_of(profile).fair:
-        raise TrptsError(f"the profile {profile['profile']!r} has no ablations: expected full or paper")
+        raise TrptsError(
+            f"the profile {profile['profile']!r} has no ablations: expected full or paper"
+        )
     seeds = SEEDS if seeds is None else seeds
-    variants = {variant: how for name in figures or ABLATIONS for variant, how in ABLATIONS[name].items()}
+    variants = {
+        variant: how for name in figures or ABLATIONS for variant, how in ABLATIONS[name].items()
+    }
     rates = chosen_rates(profile, store, [rate_of(variant) for variant in variants], device)
     shared = common(profile, device)
-    return [(tuned, tuned.cell(variant, *how, task, seed, rates[rate_of(variant)][0], **shared))
-            for seed in seeds for task in profile["benchmark"]["sweep"]["tuning_tasks"]
-            for variant, how in variants.items()]  # fmt: skip
+    return [
+        (tuned, tuned.cell(variant, *how, task, seed, rates[rate_of(variant)][0], **shared))
+        for seed in seeds
+        for task in profile["benchmark"]["sweep"]["tuning_tasks"]
+        for variant, how in variants.items()
+    ]
 
 
 def rate_of(variant):
-    """The method at whose chosen rate an ablation's variant runs: its own where it is compared, else TR-PTS'."""
+    """The method at whose chosen rate an ablation's variant runs: its own where it is compared,
+    else TR-PTS'.
+    """
     return variant if variant in METHODS else RATE_OF.get(variant, OF)
 
 

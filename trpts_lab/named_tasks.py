@@ -1,4 +1,6 @@
-"""The tasks that the laboratory adds to `trpts.load_task`: drawn ones, "dtd_twin", and real ones, "real/nlvr_count"."""
+"""The tasks that the laboratory adds to `trpts.load_task`: drawn ones, "dtd_twin", and real ones,
+"real/nlvr_count".
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +15,10 @@ IMAGE_SIZE = 32  # of twins unless told
 DRAWN_AT_ANY_SIZE = tuple(name for name, twin in TWINS.items() if twin.any_size)
 REAL = {f"real/{name}": ("real", name) for name in real.TASKS}
 FILES = load.REAL | REAL  # all tasks that are read from files: {name: (kind, its reader's name)}
-GROUPS = {"vtab": load.READERS["vtab"][0].TASKS, "real": real.TASKS}  # {kind: {name: source with a group}}
+GROUPS = {
+    "vtab": load.READERS["vtab"][0].TASKS,
+    "real": real.TASKS,
+}  # {kind: {name: source with a group}}
 
 
 class Laboratory:
@@ -27,13 +32,14 @@ class Laboratory:
     def load(name: str, root: Path, seed: int, image_size: int | None, **reading: str) -> Task:
         """The Task of one of `names`.
 
-        root        of real tasks: the folder that holds real/, or the tasks themselves; real/mnist and real/elpv do
-                    not need it
-        image_size  pixels per side; None: 32 for twins, 224 for image files. The twins of DRAWN_AT_ANY_SIZE are drawn
-                    anew at another size; the other twins have 32 only
-        reading     normalization and resize, of real tasks and of DRAWN_AT_ANY_SIZE, where resize changes nothing,
-                    since a picture is drawn at its size and never resized
-        raises      ValueError: a setting that the task does not have, and whatever its reader finds wrong
+        root        of real tasks: the folder that holds real/, or the tasks themselves; real/mnist
+                    and real/elpv do not need it
+        image_size  pixels per side; None: 32 for twins, 224 for image files. The twins of
+                    DRAWN_AT_ANY_SIZE are drawn anew at another size; the other twins have 32 only
+        reading     normalization and resize, of real tasks and of DRAWN_AT_ANY_SIZE, where resize
+                    changes nothing, since a picture is drawn at its size and never resized
+        raises      ValueError: a setting that the task does not have, and whatever its reader finds
+                    wrong
         """
         if name in DRAWN_AT_ANY_SIZE:
             return _draw(name, seed, IMAGE_SIZE if image_size is None else image_size, **reading)
@@ -42,7 +48,8 @@ class Laboratory:
             given = load.unusual(reading) or size
             if given:
                 raise ValueError(
-                    f"{name} cannot be had with {given}: expected none of the settings of image files; twins that "
+                    f"{name} cannot be had with {given}: expected none of the settings of image "
+                    "files; twins that "
                     f"have them are {', '.join(DRAWN_AT_ANY_SIZE)}"
                 )
             return TWINS[name].task(seed)
@@ -51,7 +58,9 @@ class Laboratory:
 
 
 def find_real(name: str, root: str | Path = load.ROOT) -> Path:
-    """The folder of "vtab/dtd", "fgvc/cub" or "real/gtsrb"; raises ValueError: no such name, or no such folder."""
+    """The folder of "vtab/dtd", "fgvc/cub" or "real/gtsrb"; raises ValueError: no such name, or no
+    such folder.
+    """
     if name not in FILES:
         raise load.unknown(name)
     kind, key = FILES[name]
@@ -62,7 +71,12 @@ def find_real(name: str, root: str | Path = load.ROOT) -> Path:
 
 
 def _draw(
-    name: str, seed: int, image_size: int, normalization: str = "half", resize: str = "squash", **unknown
+    name: str,
+    seed: int,
+    image_size: int,
+    normalization: str = "half",
+    resize: str = "squash",
+    **unknown,
 ) -> Task:
     if unknown:
         known = "image_size, normalization or resize"

@@ -4,7 +4,9 @@ import numpy as np
 
 
 class Optimizers:
-    """Several optimisers that step as one; the parameters of each are numbered behind those of the one before."""
+    """Several optimisers that step as one; the parameters of each are numbered behind those of the
+    one before.
+    """
 
     def __init__(self, *parts):
         self.parts = parts
@@ -21,13 +23,20 @@ class Optimizers:
 
     def set_lr(self, *rates):
         """One learning rate for each group of parameters, in their order."""
-        for group, lr in zip([g for part in self.parts for g in part.param_groups], rates, strict=True):
+        for group, lr in zip(
+            [g for part in self.parts for g in part.param_groups], rates, strict=True
+        ):
             group["lr"] = lr
 
     def state_dict(self):
         states = [part.state_dict()["state"] for part in self.parts]
-        return {"state": {start + n: state for start, found in zip(self.starts, states, strict=False)
-                          for n, state in found.items()}}  # fmt: skip
+        return {
+            "state": {
+                start + n: state
+                for start, found in zip(self.starts, states, strict=False)
+                for n, state in found.items()
+            }
+        }
 
     def load_state(self, state):
         """Take up the "state" of `state_dict`."""

@@ -1,15 +1,18 @@
 """Numbers and statements quoted from the papers and the briefs, each with its source. No logic.
 
-The full text of TR-PTS was not reachable when this was written. "paper" holds what public text says of it, and
-"source" where that was read: the abstract (arXiv 2507.22872) or a public note (papernotes.org, ICCV 2025, a detailed
-second-hand summary). TransPrune's paper was read in full, its supplement is not public. "brief" is the summary that
-started this project; it is not the paper, and the two differ.
+The full text of TR-PTS was not reachable when this was written. "paper" holds what public text says
+of it, and "source" where that was read: the abstract (arXiv 2507.22872) or a public note
+(papernotes.org, ICCV 2025, a detailed second-hand summary). TransPrune's paper was read in full,
+its supplement is not public. "brief" is the summary that started this project; it is not the paper,
+and the two differ.
 """
 
 FIM_IN_BLOCKS = {
-    "paper": "the critical blocks differ by task: Flowers-102 blocks 8 and 10, Sun397 block 0, Camelyon all alike",
+    "paper": "the critical blocks differ by task: Flowers-102 blocks 8 and 10, Sun397 block 0, "
+    "Camelyon all alike",
     "source": "public note",
-    "brief": "fine-grained tasks put parameters in late layers, structured tasks use early ones too",
+    "brief": "fine-grained tasks put parameters in late layers, structured tasks use early "
+    "ones too",
 }
 TRAINABLE_SHARE = {
     "paper": "0.34 % of the parameters are trained on VTAB-1k, 0.60 % on FGVC",
@@ -17,7 +20,8 @@ TRAINABLE_SHARE = {
     "brief": "0.34 % on VTAB-1k, 0.60 % on FGVC",
 }
 LAYER_WEIGHT = {
-    "paper": "w_l comes from the top M % of all parameters by score; C_l = max(1, w_l / min(w) · C_min); M not public",
+    "paper": "w_l comes from the top M % of all parameters by score; C_l = max(1, w_l / min(w) · "
+    "C_min); M not public",
     "source": "public note",
     "brief": "w_l is the mean score of the layer",
 }
@@ -32,9 +36,11 @@ MASK_OVERLAP = {
     "brief": "tasks select different parameters",
 }
 SPARSE_BLOCKS = {
-    "paper": "layers with sparser parameters tend to encode less informative tokens; there, selection loses least",
+    "paper": "layers with sparser parameters tend to encode less informative tokens; there, "
+    "selection loses least",
     "source": "public note",
-    "brief": "token reduction goes to layers with few task-relevant parameters; density and redundancy are correlated",
+    "brief": "token reduction goes to layers with few task-relevant parameters; density and "
+    "redundancy are correlated",
 }
 UPDATE = {
     "paper": "Θ ← Θ − η (M ⊙ ∇L), with Adam",
@@ -52,27 +58,32 @@ TOKEN_RULE = {
     "brief": "the same, from the final layer's attention",
 }
 TOKEN_LOSS = {
-    "paper": "it gains: 85.1 to 87.7 on dSprites-location, 99.4 to 99.5 on Flowers-102, 54.2 to 54.5 on Sun397",
+    "paper": "it gains: 85.1 to 87.7 on dSprites-location, 99.4 to 99.5 on Flowers-102, 54.2 to "
+    "54.5 on Sun397",
     "source": "public note",
     "brief": "parameters only 72.84, both 75.92 on VTAB-1k",
 }
 TOKEN_SAVINGS = {
-    "paper": "lowest FLOPs of the compared methods; the number is not in the public text; its ablation uses ρ = 0.95",
+    "paper": "lowest FLOPs of the compared methods; the number is not in the public text; its "
+    "ablation uses ρ = 0.95",
     "source": "public note",
     "brief": "35.3 G, where the untouched model takes 35.13 G",
 }
 PRUNED_ACCURACY = {
-    "paper": "LLaVA-1.5-7B, High: mean ratio over eight benchmarks 100.0 % at 1.56 of 3.82 TFLOPs; Low: 98.4 % at 1.19",
+    "paper": "LLaVA-1.5-7B, High: mean ratio over eight benchmarks 100.0 % at 1.56 of 3.82 "
+    "TFLOPs; Low: 98.4 % at 1.19",
     "source": "paper, table 1",
     "brief": "more than half of the TFLOPs saved at comparable accuracy",
 }
 BOTH_PARTS = {
-    "paper": "MME 1540 with both, 1514 with IGA alone (table 12); TTV alone loses most on TextVQA, 50.9 against 58.2",
+    "paper": "MME 1540 with both, 1514 with IGA alone (table 12); TTV alone loses most on "
+    "TextVQA, 50.9 against 58.2",
     "source": "paper, ablations",
     "brief": "together they lose less than either",
 }
 TTV_ALONE = {
-    "paper": "the first version's abstract calls TTV alone comparable; the published one no longer does",
+    "paper": "the first version's abstract calls TTV alone comparable; the published one no "
+    "longer does",
     "source": "abstracts of both versions",
     "brief": "about as good as attention-based criteria",
 }
@@ -82,7 +93,8 @@ POSITION_BIAS = {
     "brief": "attention alone has a positional bias",
 }
 STAGED = {
-    "paper": "three stages; layers one or two off cost up to 61 points of MME, without seeds; at once is not compared",
+    "paper": "three stages; layers one or two off cost up to 61 points of MME, without seeds; at "
+    "once is not compared",
     "source": "paper, ablations",
     "brief": "stages avoid one large loss",
 }
@@ -102,7 +114,8 @@ TRAINING_FREE = {
     "brief": "plugs into an existing model without training",
 }
 PARTS = {
-    "paper": "dSprites-location: neither 12.5, tokens 14.8, parameters 85.1, both 87.7; Flowers-102 97.0, 98.8, 99.4, "
+    "paper": "dSprites-location: neither 12.5, tokens 14.8, parameters 85.1, both 87.7; "
+    "Flowers-102 97.0, 98.8, 99.4, "
     "99.5; Sun397 51.0, 51.2, 54.2, 54.5",
     "source": "public note",
     "brief": "VTAB-1k: parameters alone 72.84, tokens alone 68.92, both 75.92",
@@ -113,7 +126,8 @@ FISHER_OR_GRADIENT = {
     "brief": "selection by gradients 73.21, by Fisher information 75.92",
 }
 PLACEMENT = {
-    "paper": "ρ = 0.95, sparse, random, dense layers: dSprites-location 87.7, 85.9, 85.2; Camelyon 88.1, 87.9, 87.3; "
+    "paper": "ρ = 0.95, sparse, random, dense layers: dSprites-location 87.7, 85.9, 85.2; "
+    "Camelyon 88.1, 87.9, 87.3; "
     "Sun397 54.5, 54.0, 53.5; Flowers-102 99.4, 99.3, 99.3",
     "source": "public note",
     "brief": "layers with few task-relevant parameters lose least",
@@ -124,9 +138,10 @@ FIM_FORMULA = {
     "brief": "the same formula, over a small sample of the task's data",
 }
 
-# Fine-tuning settings of GPS (Zhang et al., CVPR 2024), the method closest to TR-PTS, with the same backbone. TR-PTS'
-# own are not public; that these are where we start from is our choice. Names are those of `trpts.data.load.load_task`.
-# Source: the repository FightingFighting/GPS, train_scripts/vit/*/*/train_gps.sh (VTAB: commit c52ea8a).
+# Fine-tuning settings of GPS (Zhang et al., CVPR 2024), the method closest to TR-PTS, with the same
+# backbone. TR-PTS' own are not public; that these are where we start from is our choice. Names are
+# those of `trpts.data.load.load_task`. Source: the repository FightingFighting/GPS,
+# train_scripts/vit/*/*/train_gps.sh (VTAB: commit c52ea8a).
 GPS_RECIPE = {
     "optimizer": "adam",
     "weight_decay": 0.0,
@@ -134,11 +149,20 @@ GPS_RECIPE = {
     "warmup_epochs": 10,
     "warmup_lr": 1e-7,
     "min_lr": 1e-8,
-    "vtab": "images resized to 224 at the short side, centre crop, mean and standard deviation .5, no augmentation",
-    "fgvc": "random resized crop and flip, tested on the centre crop, .5 likewise; moving average of the weights",
-    "protocol": "trained on train and val together; the test set is looked at after every epoch and the best is kept",
+    "vtab": "images resized to 224 at the short side, centre crop, mean and standard deviation "
+    ".5, no augmentation",
+    "fgvc": "random resized crop and flip, tested on the centre crop, .5 likewise; moving "
+    "average of the weights",
+    "protocol": "trained on train and val together; the test set is looked at after every epoch "
+    "and the best is kept",
 }
-_NAMES = ("batch_size", "lr", "drop_path", "connections", "ema_decay")  # connections: per neuron, GPS's times_para
+_NAMES = (
+    "batch_size",
+    "lr",
+    "drop_path",
+    "connections",
+    "ema_decay",
+)  # connections: per neuron, GPS's times_para
 _VALUES = {
     "vtab/cifar100": (32, 0.01, 0.0, 1, None),
     "vtab/caltech101": (16, 0.002, 0.0, 1, None),
@@ -168,8 +192,18 @@ _VALUES = {
 GPS_SETTINGS = {task: dict(zip(_NAMES, values, strict=True)) for task, values in _VALUES.items()}
 
 # Numbers that the ledger of claims computes with.
-VTAB_MEANS = {"TR-PTS": 75.92, "GPS": 75.18, "LoRA": 72.63, "full": 65.57, "linear": 52.94}  # public note
-BRIEF_GROUPS = {"natural": (79.40, 7), "specialized": (83.45, 4), "structured": (67.52, 8)}  # mean, tasks
+VTAB_MEANS = {
+    "TR-PTS": 75.92,
+    "GPS": 75.18,
+    "LoRA": 72.63,
+    "full": 65.57,
+    "linear": 52.94,
+}  # public note
+BRIEF_GROUPS = {
+    "natural": (79.40, 7),
+    "specialized": (83.45, 4),
+    "structured": (67.52, 8),
+}  # mean, tasks
 BRIEF_FGVC = {"CUB": 87.79, "NABirds": 84.21, "Flowers": 99.23, "Dogs": 90.11, "Cars": 93.17}
 FGVC_MEAN = 91.94  # public note; the brief has the same mean of other numbers
 TOKENS_ALONE = {"dSprites location": 14.8, "brief's mean": 68.92}  # public note; brief

@@ -19,15 +19,16 @@ NEED = ("what", "size_mb", "source", "path", "how")
 def load_profile(project, name):
     """Read profiles/<name>.yaml: {"profile", "requires", "benchmark", "chapters"}.
 
-    requires   files that do not come with the checkout, [{what, size_mb (null: unknown), source, path, how (to put it
-               there)}]. One that holds data sets also names `tasks`, a pattern over the benchmark's, and `files`,
-               patterns that each task's folder must match
+    requires   files that do not come with the checkout, [{what, size_mb (null: unknown), source,
+               path, how (to put it there)}]. One that holds data sets also names `tasks`, a pattern
+               over the benchmark's, and `files`, patterns that each task's folder must match
     benchmark  what methods are compared on: backbone, weights; tasks, root and reading as for
-               `trpts.load_task`; settings, the name of a table {task: settings} in `trpts_lab.paper`, or null;
-               sweep, what `trpts_lab.grid` runs: tuning_tasks, compared_tasks (some of the tasks), epochs, batch_size,
-               rates ({few, all}: learning rates to choose from; a method may have its own under its name) and, where
-               it is given, comparison (fair, or else laboratory); matmul, where it is given, {device: what
-               `torch.set_float32_matmul_precision` is set to}
+               `trpts.load_task`; settings, the name of a table {task: settings} in
+               `trpts_lab.paper`, or null; sweep, what `trpts_lab.grid` runs: tuning_tasks,
+               compared_tasks (some of the tasks), epochs, batch_size, rates ({few, all}: learning
+               rates to choose from; a method may have its own under its name) and, where it is
+               given, comparison (fair, or else laboratory); matmul, where it is given, {device:
+               what `torch.set_float32_matmul_precision` is set to}
     chapters   {chapter: {parameter: value}}
     """
     if name not in NAMES:
@@ -37,15 +38,30 @@ def load_profile(project, name):
         profile = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise TrptsError(f"{path}: not a readable profile: {error}") from error
-    if not isinstance(profile, dict) or set(profile) != {"profile", "requires", "benchmark", "chapters"}:
+    if not isinstance(profile, dict) or set(profile) != {
+        "profile",
+        "requires",
+        "benchmark",
+        "chapters",
+    }:
         raise TrptsError(f"{path}: expected the keys profile, requires, benchmark and chapters")
     if profile["profile"] != name:
         raise TrptsError(f"{path}: says profile: {profile['profile']!r}, expected {name!r}")
-    tables = isinstance(profile["chapters"], dict) and all(isinstance(c, dict) for c in profile["chapters"].values())
+    tables = isinstance(profile["chapters"], dict) and all(
+        isinstance(c, dict) for c in profile["chapters"].values()
+    )
     if not tables or not isinstance(profile["requires"], list):
-        raise TrptsError(f"{path}: expected chapters to be tables of parameters and requires to be a list")
-    if not all(isinstance(n, dict) and set(n) in (set(NEED), {*NEED, "tasks", "files"}) for n in profile["requires"]):
-        raise TrptsError(f"{path}: expected each entry of requires to hold {', '.join(NEED)}; or tasks and files too")
+        raise TrptsError(
+            f"{path}: expected chapters to be tables of parameters and requires to be a list"
+        )
+    if not all(
+        isinstance(n, dict) and set(n) in (set(NEED), {*NEED, "tasks", "files"})
+        for n in profile["requires"]
+    ):
+        raise TrptsError(
+            f"{path}: expected each entry of requires to hold {', '.join(NEED)}; or tasks and "
+            "files too"
+        )
     _check_benchmark(path, profile["benchmark"])
     return profile
 
@@ -57,37 +73,49 @@ def _check_benchmark(path, benchmark):
     if not isinstance(sweep, dict) or set(sweep) - {"comparison"} != set(SWEEP):
         raise TrptsError(f"{path}: expected benchmark's sweep to hold {', '.join(SWEEP)}")
     if not isinstance(sweep["rates"], dict) or not set(sweep["rates"]) >= {"few", "all"}:
-        raise TrptsError(f"{path}: rates: {sweep['rates']}: expected learning rates under few and under all")
+        raise TrptsError(
+            f"{path}: rates: {sweep['rates']}: expected learning rates under few and under all"
+        )
     if sweep.get("comparison", "laboratory") not in ("laboratory", "fair"):
         raise TrptsError(f"{path}: comparison: {sweep['comparison']}: expected laboratory or fair")
     for name in ("tuning_tasks", "compared_tasks"):
         if unknown := [task for task in sweep[name] if task not in benchmark["tasks"]]:
-            raise TrptsError(f"{path}: {name} has {unknown[0]!r}: expected some of the benchmark's tasks")
+            raise TrptsError(
+                f"{path}: {name} has {unknown[0]!r}: expected some of the benchmark's tasks"
+            )
     if benchmark["settings"] is not None:
         table = getattr(paper, str(benchmark["settings"]), {})
         lacking = [task for task in benchmark["tasks"] if task not in table]
         if lacking:
             raise TrptsError(
-                f"{path}: trpts_lab.paper.{benchmark['settings']} has no settings for {', '.join(lacking)}"
+                f"{path}: trpts_lab.paper.{benchmark['settings']} has no settings for "
+                f"{', '.join(lacking)}"
             )
 
 
 def check_files(project, profile, parameters=None):
-    """Raise TrptsError with a list of what the profile requires and is not there: what, how big, whence, where to.
+    """Raise TrptsError with a list of what the profile requires and is not there: what, how big,
+    whence, where to.
 
-    parameters  of the one chapter that is to run: then only the files count that lie in a path which one of them names
+    parameters  of the one chapter that is to run: then only the files count that lie in a path
+                which one of them names
     """
     named = None if parameters is None else [v for v in parameters.values() if isinstance(v, str)]
     absent = []
     for need in profile["requires"]:
-        if named is None or any(PurePosixPath(need["path"]).is_relative_to(PurePosixPath(v)) for v in named if v):
+        if named is None or any(
+            PurePosixPath(need["path"]).is_relative_to(PurePosixPath(v)) for v in named if v
+        ):
             lacks = _lacks(project, profile, need)
             if lacks is not None:
                 absent.append((need, lacks))
     if not absent:
         return
     known = sum(need["size_mb"] or 0 for need, _ in absent)
-    total = f"{'about' if all(need['size_mb'] for need, _ in absent) else 'more than'} {_size(known)} to download"
+    total = (
+        f"{'about' if all(need['size_mb'] for need, _ in absent) else 'more than'} "
+        f"{_size(known)} to download"
+    )
     lines = [f"profile {profile['profile']!r} needs files that are not here, {total}:"]
     for number, (need, lacks) in enumerate(absent, 1):
         entries = (
@@ -95,8 +123,17 @@ def check_files(project, profile, parameters=None):
             f"   get   {need['source']}",
             f"   put   {need['path']}, {need['how']}",
         )
-        lines += [textwrap.fill(e, 110, initial_indent="  ", subsequent_indent=" " * 11, break_long_words=False,
-                                break_on_hyphens=False) for e in entries]  # fmt: skip
+        lines += [
+            textwrap.fill(
+                e,
+                110,
+                initial_indent="  ",
+                subsequent_indent=" " * 11,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for e in entries
+        ]
     raise TrptsError("\n".join(lines))
 
 
@@ -104,7 +141,9 @@ def _lacks(project, profile, need):
     """None if a required entry is there, else what of it is missing, as the end of a phrase."""
     if "tasks" not in need:
         return None if (project.root / need["path"]).exists() else ""
-    from trpts_lab.named_tasks import find_real  # here, as it needs torch and most profiles require nothing
+    from trpts_lab.named_tasks import (
+        find_real,
+    )  # here, as it needs torch and most profiles require nothing
 
     root = project.root / profile["benchmark"]["root"]
     tasks = [task for task in profile["benchmark"]["tasks"] if fnmatchcase(task, need["tasks"])]
@@ -119,7 +158,9 @@ def _lacks(project, profile, need):
             missing.append(task)
     if not missing:
         return None
-    return f": {len(missing)} of {len(tasks)} missing: {', '.join(missing)}" if len(tasks) > 1 else ""
+    return (
+        f": {len(missing)} of {len(tasks)} missing: {', '.join(missing)}" if len(tasks) > 1 else ""
+    )
 
 
 def _size(mb):

@@ -28,7 +28,10 @@ class Project:
         for folder in (start, *start.parents):
             if all((folder / mark).is_dir() for mark in MARKS):
                 return cls(folder)
-        raise TrptsError(f"{start} is not inside a checkout of trpts: no folder above it holds {' and '.join(MARKS)}")
+        raise TrptsError(
+            f"{start} is not inside a checkout of trpts: no folder above it holds "
+            f"{' and '.join(MARKS)}"
+        )
 
     @property
     def notebooks(self):
@@ -40,12 +43,16 @@ class Project:
 
     @contextmanager
     def lock(self):
-        """Hold the build folder for one command at a time; the lock goes with the process, however it ends."""
+        """Hold the build folder for one command at a time; the lock goes with the process, however
+        it ends.
+        """
         lock = FileLock(make_folder(self.build) / "lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
-            raise TrptsError(f"another trpts command is at work in {self.build}: wait for it or stop it") from None
+            raise TrptsError(
+                f"another trpts command is at work in {self.build}: wait for it or stop it"
+            ) from None
         try:
             yield
         finally:
@@ -61,9 +68,11 @@ class Project:
         return self.root / "data" / "results"
 
     def results(self, profile):
-        """The `Store` of a profile's records: those of the quick profile come and go, the others are committed.
+        """The `Store` of a profile's records: those of the quick profile come and go, the others
+        are committed.
 
-        The environment variable TRPTS_RESULTS, set by `trpts regress` for the notebooks it runs, points elsewhere.
+        The environment variable TRPTS_RESULTS, set by `trpts regress` for the notebooks it runs,
+        points elsewhere.
         """
         from trpts_lab.store import Store  # the store writes its files by this module
 
@@ -86,18 +95,26 @@ def make_folder(path):
         with tempfile.TemporaryFile(dir=path):
             return path
     except OSError as error:
-        raise TrptsError(f"cannot write into {path}: {_reason(error)}; make it writable or free some space") from error
+        raise TrptsError(
+            f"cannot write into {path}: {_reason(error)}; make it writable or free some space"
+        ) from error
 
 
 def write_whole(path, text):
-    """Write `text` to `path` so that a reader finds either the old file or the whole new one, whatever happens."""
+    """Write `text` to `path` so that a reader finds either the old file or the whole new one,
+    whatever happens.
+    """
     make_folder(path.parent)
     try:
         with fresh_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise TrptsError(f"cannot write {path}: {_reason(error)}; nothing of it was left behind") from error
+        raise TrptsError(
+            f"cannot write {path}: {_reason(error)}; nothing of it was left behind"
+        ) from error
 
 
 def _reason(error):
-    return {errno.ENOSPC: "the disk is full", errno.EACCES: "no permission"}.get(error.errno, error.strerror or error)
+    return {errno.ENOSPC: "the disk is full", errno.EACCES: "no permission"}.get(
+        error.errno, error.strerror or error
+    )

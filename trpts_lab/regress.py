@@ -1,14 +1,15 @@
 """Regression: do today's metrics still lie where the seeds said they would?
 
-A baseline holds, for each metric of each quick record, its values over several seeds. Counts (`n_*`) must be equal.
-Any other metric, rerun with the baseline's first seed, must lie in the interval in which one more seed would fall with
-99 % probability, if seeds were normally distributed:
+A baseline holds, for each metric of each quick record, its values over several seeds. Counts
+(`n_*`) must be equal. Any other metric, rerun with the baseline's first seed, must lie in the
+interval in which one more seed would fall with 99 % probability, if seeds were normally
+distributed:
 
     |x − m| <= t_{0.995, n−1} · s · √(1 + 1/n)         m mean, s standard deviation over n seeds
 
-A metric whose interval reaches zero is not checked, and the report says so. The same seed on the same machine gives the
-same number, so most reruns land on the baseline exactly; the interval is what another machine, thread count or library
-version is allowed.
+A metric whose interval reaches zero is not checked, and the report says so. The same seed on the
+same machine gives the same number, so most reruns land on the baseline exactly; the interval is
+what another machine, thread count or library version is allowed.
 """
 
 import json
@@ -31,7 +32,8 @@ def is_count(metric):
 
 
 def baseline_of(records):
-    """Baselines {record file name of the first seed: {"config", "metrics": {name: {"values", "tolerance"}}}}.
+    """Baselines {record file name of the first seed: {"config", "metrics": {name: {"values",
+    "tolerance"}}}}.
 
     Records that differ in nothing but the seed are one group.
     raises  TrptsError: fewer than MIN_SEEDS seeds in a group, or a count that changes with the seed
@@ -46,26 +48,39 @@ def baseline_of(records):
 def _baseline(group):
     first = group[0]
     if len(group) < MIN_SEEDS:
-        raise TrptsError(f"{first['config']['kind']}: {len(group)} seeds, a tolerance needs at least {MIN_SEEDS}")
+        raise TrptsError(
+            f"{first['config']['kind']}: {len(group)} seeds, a tolerance needs at least {MIN_SEEDS}"
+        )
     flats = [untimed(record) for record in group]
     metrics = {}
     for name in flats[0]:
         values = [flat[name] for flat in flats]
         if is_count(name) and len(set(values)) > 1:
-            raise TrptsError(f"{first['config']['kind']}: {name} is a count but takes the values {values}")
-        metrics[name] = {"values": values, "tolerance": 0 if is_count(name) else _useful(tolerance(values), values)}
+            raise TrptsError(
+                f"{first['config']['kind']}: {name} is a count but takes the values {values}"
+            )
+        metrics[name] = {
+            "values": values,
+            "tolerance": 0 if is_count(name) else _useful(tolerance(values), values),
+        }
     return {"config": first["config"], "metrics": metrics}
 
 
 def _useful(allowed, values):
-    """The tolerance, or None where seeds scatter so widely that even zero would pass: a check that cannot fail."""
+    """The tolerance, or None where seeds scatter so widely that even zero would pass: a check that
+    cannot fail.
+    """
     return allowed if allowed < abs(statistics.fmean(values)) or len(set(values)) == 1 else None
 
 
 def tolerance(values):
     """Half width of the interval for one more value, see above."""
     n = len(values)
-    return float(student_t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(values) * (1 + 1 / n) ** 0.5
+    return (
+        float(student_t.ppf((1 + CONFIDENCE) / 2, n - 1))
+        * statistics.stdev(values)
+        * (1 + 1 / n) ** 0.5
+    )
 
 
 def by_name(records):
@@ -74,17 +89,20 @@ def by_name(records):
 
 
 def compare(baselines, found):
-    """Compare records {name: record} with baselines {name: {"metrics"}}: a row {"record", "metric", "found",
-    "expected", "tolerance", "ok"} for each metric.
+    """Compare records {name: record} with baselines {name: {"metrics"}}: a row {"record", "metric",
+    "found", "expected", "tolerance", "ok"} for each metric.
 
-    A metric that is on one side only fails, and so do a whole record without baseline or a baseline without record.
-    Times are no metrics here.
+    A metric that is on one side only fails, and so do a whole record without baseline or a baseline
+    without record. Times are no metrics here.
     """
     rows = []
     for name in sorted(baselines.keys() | found.keys()):
         expected = baselines[name]["metrics"] if name in baselines else {}
         measured = untimed(found[name]) if name in found else {}
-        rows += [_row(name, m, measured.get(m), expected.get(m)) for m in sorted(expected.keys() | measured.keys())]
+        rows += [
+            _row(name, m, measured.get(m), expected.get(m))
+            for m in sorted(expected.keys() | measured.keys())
+        ]
     return rows
 
 
@@ -95,11 +113,20 @@ def _row(name, metric, x, entry):
         allowed = entry["tolerance"]
         middle = statistics.fmean(entry["values"]) if allowed else entry["values"][0]
         ok = ok and (allowed is None or abs(x - middle) <= allowed)
-    return {"record": name, "metric": metric, "found": x, "expected": middle, "tolerance": allowed, "ok": ok}
+    return {
+        "record": name,
+        "metric": metric,
+        "found": x,
+        "expected": middle,
+        "tolerance": allowed,
+        "ok": ok,
+    }
 
 
 def is_checked(row):
-    """Whether a row says anything: where seeds scatter too widely, `baseline_of` gives no tolerance."""
+    """Whether a row says anything: where seeds scatter too widely, `baseline_of` gives no
+    tolerance.
+    """
     return not row["ok"] or row["tolerance"] is not None
 
 
@@ -109,7 +136,10 @@ def read_baselines(path):
         content = json.loads(path.read_text(encoding="utf-8"))
         for entry in content["baselines"].values():
             for metric in entry["metrics"].values():
-                if not isinstance(metric["tolerance"], (int, float, type(None))) or not metric["values"]:
+                if (
+                    not isinstance(metric["tolerance"], (int, float, type(None)))
+                    or not metric["values"]
+                ):
                     raise ValueError("a metric without values or tolerance")
         return content
     except FileNotFoundError:
@@ -120,15 +150,26 @@ def read_baselines(path):
 
 def write_baselines(baselines, path, **origin):
     """Write baselines with where they come from: commit, versions, machine."""
-    write_whole(path, json.dumps({**origin, "baselines": baselines}, indent=1, sort_keys=True) + "\n")
+    write_whole(
+        path, json.dumps({**origin, "baselines": baselines}, indent=1, sort_keys=True) + "\n"
+    )
 
 
 def write_reports(rows, failures, folder):
-    """Write report.json and junit.xml; `failures` are chapters that did not run, {chapter: sentence}."""
-    write_whole(folder / "report.json", json.dumps({"failures": failures, "rows": rows}, indent=1) + "\n")
+    """Write report.json and junit.xml; `failures` are chapters that did not run, {chapter:
+    sentence}.
+    """
+    write_whole(
+        folder / "report.json", json.dumps({"failures": failures, "rows": rows}, indent=1) + "\n"
+    )
     bad = [row for row in rows if not row["ok"]]
-    suite = ET.Element("testsuite", name="trpts regress", tests=str(len(rows) + len(failures)),
-                       failures=str(len(bad)), errors=str(len(failures)))  # fmt: skip
+    suite = ET.Element(
+        "testsuite",
+        name="trpts regress",
+        tests=str(len(rows) + len(failures)),
+        failures=str(len(bad)),
+        errors=str(len(failures)),
+    )
     for row in rows:
         case = ET.SubElement(suite, "testcase", classname=row["record"], name=row["metric"])
         if not row["ok"]:
@@ -136,13 +177,21 @@ def write_reports(rows, failures, folder):
         elif not is_checked(row):
             ET.SubElement(case, "skipped", message="seeds scatter too widely for a check")
     for chapter, text in failures.items():
-        ET.SubElement(ET.SubElement(suite, "testcase", classname=chapter, name="runs"), "error", message=text)
-    write_whole(folder / "junit.xml", ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n")
+        ET.SubElement(
+            ET.SubElement(suite, "testcase", classname=chapter, name="runs"), "error", message=text
+        )
+    write_whole(
+        folder / "junit.xml", ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+    )
 
 
 def sentence(row):
     """A failing row in words."""
     if row["found"] is None or row["tolerance"] is None:
         return f"{row['record']}: {row['metric']}: found {row['found']}, expected {row['expected']}"
-    found, expected, allowed = f"{row['found']:.6g}", f"{row['expected']:.6g}", f"{row['tolerance']:.3g}"
+    found, expected, allowed = (
+        f"{row['found']:.6g}",
+        f"{row['expected']:.6g}",
+        f"{row['tolerance']:.3g}",
+    )
     return f"{row['record']}: {row['metric']} is {found}, expected {expected} ± {allowed}"

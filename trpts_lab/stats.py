@@ -1,7 +1,8 @@
-"""From records to tables: means over tasks by both conventions, their spread over seeds, intervals and ranks.
+"""From records to tables: means over tasks by both conventions, their spread over seeds, intervals
+and ranks.
 
-The field has two "VTAB means": of the 19 tasks (GPS, SSF, TR-PTS) and of the three groups' means (SPT, SNELL, FacT);
-they differ by a point or more, and every table here says which it is.
+The field has two "VTAB means": of the 19 tasks (GPS, SSF, TR-PTS) and of the three groups' means
+(SPT, SNELL, FacT); they differ by a point or more, and every table here says which it is.
 """
 
 import numpy as np
@@ -13,11 +14,14 @@ from trpts_lab.named_tasks import FILES, GROUPS
 from trpts_lab.twins import TWINS
 
 N_RESAMPLES = 9999
-FEW_TASKS = 6  # below, all differences have one sign by chance too often (2 in 2^n) for resampling to be believed
+# below, all differences have one sign by chance too often (2 in 2^n) for resampling to be believed
+FEW_TASKS = 6
 
 
 def group_of(task):
-    """natural, specialized, structured or fgvc (fine-grained), of a twin or a real data set; others are their own."""
+    """natural, specialized, structured or fgvc (fine-grained), of a twin or a real data set; others
+    are their own.
+    """
     if task in TWINS:
         return TWINS[task].group
     kind, name = FILES.get(task, (None, None))
@@ -27,23 +31,33 @@ def group_of(task):
 def scores(records, metric="test_accuracy"):
     """A frame with a row for each (variant, task, seed) and its metric, sorted.
 
-    raises  TrptsError: two records of the same run, which a table would count twice; one without the metric
+    raises  TrptsError: two records of the same run, which a table would count twice; one without
+            the metric
     """
     for record in records:
         if metric not in record["metrics"]:
             what = "diverged" if "diverged" in record["metrics"] else f"has no {metric}"
-            raise TrptsError(" ".join(str(record["config"][k]) for k in ("variant", "task", "seed")) + f" {what}: "
-                             "no mean can be taken over it")  # fmt: skip
-    rows = [{**{k: r["config"][k] for k in ("variant", "task", "seed")}, metric: r["metrics"][metric]} for r in records]
+            raise TrptsError(
+                " ".join(str(record["config"][k]) for k in ("variant", "task", "seed"))
+                + f" {what}: "
+                "no mean can be taken over it"
+            )
+    rows = [
+        {**{k: r["config"][k] for k in ("variant", "task", "seed")}, metric: r["metrics"][metric]}
+        for r in records
+    ]
     frame = pd.DataFrame(rows, columns=["variant", "task", "seed", metric])
     double = frame[frame.duplicated(["variant", "task", "seed"])]
     if len(double):
-        raise TrptsError(f"two records of {' '.join(map(str, double.iloc[0][:3]))}: expected one of each run")
+        raise TrptsError(
+            f"two records of {' '.join(map(str, double.iloc[0][:3]))}: expected one of each run"
+        )
     return frame.sort_values(["variant", "task", "seed"], ignore_index=True)
 
 
 def complete(frame):
-    """Only runs that every variant has, and of these only seeds with the same tasks: the largest such set.
+    """Only runs that every variant has, and of these only seeds with the same tasks: the largest
+    such set.
 
     Means over different tasks cannot be compared: neither between variants, nor between seeds.
     """
@@ -58,20 +72,30 @@ def complete(frame):
 
 
 def summary(records, metric="test_accuracy"):
-    """A row for each variant: mean over tasks, mean over groups, each with its standard deviation over seeds; rank.
+    """A row for each variant: mean over tasks, mean over groups, each with its standard deviation
+    over seeds; rank.
 
-    Columns: task_mean, task_sd, group_mean, group_sd (NaN with one seed), rank (mean over tasks; 1 is best, ties
-    share), n_tasks, n_seeds. Over what `complete` leaves.
+    Columns: task_mean, task_sd, group_mean, group_sd (NaN with one seed), rank (mean over tasks; 1
+    is best, ties share), n_tasks, n_seeds. Over what `complete` leaves.
     """
     frame = complete(scores(records, metric))
     frame["group"] = frame["task"].map(group_of)
     by_task = frame.groupby(["variant", "seed"])[metric].mean()
-    by_group = frame.groupby(["variant", "seed", "group"])[metric].mean().groupby(["variant", "seed"]).mean()
-    table = pd.DataFrame({
-        "task_mean": by_task.groupby("variant").mean(), "task_sd": by_task.groupby("variant").std(),
-        "group_mean": by_group.groupby("variant").mean(), "group_sd": by_group.groupby("variant").std(),
-        "rank": ranks(frame, metric).mean(),
-    })  # fmt: skip
+    by_group = (
+        frame.groupby(["variant", "seed", "group"])[metric]
+        .mean()
+        .groupby(["variant", "seed"])
+        .mean()
+    )
+    table = pd.DataFrame(
+        {
+            "task_mean": by_task.groupby("variant").mean(),
+            "task_sd": by_task.groupby("variant").std(),
+            "group_mean": by_group.groupby("variant").mean(),
+            "group_sd": by_group.groupby("variant").std(),
+            "rank": ranks(frame, metric).mean(),
+        }
+    )
     counts = frame.groupby("variant").agg(n_tasks=("task", "nunique"), n_seeds=("seed", "nunique"))
     return table.join(counts).sort_values("task_mean", ascending=False)
 
@@ -83,36 +107,49 @@ def ranks(frame, metric="test_accuracy"):
 
 
 def paired_interval(records, variant, rival, metric="test_accuracy", seed=0):
-    """(mean difference variant − rival, low, high): a 95 % bootstrap interval (BCa) over tasks; below FEW_TASKS of them
-    Student's t.
+    """(mean difference variant − rival, low, high): a 95 % bootstrap interval (BCa) over tasks;
+    below FEW_TASKS of them Student's t.
 
-    Seeds are averaged first: what is resampled are the tasks, so that the interval says what other tasks of the kind
-    might bring, not how well these were measured. Only seeds with all the tasks that both have are averaged.
+    Seeds are averaged first: what is resampled are the tasks, so that the interval says what other
+    tasks of the kind might bring, not how well these were measured. Only seeds with all the tasks
+    that both have are averaged.
     raises  TrptsError: fewer than two tasks in common
     """
     some = [r for r in records if r["config"]["variant"] in (variant, rival)]
-    means = complete(scores(some, metric)).pivot_table(index="task", columns="variant", values=metric)
+    means = complete(scores(some, metric)).pivot_table(
+        index="task", columns="variant", values=metric
+    )
     if not {variant, rival} <= set(means) or len(means) < 2:
-        raise TrptsError(f"{variant} and {rival} have {len(means)} tasks in common: expected two or more")
+        raise TrptsError(
+            f"{variant} and {rival} have {len(means)} tasks in common: expected two or more"
+        )
     difference = (means[variant] - means[rival]).to_numpy()
     if np.ptp(difference) < 1e-12:  # but for rounding
         return difference[0], difference[0], difference[0]
     if len(difference) < FEW_TASKS:
         found = ttest_1samp(difference, 0).confidence_interval()
         return difference.mean(), found.low, found.high
-    found = bootstrap((difference,), np.mean, n_resamples=N_RESAMPLES, rng=np.random.default_rng(seed))
+    found = bootstrap(
+        (difference,), np.mean, n_resamples=N_RESAMPLES, rng=np.random.default_rng(seed)
+    )
     return difference.mean(), found.confidence_interval.low, found.confidence_interval.high
 
 
 def strongest_alike(records, ours, besides=()):
-    """Of the variants that train about as many parameters beside the head as `ours`, the one with the best mean.
+    """Of the variants that train about as many parameters beside the head as `ours`, the one with
+    the best mean.
 
-    About as many: neither has a quarter more. `besides`: variants of the same method, which are no rivals.
-    returns  (variant, `paired_interval` of ours − variant, seeds that it rests on); None where there is no such variant
+    About as many: neither has a quarter more. `besides`: variants of the same method, which are no
+    rivals.
+    returns  (variant, `paired_interval` of ours − variant, seeds that it rests on); None where
+             there is no such variant
     """
     trained = {r["config"]["variant"]: r["metrics"]["n_trainable_without_head"] for r in records}
-    alike = {v for v, n in trained.items() if v not in (ours, *besides) and 4 * max(n, trained[ours])
-             <= 5 * min(n, trained[ours])}  # fmt: skip
+    alike = {
+        v
+        for v, n in trained.items()
+        if v not in (ours, *besides) and 4 * max(n, trained[ours]) <= 5 * min(n, trained[ours])
+    }
     best = next((v for v in summary(records).index if v in alike), None)
     if best is None:
         return None
@@ -121,7 +158,8 @@ def strongest_alike(records, ours, besides=()):
 
 
 def differences(records, base, metric="test_accuracy"):
-    """What each variant has more than `base` on the same task and seed: a frame of variant, task, seed, difference.
+    """What each variant has more than `base` on the same task and seed: a frame of variant, task,
+    seed, difference.
 
     Over what `complete` leaves, so that two variants' differences are of the same tasks and seeds.
     raises  TrptsError: no record of `base`
@@ -130,12 +168,15 @@ def differences(records, base, metric="test_accuracy"):
     if base not in (names := frame["variant"].unique()):
         raise TrptsError(f"no record of {base!r} to compare with: found {', '.join(names)}")
     wide = complete(frame).pivot(index=["task", "seed"], columns="variant", values=metric)
-    long = wide.drop(columns=base).sub(wide[base], axis=0).stack().rename("difference").reset_index()
+    long = (
+        wide.drop(columns=base).sub(wide[base], axis=0).stack().rename("difference").reset_index()
+    )
     return long[["variant", "task", "seed", "difference"]]
 
 
 def over_tasks_and_seeds(found):
-    """Of `differences`: mean over tasks by seed, then its mean and standard deviation (NaN of one seed) over seeds.
+    """Of `differences`: mean over tasks by seed, then its mean and standard deviation (NaN of one
+    seed) over seeds.
 
     Columns mean, sd, n_tasks, n_seeds, a row for each variant.
     """
@@ -145,8 +186,13 @@ def over_tasks_and_seeds(found):
 
 
 def pareto(points):
-    """Of {name: (cost, accuracy)}, the names that nobody beats: none as cheap is better, none as good is cheaper."""
+    """Of {name: (cost, accuracy)}, the names that nobody beats: none as cheap is better, none as
+    good is cheaper.
+    """
     return [
-        name for name, (cost, accuracy) in points.items()
-        if not any(c <= cost and a >= accuracy and (c, a) != (cost, accuracy) for c, a in points.values())
-    ]  # fmt: skip
+        name
+        for name, (cost, accuracy) in points.items()
+        if not any(
+            c <= cost and a >= accuracy and (c, a) != (cost, accuracy) for c, a in points.values()
+        )
+    ]

@@ -1,15 +1,18 @@
 """The store of results: no number reaches a page without a record in it.
 
     data/results/<experiment>.jsonl   one record a line, sorted by its configuration
-    data/results/provenance.json      {id: commit, versions, machine}; a record names the id of its own
-    build/results/<profile>/*.json    single records of runs since the last `pack`, each with its whole provenance
+    data/results/provenance.json      {id: commit, versions, machine}; a record names the id of its
+                                      own
+    build/results/<profile>/*.json    single records of runs since the last `pack`, each with its
+                                      whole provenance
 
-A record is found by its whole configuration, seed and device included: the same run has one record, and a run whose
-record is there and current need not be done again. A record is stale if a version that it rests on
-(`trpts_lab.versions`) or the hash of its data or weights is not today's; nothing else makes it stale.
+A record is found by its whole configuration, seed and device included: the same run has one record,
+and a run whose record is there and current need not be done again. A record is stale if a version
+that it rests on (`trpts_lab.versions`) or the hash of its data or weights is not today's; nothing
+else makes it stale.
 
-Runs write single records, and only `pack` writes the files in data/results/. Both files and single records are either
-whole or not there, and everything is checked when it is read.
+Runs write single records, and only `pack` writes the files in data/results/. Both files and single
+records are either whole or not there, and everything is checked when it is read.
 """
 
 import shutil
@@ -46,11 +49,14 @@ NOT_HERE = "data or weights are not here"
 
 
 class NotThere(TrptsError):
-    """Records that have not been made yet. A page may go on without them; not without those that cannot be read."""
+    """Records that have not been made yet. A page may go on without them; not without those that
+    cannot be read.
+    """
 
 
 class Store:
-    """Records of one profile: the files that are committed, if it has any, and single records beside them.
+    """Records of one profile: the files that are committed, if it has any, and single records
+    beside them.
 
     loose    folder of single records
     packed   folder of the committed files, or None: the quick profile has single records only
@@ -62,10 +68,18 @@ class Store:
 
     def records(self, kind: str = "*") -> list[dict]:
         """All records of a kind, sorted by configuration; of a run that has two, the `later`."""
-        single = {key_of(r["config"]): r for r in map(read_single, self.single_files(kind)) if r is not None}
+        single = {
+            key_of(r["config"]): r
+            for r in map(read_single, self.single_files(kind))
+            if r is not None
+        }
         found = {}
         for path in self.files(kind):
-            found |= {key: r for key, r in read_file(path).items() if r["config"]["profile"] == self.profile}
+            found |= {
+                key: r
+                for key, r in read_file(path).items()
+                if r["config"]["profile"] == self.profile
+            }
         found |= {key: later(r, found.get(key)) for key, r in single.items()}
         return [found[key] for key in sorted(found)]
 
@@ -78,7 +92,9 @@ class Store:
 
     def found(self, cells: Iterable[tuple]) -> list[dict]:
         """The records of the cells [(experiment, configuration)] that are there, current or not."""
-        records = (self.find({"kind": kind_of(experiment), **config}) for experiment, config in cells)
+        records = (
+            self.find({"kind": kind_of(experiment), **config}) for experiment, config in cells
+        )
         return [record for record in records if record is not None]
 
     def add(self, record: dict) -> Path:
@@ -92,7 +108,11 @@ class Store:
     def digest(self, kind: str = "*") -> str:
         """A hash of all records of a kind: packing them does not change it."""
         paths = [*self.files(kind), *self.single_files(kind)]
-        return _digest((self.loose, self.packed, self.profile), kind, tuple((path, stamp_of(path)) for path in paths))
+        return _digest(
+            (self.loose, self.packed, self.profile),
+            kind,
+            tuple((path, stamp_of(path)) for path in paths),
+        )
 
     def files(self, kind: str = "*") -> list[Path]:
         """The committed files."""
@@ -103,9 +123,11 @@ class Store:
         return sorted(self.loose.glob(f"{kind}-*.json"))
 
     def pack(self) -> int:
-        """Move the single records into the committed files; how many. Those who pack at once wait for each other.
+        """Move the single records into the committed files; how many. Those who pack at once wait
+        for each other.
 
-        raises  TrptsError: a file could not be read or written. Every record is then where it was, or in both places
+        raises  TrptsError: a file could not be read or written. Every record is then where it was,
+                or in both places
         """
         if self.packed is None or not self.single_files():
             return 0
@@ -126,30 +148,42 @@ class Store:
             for path in packed:
                 path.unlink()
         if broken:
-            raise TrptsError(f"{broken[0]}; remove the file to measure again ({len(broken)} not packed)")
+            raise TrptsError(
+                f"{broken[0]}; remove the file to measure again ({len(broken)} not packed)"
+            )
         return len(packed)
 
     @contextmanager
     def _writing(self):
-        """Hold the single records and, as profiles share them, the committed files for one writer at a time."""
+        """Hold the single records and, as profiles share them, the committed files for one writer
+        at a time.
+        """
         lock = FileLock(make_folder(self.loose.parent) / "results.lock")
         with lock:
             yield
 
     def _merge(self, fresh):
-        """Write the committed files anew, with `fresh` {kind: records}: first where records were made, then records."""
+        """Write the committed files anew, with `fresh` {kind: records}: first where records were
+        made, then records.
+        """
         files = {path.stem: read_file(path) for path in self.files()}
-        every = [r for found in files.values() for r in found.values()]  # old ones too: a reader may still be at it
+        every = [
+            r for found in files.values() for r in found.values()
+        ]  # old ones too: a reader may still be at it
         every += [r for records in fresh.values() for r in records]
         made = {id_of(r["provenance"]): r["provenance"] for r in every}
         try:
             write_whole(self.packed / PROVENANCE, text_of(made, indent=1) + "\n")
             for kind, records in sorted(fresh.items()):
                 old = files.get(kind, {})
-                merged = old | {(key := key_of(r["config"])): later(r, old.get(key)) for r in records}
+                merged = old | {
+                    (key := key_of(r["config"])): later(r, old.get(key)) for r in records
+                }
                 write_whole(self.packed / f"{kind}.jsonl", lines_of(merged.values()))
         except TrptsError as error:
-            raise TrptsError(f"{error}; the new records stay in {self.loose}: mend it, then `trpts pack`") from None
+            raise TrptsError(
+                f"{error}; the new records stay in {self.loose}: mend it, then `trpts pack`"
+            ) from None
 
 
 @lru_cache(maxsize=64)
@@ -172,17 +206,24 @@ def packed_at_the_end(store: Store):
 def stale_because(record: dict, inputs_of: Callable[[dict], dict]) -> str | None:
     """Why a record is stale, in a few words; None: it is current.
 
-    inputs_of  configuration -> {"data", "weights"}, today's hashes; FileNotFoundError or ValueError: not on this disk
+    inputs_of  configuration -> {"data", "weights"}, today's hashes; FileNotFoundError or
+               ValueError: not on this disk
     raises     TrptsError: a later version made it
     """
     today = version_of(record["config"])
     for name, made_with in record["version"].items():
         if made_with > today.get(name, made_with):
-            raise TrptsError(f"{record_name(record['config'])}: made with version {made_with} of {name}, here it has "
-                             f"version {today[name]}: update the checkout, or remove the record")  # fmt: skip
+            raise TrptsError(
+                f"{record_name(record['config'])}: made with version {made_with} of {name}, "
+                "here it has "
+                f"version {today[name]}: update the checkout, or remove the record"
+            )
     if record["version"] != today:
         changed = sorted(name for name in today if record["version"].get(name) != today[name])
-        return f"version of {', '.join(changed) or ', '.join(sorted(record['version'].keys() - today.keys()))}"
+        return (
+            "version of "
+            f"{', '.join(changed) or ', '.join(sorted(record['version'].keys() - today.keys()))}"
+        )
     try:
         found = inputs_of(record["config"])
     except (FileNotFoundError, ValueError):  # weights or data of the reader's own, on another disk
@@ -194,8 +235,8 @@ def stale_because(record: dict, inputs_of: Callable[[dict], dict]) -> str | None
 def run_once(experiment, config: dict, store: Store) -> dict:
     """The record of `config`: read if a current one is there, else measured now and written.
 
-    experiment  a module with `run(config) -> metrics`, `inputs(config) -> {"data": hash, "weights": hash or None}` and
-                VERSION
+    experiment  a module with `run(config) -> metrics`, `inputs(config) -> {"data": hash, "weights":
+                hash or None}` and VERSION
     config      JSON-able; its "kind" is filled in from the module's name
     """
     record = current_record(experiment, config, store)
@@ -208,7 +249,8 @@ def run_once(experiment, config: dict, store: Store) -> dict:
 def current_record(experiment, config: dict, store: Store) -> dict | None:
     """The record of `config` if there is one and it is current, else None.
 
-    raises  TrptsError: a record that cannot be read, of any profile but quick; it is nobody's to overwrite silently
+    raises  TrptsError: a record that cannot be read, of any profile but quick; it is nobody's to
+            overwrite silently
     """
     config = {"kind": kind_of(experiment), **config}
     try:
@@ -226,9 +268,18 @@ def measure(experiment, config: dict) -> dict:
     What it was made with is noted before the run: a commit or a version may change while it lasts.
     """
     config = {"kind": kind_of(experiment), **config}
-    made_with = {"inputs": experiment.inputs(config), "version": version_of(config), "provenance": provenance()}
+    made_with = {
+        "inputs": experiment.inputs(config),
+        "version": version_of(config),
+        "provenance": provenance(),
+    }
     start = time.perf_counter()
     metrics = experiment.run(config)
     seconds = round(time.perf_counter() - start, 3)
-    measured = {"config": config, "metrics": metrics, "time_s": seconds, "peak_memory_bytes": peak_memory_bytes()}
+    measured = {
+        "config": config,
+        "metrics": metrics,
+        "time_s": seconds,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
     return measured | made_with

@@ -1,8 +1,10 @@
-"""A sweep: many runs, each recorded once, that may be stopped, repeated, and started twice at the same time.
+"""A sweep: many runs, each recorded once, that may be stopped, repeated, and started twice at the
+same time.
 
-A run whose record is there and current is not done again. Before a run is handed out, its name is locked in
-build/claims/, so that a second sweep in the same checkout takes others; locks go with the process that holds them.
-Records are written one by one, and packed into the committed files every half hour and at the end, however it ends.
+A run whose record is there and current is not done again. Before a run is handed out, its name is
+locked in build/claims/, so that a second sweep in the same checkout takes others; locks go with the
+process that holds them. Records are written one by one, and packed into the committed files every
+half hour and at the end, however it ends.
 """
 
 import sys
@@ -25,7 +27,8 @@ from trpts_lab.store import current_record
 AHEAD = 2  # runs handed out for each thread of the cluster, so that no worker waits for the client
 SPEAK_EVERY_S = 20.0
 LOOK_EVERY_S = 0.02
-PACK_EVERY_S = 1800.0  # what a machine that stops without a word can lose of the committed files; the runs are kept
+# what a machine that stops without a word can lose of the committed files; the runs are kept
+PACK_EVERY_S = 1800.0
 
 
 def missing(cells, store):
@@ -34,13 +37,16 @@ def missing(cells, store):
 
 
 def sweep(project, cells, store, scheduler=None, workers=None, resources=None, shared=False):
-    """Run what is missing of the cells [(experiment, config)]; ({name: error} of failed runs, number left to others).
+    """Run what is missing of the cells [(experiment, config)]; ({name: error} of failed runs,
+    number left to others).
 
-    scheduler  address of a Dask scheduler; None: processes of this machine, `workers` of them (default: its cores)
+    scheduler  address of a Dask scheduler; None: processes of this machine, `workers` of them
+               (default: its cores)
     resources  what a run needs of a worker, as Dask counts it: {"GPU": 1}
-    shared     take workers of several threads too, whose runs disturb each other: to measure what that would gain
-    raises     TrptsError: no scheduler or unfit workers; the scheduler went away; a record could not be written.
-               Records made until then are there
+    shared     take workers of several threads too, whose runs disturb each other: to measure what
+               that would gain
+    raises     TrptsError: no scheduler or unfit workers; the scheduler went away; a record could
+               not be written. Records made until then are there
     """
     todo = missing(cells, store)
     say(f"{len(cells) - len(todo)} of {len(cells)} records are there; {len(todo)} to make")
@@ -49,7 +55,9 @@ def sweep(project, cells, store, scheduler=None, workers=None, resources=None, s
         return {}, 0
     with cluster(scheduler, workers) as client:
         check_resources(client, resources or {})
-        return _Sweep(client, make_folder(project.build / "claims"), store, resources, shared).run(todo)
+        return _Sweep(client, make_folder(project.build / "claims"), store, resources, shared).run(
+            todo
+        )
 
 
 class _Sweep:
@@ -95,9 +103,13 @@ class _Sweep:
             say(str(error))
 
     def hand_out(self, waiting, running):
-        """Give the workers that are there now, some of whom may have come late, their share of what is waiting."""
+        """Give the workers that are there now, some of whom may have come late, their share of what
+        is waiting.
+        """
         n_threads = sum(worker["nthreads"] for worker in self.workers().values())
-        for future in islice(self.futures(waiting), max(0, AHEAD * max(1, n_threads) - len(self.held))):
+        for future in islice(
+            self.futures(waiting), max(0, AHEAD * max(1, n_threads) - len(self.held))
+        ):
             running.add(future)
 
     def workers(self):
@@ -109,8 +121,11 @@ class _Sweep:
         except OSError as error:
             raise self.gone() from error
         if slow:
-            say(f"{len(slow)} workers hand memory back after every use, which makes runs slow: set {INSTEAD} where "
-                "they are started")  # fmt: skip
+            say(
+                f"{len(slow)} workers hand memory back after every use, which makes runs slow: "
+                f"set {INSTEAD} where "
+                "they are started"
+            )
         self.known |= set(new)
         return workers
 
@@ -130,12 +145,20 @@ class _Sweep:
             except Timeout:
                 self.given_up.append((experiment, config))
                 continue
-            if current_record(experiment, config, self.store) is not None:  # another sweep was faster
+            if (
+                current_record(experiment, config, self.store) is not None
+            ):  # another sweep was faster
                 lock.release()
                 self.given_up.append((experiment, config))
                 continue
-            future = self.client.submit(measured, kind_of(experiment), config, key=f"{name}-{time.time_ns()}",
-                                        resources=self.resources, pure=False)  # fmt: skip
+            future = self.client.submit(
+                measured,
+                kind_of(experiment),
+                config,
+                key=f"{name}-{time.time_ns()}",
+                resources=self.resources,
+                pure=False,
+            )
             self.held[future.key] = future, lock
             yield future
 
@@ -153,15 +176,21 @@ class _Sweep:
             say(f"{name} failed: {self.failed[name]}")
         else:
             if code != code_hash():  # of a worker that came and went
-                raise TrptsError(f"{name} was made by other code: bring the checkouts of all workers to this commit")
+                raise TrptsError(
+                    f"{name} was made by other code: bring the checkouts of all workers to "
+                    "this commit"
+                )
             self.store.add(record)
             self.n_done += 1
         finally:
             lock.release()
 
     def gone(self):
-        return TrptsError(f"the scheduler went away after {self.n_done} runs, whose records are kept: the same command "
-                          "goes on from there")  # fmt: skip
+        return TrptsError(
+            f"the scheduler went away after {self.n_done} runs, whose records are kept: the same "
+            "command "
+            "goes on from there"
+        )
 
 
 def say(text):

@@ -1,4 +1,6 @@
-"""Tasks as experiments name them: by name and by how they are read, with a hash for their records."""
+"""Tasks as experiments name them: by name and by how they are read, with a hash for their
+records.
+"""
 
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -17,8 +19,13 @@ from trpts_lab.twins import TWINS, canvas
 
 # How image files are read where a configuration does not say so by these keys: GPS's choice.
 READING = {"image_size": 224, "normalization": "half", "resize": "crop"}
-FEW = {"train": 160, "val": 80, "test": 240}  # images of a task whose name begins with few_: for canaries
-KEPT_BYTES = 1e9  # image files are read once for a run, not once an epoch, where they take no more memory than that
+FEW = {
+    "train": 160,
+    "val": 80,
+    "test": 240,
+}  # images of a task whose name begins with few_: for canaries
+# image files are read once for a run, not once an epoch, where they take no more memory than that
+KEPT_BYTES = 1e9
 
 
 def reading_of(config: dict) -> dict:
@@ -27,7 +34,9 @@ def reading_of(config: dict) -> dict:
 
 
 def lab_task(name, seed=0, **reading):
-    """The Task of a name; real data sets lie in the checkout's data/paper/. Settings as of `trpts.data.load_task`."""
+    """The Task of a name; real data sets lie in the checkout's data/paper/. Settings as of
+    `trpts.data.load_task`.
+    """
     if name.startswith("few_"):
         whole = lab_task(name.removeprefix("few_"), seed, **reading)
         return replace(whole, **{part: getattr(whole, part).first(n) for part, n in FEW.items()})
@@ -43,8 +52,9 @@ def task_of(config):
 
 @lru_cache(maxsize=6)
 def _kept(name, seed, reading):
-    """The task in memory; one that is drawn at another size than the laboratory's, which takes a while, from a file in
-    build/tasks/ that other code than today's never reads."""
+    """The task in memory; one that is drawn at another size than the laboratory's, which takes a
+    while, from a file in build/tasks/ that other code than today's never reads.
+    """
     task = lab_task(name, seed, **dict(reading)) if name not in TWINS or not reading else None
     if task is not None:
         size = dict(reading).get("image_size")
@@ -57,7 +67,11 @@ def _kept(name, seed, reading):
     with FileLock(f"{path}.lock"):
         if not path.is_file():
             task = lab_task(name, seed, **dict(reading))
-            tensors = {f"{part}.{n}": getattr(getattr(task, part), n) for part in FEW for n in ("images", "labels")}
+            tensors = {
+                f"{part}.{n}": getattr(getattr(task, part), n)
+                for part in FEW
+                for n in ("images", "labels")
+            }
             write_tensors(path, tensors, {})
     found, _ = read_tensors(path, "a drawn task")
     splits = {part: Split(found[f"{part}.images"], found[f"{part}.labels"]) for part in FEW}
@@ -73,13 +87,18 @@ def in_memory(split):
 def data_hash(name, seed=0, n=50, **reading):
     """Hash of a task's training images; of a twin's, n drawn on the spot."""
     if name in TWINS:
-        read = {"size": reading.get("image_size", canvas.SIZE), "normalization": reading.get("normalization", "half")}
+        read = {
+            "size": reading.get("image_size", canvas.SIZE),
+            "normalization": reading.get("normalization", "half"),
+        }
         return TWINS[name].split("train", n, seed, **read).data_hash()
     return lab_task(name, seed, **reading).train.data_hash()
 
 
 def inputs(config):
-    """What a record of an experiment on one task or several rests on: hashes of the data and of the weights file."""
+    """What a record of an experiment on one task or several rests on: hashes of the data and of the
+    weights file.
+    """
     seed, reading = config["seed"], reading_of(config)
     several = " ".join(data_hash(name, seed, **reading) for name in config.get("tasks", ()))
     data = short_hash(several) if several else data_hash(config["task"], seed, **reading)

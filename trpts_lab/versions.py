@@ -1,8 +1,10 @@
-"""The versions that a record rests on. Raise one when results change: the records made before it are then stale.
+"""The versions that a record rests on. Raise one when results change: the records made before it
+are then stale.
 
-An experiment's version is the `VERSION` in its module. A method, a score and a pruning criterion have versions of their
-own, so that a change to LoRA makes no record of TR-PTS stale: enter them below. The canaries (`trpts_lab.canaries`), of
-the same names, go red where a version ought to be raised.
+An experiment's version is the `VERSION` in its module. A method, a score and a pruning criterion
+have versions of their own, so that a change to LoRA makes no record of TR-PTS stale: enter them
+below. The canaries (`trpts_lab.canaries`), of the same names, go red where a version ought to be
+raised.
 
 Nothing here imports torch, so that `trpts status` answers at once.
 """
@@ -14,16 +16,31 @@ from pathlib import Path
 from trpts.errors import TrptsError
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
-# {"method lora": 2, "score gps": 3, "criterion fastv": 2}; what is not listed has version 1. CHANGELOG.md says why.
+# {"method lora": 2, "score gps": 3, "criterion fastv": 2}; what is not listed has version 1.
+# CHANGELOG.md says why.
 RAISED: dict[str, int] = {}
 
-TUNING = ("tuned", "remedy", "continual", "many_tasks", "drift", "text")  # experiments that tune by a method
+TUNING = (
+    "tuned",
+    "remedy",
+    "continual",
+    "many_tasks",
+    "drift",
+    "text",
+)  # experiments that tune by a method
 OWN_SCORE = ("gps", "fps", "magnitude", "random")  # methods that select by the score of their name
-BY_FISHER = ("trpts", "uniform", "mask", "tome", "evit")  # methods that select by Fisher's, unless told otherwise
+BY_FISHER = (
+    "trpts",
+    "uniform",
+    "mask",
+    "tome",
+    "evit",
+)  # methods that select by Fisher's, unless told otherwise
 
 
 def version_of(config: dict) -> dict[str, int]:
-    """Today's versions of all that a record with this configuration rests on: {"experiment tuned": 1, …}.
+    """Today's versions of all that a record with this configuration rests on: {"experiment tuned":
+    1, …}.
 
     raises  TrptsError: there is no such experiment
     """
@@ -33,10 +50,14 @@ def version_of(config: dict) -> dict[str, int]:
 
 
 def families_of(config: dict) -> list[str]:
-    """The method that tunes, and the score that selects connections; of a pruned model the criterion."""
+    """The method that tunes, and the score that selects connections; of a pruned model the
+    criterion.
+    """
     kind, method, variant = config["kind"], config["method"], config["variant"]
     if kind == "pruning":
-        return [f"criterion {config['schedule']['score']}"] if config["schedule"] else []  # None: nothing is pruned
+        return (
+            [f"criterion {config['schedule']['score']}"] if config["schedule"] else []
+        )  # None: nothing is pruned
     if kind == "subtle":
         return [f"criterion {variant.partition(',')[0]}"]
     if kind == "concentration":
@@ -61,6 +82,8 @@ def experiment_version(kind: str) -> int:
     if not path.is_file():
         raise TrptsError(f"there is no experiment {kind!r} in this version of trpts")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == ["VERSION"]:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", None) for t in node.targets] == [
+            "VERSION"
+        ]:
             return ast.literal_eval(node.value)
     raise TrptsError(f"{path}: no line VERSION = 1: every experiment has a version")

@@ -1,4 +1,6 @@
-"""Tasks: what a model is tuned on. `Task` holds the three splits; each module beside it makes some."""
+"""Tasks: what a model is tuned on. `Task` holds the three splits; each module beside it makes
+some.
+"""
 
 from trpts.data.task import Split, Task
 

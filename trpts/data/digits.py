@@ -1,7 +1,8 @@
-"""Real handwritten digits: 1,797 images of 8 x 8 pixels, written by 13 people, carried by scikit-learn.
+"""Real handwritten digits: 1,797 images of 8 x 8 pixels, written by 13 people, carried by
+scikit-learn.
 
-Source: UCI "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998), the part that scikit-learn
-ships; no download is needed.
+Source: UCI "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998), the part that
+scikit-learn ships; no download is needed.
 """
 
 import torch
@@ -11,7 +12,8 @@ from torch.nn import functional
 
 from trpts.data.task import Split, Task
 
-SPLIT_SEED = 0  # the split is part of the task, so it is fixed; seeds vary models and training, never the data
+# the split is part of the task, so it is fixed; seeds vary models and training, never the data
+SPLIT_SEED = 0
 PIXEL_MAX = 16.0
 
 
@@ -30,9 +32,13 @@ def load(classes=range(10), image_size=8, channels=1):
     raw = load_digits()
     rows = [i for i, digit in enumerate(raw.target) if digit in classes]
     labels = torch.tensor([classes.index(raw.target[i]) for i in rows])
-    images = torch.tensor(raw.images[rows], dtype=torch.float32).unsqueeze(1) / PIXEL_MAX * 2 - 1  # [S, 1, 8, 8]
+    images = (
+        torch.tensor(raw.images[rows], dtype=torch.float32).unsqueeze(1) / PIXEL_MAX * 2 - 1
+    )  # [S, 1, 8, 8]
     if image_size != 8:
-        images = functional.interpolate(images, size=(image_size, image_size), mode="bilinear", align_corners=False)
+        images = functional.interpolate(
+            images, size=(image_size, image_size), mode="bilinear", align_corners=False
+        )
     images = images.expand(-1, channels, -1, -1).contiguous()
 
     rest, test = _split(list(range(len(rows))), labels, 0.20)
@@ -42,4 +48,6 @@ def load(classes=range(10), image_size=8, channels=1):
 
 
 def _split(rows, labels, fraction):
-    return train_test_split(rows, test_size=fraction, stratify=labels[rows], random_state=SPLIT_SEED)
+    return train_test_split(
+        rows, test_size=fraction, stratify=labels[rows], random_state=SPLIT_SEED
+    )

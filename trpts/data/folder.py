@@ -1,9 +1,9 @@
 """Any image folder with one sub-folder per class, for data of your own.
 
-<root>/<class>/*.jpg                                  split here: 60 % train, 20 % val, 20 % test
-<root>/train/<class>/*.jpg, <root>/val/..., <root>/test/...     taken as they are, in capitals or not; a missing val
-                                                                or test is cut from train, so that test is never
-                                                                learned from
+<root>/<class>/*.jpg                 split here: 60 % train, 20 % val, 20 % test
+<root>/train/<class>/*.jpg, <root>/val/..., <root>/test/...
+                                     taken as they are, in capitals or not; a missing val or test is
+                                     cut from train, so that test is never learned from
 """
 
 import warnings
@@ -19,66 +19,91 @@ CUT = 0.2  # share of each class that a missing split gets
 
 
 def load(root, image_size=224, normalization="half", resize="squash", seed=0):
-    """The images below `root` as a Task named after the folder; labels follow the sorted class names.
+    """The images below `root` as a Task named after the folder; labels follow the sorted class
+    names.
 
     image_size, normalization, resize  as in `trpts.data.images.read_image`
-    seed           decides which images go into a split that the folder does not have; stratified, at least one image
-                   of each class
+    seed           decides which images go into a split that the folder does not have; stratified,
+                   at least one image of each class
     warns          UserWarning: files that do not look like images are left out
-    raises         ValueError: no folder, fewer than two classes, a class without images or with too few to split, a
-                   class in val or test that train does not have, a folder beside train that is no split, a file
-                   that leads out of root
+    raises         ValueError: no folder, fewer than two classes, a class without images or with too
+                   few to split, a class in val or test that train does not have, a folder beside
+                   train that is no split, a file that leads out of root
     """
     root = Path(root)
-    given = {split: path for split in SPLITS for path in _folders(root) if path.name.lower() == split}
-    if "train" in given and _folders(given["train"]):  # else "train" is a class: a picture of a railway
+    given = {
+        split: path for split in SPLITS for path in _folders(root) if path.name.lower() == split
+    }
+    if "train" in given and _folders(
+        given["train"]
+    ):  # else "train" is a class: a picture of a railway
         for path in _folders(root):
             if path not in given.values():
-                raise ValueError(f"{path}: a folder beside train: expected only {', '.join(SPLITS)}")
+                raise ValueError(
+                    f"{path}: a folder beside train: expected only {', '.join(SPLITS)}"
+                )
     else:
         given = {"train": root}
     names = [path.name for path in _folders(given["train"])]
     if len(names) < 2:
         deeper = [path for path in _folders(given["train"]) if len(_folders(path)) > 1]
         hint = f"; {deeper[0]} holds {len(_folders(deeper[0]))}" if deeper else ""
-        raise ValueError(f"{given['train']} holds {len(names)} class folders: expected at least two{hint}")
+        raise ValueError(
+            f"{given['train']} holds {len(names)} class folders: expected at least two{hint}"
+        )
     splits, left_out = {}, []
     for split, folder in given.items():
         splits[split], others = _read_classes(root, folder, names)
         left_out += others
     if left_out:
         warnings.warn(
-            f"{root}: {len(left_out)} entries of its class folders do not look like images and are left out, the "
+            f"{root}: {len(left_out)} entries of its class folders do not look like images and "
+            "are left out, the "
             f"first is {left_out[0]}",
             stacklevel=2,
         )
     splits = _cut(splits, names, given["train"], seed)
-    return task_of_files(root.resolve().name, len(names), root, splits, image_size, normalization, resize, names)
+    return task_of_files(
+        root.resolve().name, len(names), root, splits, image_size, normalization, resize, names
+    )
 
 
 def _folders(folder):
     """The visible sub-folders, sorted by name; raises ValueError where there is no such folder."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder: expected one with a sub-folder per class")
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
 
 
 def _read_classes(root, folder, names):
-    """([Sample], [what is no image by its suffix]) of all class folders, sorted by class and name."""
+    """([Sample], [what is no image by its suffix]) of all class folders, sorted by class and
+    name.
+    """
     samples, left_out = [], []
     if not _folders(folder) and (flat := [entry for entry in folder.iterdir() if _is_image(entry)]):
-        raise ValueError(f"{folder} holds {len(flat)} images and no class folders: expected a folder for each class; "
-                         f"to name the classes of unlabelled images, `trpts predict MODEL {folder}`")  # fmt: skip
+        raise ValueError(
+            f"{folder} holds {len(flat)} images and no class folders: expected a folder for "
+            "each class; "
+            f"to name the classes of unlabelled images, `trpts predict MODEL {folder}`"
+        )
     labels = {name: label for label, name in enumerate(names)}
     for path in _folders(folder):
         if path.name not in labels:
-            raise ValueError(f"{path}: class {path.name!r} has no folder in train: expected one of its {len(names)}")
+            raise ValueError(
+                f"{path}: class {path.name!r} has no folder in train: expected one of its "
+                f"{len(names)}"
+            )
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
         images = [entry for entry in entries if _is_image(entry)]
         if not images:
             raise ValueError(f"{path} holds no image: expected at least one of class {path.name!r}")
         left_out += [entry for entry in entries if not _is_image(entry)]
-        samples += [Sample(safe_path(root, str(entry.relative_to(root)), path), labels[path.name]) for entry in images]
+        samples += [
+            Sample(safe_path(root, str(entry.relative_to(root)), path), labels[path.name])
+            for entry in images
+        ]
     return samples, left_out
 
 
@@ -97,7 +122,8 @@ def _cut(splits, names, folder, seed):
     for name, pool in zip(names, pools, strict=True):
         if len(pool) <= len(missing):
             raise ValueError(
-                f"{folder / name} holds {len(pool)} images: expected at least {len(missing) + 1}, as "
+                f"{folder / name} holds {len(pool)} images: expected at least "
+                f"{len(missing) + 1}, as "
                 f"{' and '.join(missing)} are cut from them"
             )
         pool = [pool[i] for i in torch.randperm(len(pool), generator=generator).tolist()]
@@ -110,11 +136,17 @@ def _cut(splits, names, folder, seed):
 
 
 def images_below(path):
-    """The image files below a folder, at any depth, sorted; [path] for anything else. ValueError: it holds none."""
+    """The image files below a folder, at any depth, sorted; [path] for anything else. ValueError:
+    it holds none.
+    """
     path = Path(path)
     if not path.is_dir():
         return [path]
-    found = sorted(entry for entry in path.rglob("*") if _is_image(entry) and not entry.name.startswith("."))
+    found = sorted(
+        entry for entry in path.rglob("*") if _is_image(entry) and not entry.name.startswith(".")
+    )
     if not found:
-        raise ValueError(f"{path} is a folder without images: expected files of {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{path} is a folder without images: expected files of {', '.join(SUFFIXES)}"
+        )
     return found

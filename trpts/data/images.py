@@ -1,7 +1,8 @@
 """Image files as tasks: what the readers of VTAB-1k, FGVC and plain folders share.
 
-Everything that needs no decoding (paths, labels, counts, existence) is checked when a task is loaded. The images stay
-in their files until a batch asks for them: a test set of 73,728 images (dSprites) is 11 GB at 224 pixels even as bytes.
+Everything that needs no decoding (paths, labels, counts, existence) is checked when a task is
+loaded. The images stay in their files until a batch asks for them: a test set of 73,728 images
+(dSprites) is 11 GB at 224 pixels even as bytes.
 """
 
 import os
@@ -17,23 +18,42 @@ from torchvision.transforms import InterpolationMode, functional
 from trpts.data.task import Split, Task
 from trpts.hashes import short_hash
 
-# (mean, standard deviation) of red, green and blue. Papers differ here and the choice moves results, so it is explicit:
-# "half" is what timm's IN-21k ViTs were trained with, "imagenet" what most fine-tuning papers use, "none" is [0, 1].
+# (mean, standard deviation) of red, green and blue. Papers differ here and the choice moves
+# results, so it is explicit: "half" is what timm's IN-21k ViTs were trained with, "imagenet" what
+# most fine-tuning papers use, "none" is [0, 1].
 NORMALIZATIONS = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),  # OpenAI's
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-RESIZES = ("squash", "crop")  # both sides to the size, whatever their ratio; or the short side, then the centre
+RESIZES = (
+    "squash",
+    "crop",
+)  # both sides to the size, whatever their ratio; or the short side, then the centre
 SUFFIXES = (".jpg", ".png", ".jpeg")
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # Pillow also knows formats that run programs
-TOO_LARGE = f"has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which Pillow refuses: expected a smaller image"
-SHUFFLE_SEED = 0  # splits are shuffled once, when they are made; lists sorted by class would spoil `first`
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "GIF",
+    "WEBP",
+    "TIFF",
+    "PPM",
+)  # Pillow also knows formats that run programs
+TOO_LARGE = (
+    f"has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which Pillow refuses: "
+    "expected a smaller image"
+)
+SHUFFLE_SEED = (
+    0  # splits are shuffled once, when they are made; lists sorted by class would spoil `first`
+)
 
 
 class Sample(NamedTuple):
-    """An image file, its label, and the place that names it ("train800.txt:12"; None where the file names itself)."""
+    """An image file, its label, and the place that names it ("train800.txt:12"; None where the file
+    names itself).
+    """
 
     path: Path
     label: int
@@ -41,16 +61,17 @@ class Sample(NamedTuple):
 
 
 def read_image(path, image_size=224, normalization="half", resize="squash", place=None):
-    """The image at `path` as float32 [3, image_size, image_size], resized bicubically with antialiasing.
+    """The image at `path` as float32 [3, image_size, image_size], resized bicubically with
+    antialiasing.
 
-    Grey, palette and CMYK images become RGB, transparency is dropped and EXIF rotation ignored, as in torchvision's
-    ImageFolder, through which the published results went.
+    Grey, palette and CMYK images become RGB, transparency is dropped and EXIF rotation ignored, as
+    in torchvision's ImageFolder, through which the published results went.
 
     normalization  a key of NORMALIZATIONS
     resize         "squash" or "crop", see RESIZES
     place          where the file is named, for the error
-    raises         ValueError: no such file, not an image, a broken or truncated one, more than 8 bits per channel, or
-                   an unknown setting
+    raises         ValueError: no such file, not an image, a broken or truncated one, more than 8
+                   bits per channel, or an unknown setting
     """
     check_settings(image_size, normalization, resize)
     where = f"{place}: {path}" if place else f"{path}"
@@ -65,18 +86,26 @@ def read_image(path, image_size=224, normalization="half", resize="squash", plac
         raise ValueError(f"{where} is not an image: expected one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{where} {TOO_LARGE}") from None
-    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
+    except (
+        Exception
+    ) as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise ValueError(f"{where} is a damaged image: {error}") from error
     if mode[0] in "IF":  # Pillow would cut 16 bits off at 255: a white image, without a word
-        raise ValueError(f"{where} has pixels of Pillow's mode {mode!r}: expected 8 bits per channel")
+        raise ValueError(
+            f"{where} has pixels of Pillow's mode {mode!r}: expected 8 bits per channel"
+        )
     return fit(image, image_size, normalization, resize)
 
 
 def fit(image: Image.Image, image_size: int, normalization: str, resize: str) -> torch.Tensor:
-    """A Pillow image in RGB as float32 [3, image_size, image_size]; settings as in `read_image`, not checked."""
+    """A Pillow image in RGB as float32 [3, image_size, image_size]; settings as in `read_image`,
+    not checked.
+    """
     side = image_size if resize == "crop" else [image_size, image_size]
     image = functional.resize(image, side, InterpolationMode.BICUBIC)
-    pixels = functional.pil_to_tensor(functional.center_crop(image, image_size))  # uint8 [3, size, size]
+    pixels = functional.pil_to_tensor(
+        functional.center_crop(image, image_size)
+    )  # uint8 [3, size, size]
     return functional.normalize(pixels / 255, *NORMALIZATIONS[normalization])
 
 
@@ -84,18 +113,23 @@ def check_settings(image_size, normalization, resize):
     """Raise ValueError unless the three settings of `read_image` are known ones."""
     if image_size < 1:
         raise ValueError(f"image_size={image_size}: expected at least 1 pixel")
-    for name, value, known in (("normalization", normalization, NORMALIZATIONS), ("resize", resize, RESIZES)):
+    for name, value, known in (
+        ("normalization", normalization, NORMALIZATIONS),
+        ("resize", resize, RESIZES),
+    ):
         if value not in known:
             raise ValueError(f"{name}={value!r} is unknown: expected one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
 class FileSplit:
-    """A split whose images stay in their files until a batch asks for them; used exactly like a `Split`.
+    """A split whose images stay in their files until a batch asks for them; used exactly like a
+    `Split`.
 
     samples  tuple of S Sample
     root     the data set's folder, which all of them lie in
-    rows     a Split of row numbers [S] in place of images: it orders, shuffles, counts and holds the labels
+    rows     a Split of row numbers [S] in place of images: it orders, shuffles, counts and holds
+             the labels
     The settings are those of `read_image`. A broken image is reported by the batch that meets it.
     """
 
@@ -121,7 +155,9 @@ class FileSplit:
 
     def _read(self, row):
         sample = self.samples[row]
-        return read_image(sample.path, self.image_size, self.normalization, self.resize, sample.place)
+        return read_image(
+            sample.path, self.image_size, self.normalization, self.resize, sample.place
+        )
 
     def to(self, device):
         """The same split with its batches on another device."""
@@ -136,11 +172,12 @@ class FileSplit:
         return replace(self, rows=self.rows.after(n))
 
     def data_hash(self):
-        """Hash of every sample's path below `root`, size in bytes and label, in order, and of the settings.
+        """Hash of every sample's path below `root`, size in bytes and label, in order, and of the
+        settings.
 
-        No image is opened: it takes a moment where reading takes minutes, gives the same wherever the folder lies, and
-        notices images that are missing, added, encoded anew or labelled otherwise. It does not notice a file whose
-        content changed and whose size in bytes did not.
+        No image is opened: it takes a moment where reading takes minutes, gives the same wherever
+        the folder lies, and notices images that are missing, added, encoded anew or labelled
+        otherwise. It does not notice a file whose content changed and whose size in bytes did not.
 
         raises  ValueError: a file that is gone
         """
@@ -150,28 +187,36 @@ class FileSplit:
             try:
                 size = path.stat().st_size
             except OSError as error:
-                raise ValueError(f"{f'{place}: ' if place else ''}{path} cannot be read: {error.strerror}") from error
+                raise ValueError(
+                    f"{f'{place}: ' if place else ''}{path} cannot be read: {error.strerror}"
+                ) from error
             lines.append(f"{label} {size} {path.relative_to(self.root).as_posix()}")
         return short_hash("\n".join(lines))
 
 
 def task_of_files(name, n_classes, root, splits, image_size, normalization, resize, class_names=()):
-    """A Task of three FileSplits from {"train": [Sample, ...], "val": ..., "test": ...}, files below `root`.
+    """A Task of three FileSplits from {"train": [Sample, ...], "val": ..., "test": ...}, files
+    below `root`.
 
-    raises  ValueError: a split without images, a file that is listed twice (within a split, or in two: a leak), or an
-            unknown setting
+    raises  ValueError: a split without images, a file that is listed twice (within a split, or in
+            two: a leak), or an unknown setting
     """
     check_settings(image_size, normalization, resize)
     first = {}
     for sample in chain(*splits.values()):
         if sample.path in first:
-            raise ValueError(f"{sample.place}: {sample.path} is listed already at {first[sample.path]}: expected once")
+            raise ValueError(
+                f"{sample.place}: {sample.path} is listed already at {first[sample.path]}: "
+                "expected once"
+            )
         first[sample.path] = sample.place
     made = {}
     for split, samples in splits.items():
         if not samples:
             raise ValueError(f"{name}: the {split} split holds no image, expected at least one")
-        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(SHUFFLE_SEED)).tolist()
+        order = torch.randperm(
+            len(samples), generator=torch.Generator().manual_seed(SHUFFLE_SEED)
+        ).tolist()
         samples = tuple(samples[i] for i in order)
         rows = Split(torch.arange(len(samples)), torch.tensor([sample.label for sample in samples]))
         made[split] = FileSplit(samples, Path(root), rows, image_size, normalization, resize)
@@ -179,29 +224,42 @@ def task_of_files(name, n_classes, root, splits, image_size, normalization, resi
 
 
 def safe_path(root, relative, place):
-    """root / relative, refused where it leaves root: absolute, by "..", or through a symbolic link."""
+    """root / relative, refused where it leaves root: absolute, by "..", or through a symbolic
+    link.
+    """
     root = Path(root)
     try:
-        inside = not Path(relative).is_absolute() and (root / relative).resolve().is_relative_to(root.resolve())
+        inside = not Path(relative).is_absolute() and (root / relative).resolve().is_relative_to(
+            root.resolve()
+        )
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL byte
         raise ValueError(f"{place}: {relative!r} is not a usable path: {error}") from error
     if not inside:
-        raise ValueError(f"{place}: {relative!r} leads out of {root}: expected a path that stays inside")
+        raise ValueError(
+            f"{place}: {relative!r} leads out of {root}: expected a path that stays inside"
+        )
     return root / relative
 
 
 def find_file(root, relative, place):
-    """The existing file root / relative, or one of that name with another of SUFFIXES; refused as by `safe_path`."""
+    """The existing file root / relative, or one of that name with another of SUFFIXES; refused as
+    by `safe_path`.
+    """
     path = safe_path(root, relative, place)
     others = [path.with_suffix(suffix) for suffix in SUFFIXES] if Path(relative).name else []
     found = next((candidate for candidate in (path, *others) if is_file(candidate)), None)
     if found is None:
-        raise ValueError(f"{place}: {path} does not exist, nor does it with another suffix of {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{place}: {path} does not exist, nor does it with another suffix of "
+            f"{', '.join(SUFFIXES)}"
+        )
     return found if found == path else safe_path(root, str(found.relative_to(root)), place)
 
 
 def is_file(path):
-    """Whether `path` is a file; a name that the file system refuses, say for its length, is none."""
+    """Whether `path` is a file; a name that the file system refuses, say for its length, is
+    none.
+    """
     try:
         return path.is_file()
     except OSError:
@@ -209,9 +267,11 @@ def is_file(path):
 
 
 def find_dataset(root, name, tasks):
-    """(key, folder) of a data set: its key in `tasks` ({key: has .aliases}) and the folder of root that holds it.
+    """(key, folder) of a data set: its key in `tasks` ({key: has .aliases}) and the folder of root
+    that holds it.
 
-    Key and aliases are all accepted, as `name` and as folder; where several folders exist, `name` itself comes first.
+    Key and aliases are all accepted, as `name` and as folder; where several folders exist, `name`
+    itself comes first.
     """
     key = next((key for key, task in tasks.items() if name in (key, *task.aliases)), None)
     if key is None:
@@ -219,5 +279,8 @@ def find_dataset(root, name, tasks):
     names = dict.fromkeys((name, key, *tasks[key].aliases))
     folder = next((Path(root) / n for n in names if (Path(root) / n).is_dir()), None)
     if folder is None:
-        raise ValueError(f"{root} holds no folder {' or '.join(names)}: expected the unpacked data set in one of them")
+        raise ValueError(
+            f"{root} holds no folder {' or '.join(names)}: expected the unpacked data set in "
+            "one of them"
+        )
     return key, folder

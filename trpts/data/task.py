@@ -16,14 +16,21 @@ class Split:
 
     def __post_init__(self):
         if len(self.images) != len(self.labels):
-            raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels: expected one label per image")
+            raise ValueError(
+                f"{len(self.images)} images but {len(self.labels)} labels: expected one label "
+                "per image"
+            )
 
     def __len__(self):
         return len(self.labels)
 
     def batches(self, batch_size, generator=None):
         """Yield (images, labels) of at most `batch_size`; in order, or shuffled by `generator`."""
-        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
+        order = (
+            torch.arange(len(self))
+            if generator is None
+            else torch.randperm(len(self), generator=generator)
+        )
         for rows in order.to(self.labels.device).split(batch_size):
             yield self.images[rows], self.labels[rows]
 
@@ -40,7 +47,9 @@ class Split:
     def after(self, n):
         """All samples but the first n."""
         if not 0 <= n < len(self):
-            raise ValueError(f"samples after the first {n} asked for: expected 0 to {len(self) - 1}")
+            raise ValueError(
+                f"samples after the first {n} asked for: expected 0 to {len(self) - 1}"
+            )
         return Split(self.images[n:], self.labels[n:])
 
     def data_hash(self):
@@ -64,8 +73,14 @@ class Task:
 
     def to(self, device):
         """The same task on another device."""
-        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+        return replace(
+            self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device)
+        )
 
     def data_hash(self):
-        """Names the task's data in records: a hash of the three splits' hashes, of files as `FileSplit` takes them."""
-        return short_hash(" ".join(split.data_hash() for split in (self.train, self.val, self.test)))
+        """Names the task's data in records: a hash of the three splits' hashes, of files as
+        `FileSplit` takes them.
+        """
+        return short_hash(
+            " ".join(split.data_hash() for split in (self.train, self.val, self.test))
+        )

@@ -1,11 +1,12 @@
 """VTAB-1k as the fine-tuning community passes it on: 19 tasks, each 800 + 200 images to learn from.
 
-    <root>/<folder>/{train800,val200,test}.txt, often train800val200.txt     lines: images/<list>/000000.jpg <label>
-    <root>/<folder>/images/...
+    <root>/<folder>/{train800,val200,test}.txt, often train800val200.txt
+    <root>/<folder>/images/...           their lines are: images/<list>/000000.jpg <label>
 
-Benchmark: Zhai et al., "A Large-scale Study of Representation Learning with the Visual Task Adaptation Benchmark"
-(arXiv 1910.04867). Layout: the script get_vtab1k.py of ZhangYuanhan-AI/NOAH, and KMnP/vpt issue 27; the copies linked
-by SSF, RepAdapter and GPS have it too. Lists are not stratified: CIFAR's train800 lacks some of the classes.
+Benchmark: Zhai et al., "A Large-scale Study of Representation Learning with the Visual Task
+Adaptation Benchmark" (arXiv 1910.04867). Layout: the script get_vtab1k.py of ZhangYuanhan-AI/NOAH,
+and KMnP/vpt issue 27; the copies linked by SSF, RepAdapter and GPS have it too. Lists are not
+stratified: CIFAR's train800 lacks some of the classes.
 """
 
 import warnings
@@ -19,14 +20,17 @@ GROUPS = ("natural", "specialized", "structured")
 
 
 class Source(NamedTuple):
-    """One of the 19: its group, its number of classes, and other names for it, its folder's among them."""
+    """One of the 19: its group, its number of classes, and other names for it, its folder's among
+    them.
+    """
 
     group: str
     n_classes: int
     aliases: tuple = ()
 
 
-# Groups: the VTAB paper. Classes and first folder names: NOAH's script; other aliases: GPS, VPT and common speech.
+# Groups: the VTAB paper. Classes and first folder names: NOAH's script; other aliases: GPS, VPT and
+# common speech.
 TASKS = {
     "cifar100": Source("natural", 100, ("cifar", "cifar_100")),
     "caltech101": Source("natural", 102, ("caltech_101",)),
@@ -59,8 +63,9 @@ def load(root, name, image_size=224, normalization="half", resize="squash"):
     name           a key of TASKS or one of its aliases; the folder may be called by any of them
     image_size, normalization, resize  as in `trpts.data.images.read_image`
     warns          UserWarning: CIFAR-100 stored as JPEG
-    raises         ValueError: unknown name, no folder or list, a malformed line, a label out of range, a wrong count,
-                   train800val200 that is not the union of its parts, a missing image, a path that leaves the folder
+    raises         ValueError: unknown name, no folder or list, a malformed line, a label out of
+                   range, a wrong count, train800val200 that is not the union of its parts, a
+                   missing image, a path that leaves the folder
     """
     name, folder = find_dataset(root, name, TASKS)
     n_classes = TASKS[name].n_classes
@@ -68,8 +73,10 @@ def load(root, name, image_size=224, normalization="half", resize="squash"):
     task = task_of_files(name, n_classes, folder, splits, image_size, normalization, resize)
     if name == "cifar100" and any(_is_jpeg(samples[0].path) for samples in splits.values()):
         warnings.warn(
-            f"{folder}: these CIFAR-100 images are JPEG, whose compression damages 32 x 32 pixels: results come out "
-            "about 12 points lower than from the original pixels (70 % against 80 %); take a PNG copy, or compare "
+            f"{folder}: these CIFAR-100 images are JPEG, whose compression damages 32 x 32 "
+            "pixels: results come out "
+            "about 12 points lower than from the original pixels (70 % against 80 %); take a PNG "
+            "copy, or compare "
             "only with papers that used this one",
             stacklevel=2,
         )
@@ -77,18 +84,24 @@ def load(root, name, image_size=224, normalization="half", resize="squash"):
 
 
 def read_lists(folder: Path, n_classes: int) -> dict[str, list[Sample]]:
-    """{"train": [Sample, ...], "val": ..., "test": ...} of a folder in this layout; raises ValueError as `load`."""
+    """{"train": [Sample, ...], "val": ..., "test": ...} of a folder in this layout; raises
+    ValueError as `load`.
+    """
     listed = {split: _read_list(folder / f"{stem}.txt", n_classes) for split, stem in LISTS.items()}
     if (folder / f"{BOTH}.txt").exists():
         _check_union(_read_list(folder / f"{BOTH}.txt", n_classes), listed["train"] + listed["val"])
     return {
-        split: [Sample(find_file(folder, path, place), label, place) for path, label, place in samples]
+        split: [
+            Sample(find_file(folder, path, place), label, place) for path, label, place in samples
+        ]
         for split, samples in listed.items()
     }
 
 
 def _read_list(path, n_classes):
-    """The lines of a list as [Sample] whose paths are still as written; endings, blanks and a BOM do not matter."""
+    """The lines of a list as [Sample] whose paths are still as written; endings, blanks and a BOM
+    do not matter.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -102,7 +115,9 @@ def _read_list(path, n_classes):
             raise ValueError(f"{place}: {line.strip()!r}: expected a path and a label")
         label = int(fields[1]) if fields[1].isascii() and fields[1].isdigit() else None
         if label is None or label >= n_classes:
-            raise ValueError(f"{place}: label {fields[1]}: expected a whole number from 0 to {n_classes - 1}")
+            raise ValueError(
+                f"{place}: label {fields[1]}: expected a whole number from 0 to {n_classes - 1}"
+            )
         samples.append(Sample(fields[0], label, place))
     expected = COUNTS.get(path.stem)
     if expected not in (None, len(samples)):
@@ -113,16 +128,20 @@ def _read_list(path, n_classes):
 def _check_union(both, parts):
     """Raise ValueError unless `both` lists what `parts` lists, in any order.
 
-    NOAH's script stores every list's images once more under a folder of its own, so that no path of train800val200.txt
-    stands in the other lists. There only the labels can be compared without opening a thousand files twice.
+    NOAH's script stores every list's images once more under a folder of its own, so that no path of
+    train800val200.txt stands in the other lists. There only the labels can be compared without
+    opening a thousand files twice.
     """
     copies = {sample.path for sample in both}.isdisjoint(sample.path for sample in parts)
-    surplus = Counter(_key(sample, copies) for sample in both) - Counter(_key(sample, copies) for sample in parts)
+    surplus = Counter(_key(sample, copies) for sample in both) - Counter(
+        _key(sample, copies) for sample in parts
+    )
     for sample in both:
         if _key(sample, copies) in surplus:
             what = f"label {sample.label}" if copies else f"{sample.path} with label {sample.label}"
             raise ValueError(
-                f"{sample.place}: {what} stands more often here than in {LISTS['train']}.txt and {LISTS['val']}.txt "
+                f"{sample.place}: {what} stands more often here than in {LISTS['train']}.txt and "
+                f"{LISTS['val']}.txt "
                 "together: expected their union"
             )
 

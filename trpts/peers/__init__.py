@@ -1,10 +1,27 @@
 """The methods TR-PTS is compared with, each behind `tune(method=…)`; importing this registers them.
 
-bitfit; lora and shira (both by PEFT); adapter; vpt-shallow, vpt-deep; ssf; gps, fps, magnitude, random: their selection
-at an equal number of connections per neuron; mask: TR-PTS's update as it is usually written; tome, evit: TR-PTS's
-connections with another way to lose tokens. Each docstring names its paper and counts its parameters.
+bitfit; lora and shira (both by PEFT); adapter; vpt-shallow, vpt-deep; ssf; gps, fps, magnitude,
+random: their selection at an equal number of connections per neuron; mask: TR-PTS's update as it is
+usually written; tome, evit: TR-PTS's connections with another way to lose tokens. Each docstring
+names its paper and counts its parameters.
 """
 
-from trpts.peers import adapter, low_rank, partial, prompts, scale_and_shift, selection, token_reduction
+from trpts.peers import (
+    adapter,
+    low_rank,
+    partial,
+    prompts,
+    scale_and_shift,
+    selection,
+    token_reduction,
+)
 
-__all__ = ["adapter", "low_rank", "partial", "prompts", "scale_and_shift", "selection", "token_reduction"]
+__all__ = [
+    "adapter",
+    "low_rank",
+    "partial",
+    "prompts",
+    "scale_and_shift",
+    "selection",
+    "token_reduction",
+]

@@ -9,7 +9,9 @@ PLACES = ("attn", "mlp")
 
 
 class Bottleneck(nn.Module):
-    """h + W_up GELU(W_down h), W_up zero at first, so that nothing changes; [..., D] -> [..., D]."""
+    """h + W_up GELU(W_down h), W_up zero at first, so that nothing changes; [..., D] -> [...,
+    D].
+    """
 
     def __init__(self, width, size):
         super().__init__()
@@ -35,9 +37,11 @@ def check_adapter(model, *, size=8, places=("mlp",)):
 
 @method("adapter", check_adapter)
 def prepare_adapter(model, task, seed, *, size=8, places=("mlp",)):
-    """A bottleneck behind the MLP of each block (Pfeiffer et al., 2021), or behind both modules (Houlsby et al., 2019).
+    """A bottleneck behind the MLP of each block (Pfeiffer et al., 2021), or behind both modules
+    (Houlsby et al., 2019).
 
-    2 D h + h + D parameters each: 0.16 M in ViT-B/16 at h = 8, what VTAB's tables have. They stay at inference.
+    2 D h + h + D parameters each: 0.16 M in ViT-B/16 at h = 8, what VTAB's tables have. They stay
+    at inference.
     """
     model.requires_grad_(False)
     model.get_classifier().requires_grad_(True)
@@ -48,5 +52,7 @@ def prepare_adapter(model, task, seed, *, size=8, places=("mlp",)):
             for place in places:
                 added = Bottleneck(model.embed_dim, size).to(like.device, like.dtype)
                 block.add_module(f"adapter_{place}", added)
-                getattr(block, place).register_forward_hook(lambda module, inputs, h, added=added: added(h))
+                getattr(block, place).register_forward_hook(
+                    lambda module, inputs, h, added=added: added(h)
+                )
     return Prepared()

@@ -1,7 +1,8 @@
-"""LoRA and SHiRA, as PEFT has them: merged into the weights at the end, so that inference costs nothing extra.
+"""LoRA and SHiRA, as PEFT has them: merged into the weights at the end, so that inference costs
+nothing extra.
 
-PEFT changes what a layer's `forward` gives. A model that uses the layer's weight past it (timm's EVA, BeiT, SwinV2)
-reads the frozen one there; we let it read the weight with what is learnt in it.
+PEFT changes what a layer's `forward` gives. A model that uses the layer's weight past it (timm's
+EVA, BeiT, SwinV2) reads the frozen one there; we let it read the weight with what is learnt in it.
 """
 
 import functools
@@ -24,7 +25,10 @@ def check_low_rank(model, *, r=8, layers=LAYERS, **options):
     _peft()
     names = chosen_layers(model, layers)
     if not names:
-        raise ValueError(f"layers={layers}: the model has no such Linear layers; expected some of {', '.join(LAYERS)}")
+        raise ValueError(
+            f"layers={layers}: the model has no such Linear layers; expected some of "
+            f"{', '.join(LAYERS)}"
+        )
     narrowest = min(min(model.get_submodule(name).weight.shape) for name in names)
     if not (isinstance(r, int) and 1 <= r <= narrowest):
         raise ValueError(f"r={r!r}: expected a rank from 1 to {narrowest}")
@@ -35,18 +39,24 @@ def check_low_rank(model, *, r=8, layers=LAYERS, **options):
 
 @method("lora", check_low_rank)
 def prepare_lora(model, task, seed, *, r=8, alpha=None, layers=LAYERS):
-    """W + (α / r) B A with A [r, in] drawn and B [out, r] zero (LoRA, Hu et al., 2022): r (in + out) for each layer.
+    """W + (α / r) B A with A [r, in] drawn and B [out, r] zero (LoRA, Hu et al., 2022): r (in +
+    out) for each layer.
 
     alpha   α; None: r, so that the factor is 1
-    layers  which of a block's Linear layers. The paper adapts queries and values, vision benchmarks mostly all
+    layers  which of a block's Linear layers. The paper adapts queries and values, vision benchmarks
+            mostly all
     """
     config = {"r": r, "lora_alpha": r if alpha is None else alpha, "lora_dropout": 0.0}
-    return _adapted(model, _peft().LoraConfig(**config, target_modules=chosen_layers(model, layers)), seed)
+    return _adapted(
+        model, _peft().LoraConfig(**config, target_modules=chosen_layers(model, layers)), seed
+    )
 
 
 @method("shira", check_low_rank)
 def prepare_shira(model, task, seed, *, r=1, layers=LAYERS):
-    """r (in + out) entries of each weight, drawn over the whole matrix (SHiRA, Bhardwaj et al., 2024; random mask)."""
+    """r (in + out) entries of each weight, drawn over the whole matrix (SHiRA, Bhardwaj et al.,
+    2024; random mask).
+    """
     config = _peft().ShiraConfig(r=r, random_seed=seed, target_modules=chosen_layers(model, layers))
     return _adapted(model, config, seed)
 
@@ -62,7 +72,9 @@ def _adapted(model, config, seed):
 
 
 def merge(model):
-    """Add what was learnt to the weights, and take PEFT's layers out again: a plain model. In place."""
+    """Add what was learnt to the weights, and take PEFT's layers out again: a plain model. In
+    place.
+    """
     for name, layer in _adapters(model).items():
         layer.merge()
         parent, _, own = name.rpartition(".")
@@ -78,7 +90,9 @@ def _adapters(model):
 
 @functools.cache
 def _read_past_forward(kind):
-    """PEFT's class of a layer, with a `weight` that holds what is learnt; its own `forward` reads `base_layer`."""
+    """PEFT's class of a layer, with a `weight` that holds what is learnt; its own `forward` reads
+    `base_layer`.
+    """
 
     def weight(layer):
         weight = layer.get_base_layer().weight

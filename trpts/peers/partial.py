@@ -22,29 +22,42 @@ def prepare_bitfit(model, task, seed):
 
 
 def check_connections(model, **options):
-    """As of TR-PTS, of which no tokens are selected: the options that place them say nothing here and are refused."""
+    """As of TR-PTS, of which no tokens are selected: the options that place them say nothing here
+    and are refused.
+    """
     if idle := [f"{n}={options[n]!r}" for n in ("n_token_blocks", "placement") if n in options]:
-        raise ValueError(f"{', '.join(idle)}: expected neither, as TR-PTS's token selection is no part of this method")
+        raise ValueError(
+            f"{', '.join(idle)}: expected neither, as TR-PTS's token selection is no part of "
+            "this method"
+        )
     check_trpts(model, keep=1, **options)
 
 
 @method("mask", check_connections)
 def prepare_mask(model, task, seed, *, score="fisher", n_scored=500, biases=True, **allocation):
-    """TR-PTS's update as it is written, Θ ← Θ − η (M ⊙ ∇L): the whole gradient of each layer, then the mask.
+    """TR-PTS's update as it is written, Θ ← Θ − η (M ⊙ ∇L): the whole gradient of each layer, then
+    the mask.
 
-    What GPS and its relatives do. The optimiser sees whole weights; the plan counts what the mask lets through. Adam
-    leaves the rest as it was as long as there is no weight decay, which no mask on gradients stops.
+    What GPS and its relatives do. The optimiser sees whole weights; the plan counts what the mask
+    lets through. Adam leaves the rest as it was as long as there is no weight decay, which no mask
+    on gradients stops.
     """
     options = {"score": score, "n_scored": n_scored, "biases": biases, **allocation}
     prepared = prepare_trpts(model, task, seed, keep=1, **options)
     index = {name: layer.index for name, layer in sparse_layers(model).items()}
-    trained = {name for name, p in model.named_parameters() if p.requires_grad and not name.endswith("values")}
+    trained = {
+        name
+        for name, p in model.named_parameters()
+        if p.requires_grad and not name.endswith("values")
+    }
     detach(model)
     handles = []
     for name, parameter in model.named_parameters():
         layer = name.removesuffix(".weight")
         parameter.requires_grad_(name in trained or layer in index)
         if layer in index and name not in trained:
-            mask = torch.zeros_like(parameter).view(len(parameter), -1).scatter_(1, index[layer], 1.0)
+            mask = (
+                torch.zeros_like(parameter).view(len(parameter), -1).scatter_(1, index[layer], 1.0)
+            )
             handles.append(parameter.register_hook(partial(torch.mul, mask.view_as(parameter))))
     return Prepared(prepared.plan, finish=lambda: [handle.remove() for handle in handles])

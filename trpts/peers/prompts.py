@@ -1,4 +1,6 @@
-"""Visual prompt tuning: trained tokens beside the image's, before the first block or anew before each."""
+"""Visual prompt tuning: trained tokens beside the image's, before the first block or anew before
+each.
+"""
 
 import math
 
@@ -13,7 +15,9 @@ def check_vpt(model, *, n_prompts=50):
     if not (isinstance(n_prompts, int) and n_prompts >= 0):
         raise ValueError(f"n_prompts={n_prompts!r}: expected a number of tokens, 0 or more")
     if not (hasattr(model, "blocks") and hasattr(model, "num_prefix_tokens")):
-        raise ValueError(f"{type(model).__name__} has no blocks with class and patch tokens: expected a timm ViT")
+        raise ValueError(
+            f"{type(model).__name__} has no blocks with class and patch tokens: expected a timm ViT"
+        )
 
 
 @method("vpt-shallow", check_vpt)
@@ -24,7 +28,9 @@ def prepare_shallow(model, task, seed, *, n_prompts=50):
 
 @method("vpt-deep", check_vpt)
 def prepare_deep(model, task, seed, *, n_prompts=50):
-    """n prompts before each block, in place of what became of the last ones (VPT-deep): L n D parameters."""
+    """n prompts before each block, in place of what became of the last ones (VPT-deep): L n D
+    parameters.
+    """
     return _with_prompts(model, n_prompts, model.blocks, seed)
 
 
@@ -38,11 +44,17 @@ def _with_prompts(model, n, blocks, seed):
     for nth, block in enumerate(blocks):
         drawn = bound * (2 * torch.rand(n, D, generator=generator) - 1)
         block.prompts = nn.Parameter(drawn.to(like.device, like.dtype))
-        block.register_forward_pre_hook(lambda b, inputs, old=n if nth else 0: (_insert(inputs[0], b.prompts, P, old),))
-    model.blocks[-1].register_forward_hook(lambda b, inputs, x: torch.cat([x[:, :P], x[:, P + n :]], dim=1))
+        block.register_forward_pre_hook(
+            lambda b, inputs, old=n if nth else 0: (_insert(inputs[0], b.prompts, P, old),)
+        )
+    model.blocks[-1].register_forward_hook(
+        lambda b, inputs, x: torch.cat([x[:, :P], x[:, P + n :]], dim=1)
+    )
     return Prepared()
 
 
 def _insert(x, prompts, P, old):
-    """[B, P + old + N, D] -> [B, P + n + N, D]: prompts [n, D] in place of the old ones behind the P prefix tokens."""
+    """[B, P + old + N, D] -> [B, P + n + N, D]: prompts [n, D] in place of the old ones behind the
+    P prefix tokens.
+    """
     return torch.cat([x[:, :P], prompts.expand(len(x), -1, -1), x[:, P + old :]], dim=1)

@@ -7,7 +7,9 @@ from trpts.methods import Prepared, method
 
 
 def scaled_layers(model):
-    """{name: layer} that SSF follows: the patch embedding, each block's Linear layers and norms, the last norm."""
+    """{name: layer} that SSF follows: the patch embedding, each block's Linear layers and norms,
+    the last norm.
+    """
     kinds = (nn.Linear, nn.LayerNorm, nn.Conv2d)
     head = model.get_classifier()
     return {name: m for name, m in model.named_modules() if isinstance(m, kinds) and m is not head}
@@ -22,7 +24,8 @@ def check_ssf(model):
 
 @method("ssf", check_ssf)
 def prepare_ssf(model, task, seed):
-    """y = γ ⊙ x + β behind each layer (SSF, Lian et al., 2022): 2 · out for each, 22 D a block with an MLP of 4 D.
+    """y = γ ⊙ x + β behind each layer (SSF, Lian et al., 2022): 2 · out for each, 22 D a block with
+    an MLP of 4 D.
 
     γ = 1 and β = 0 at first, so that nothing changes; the authors' code draws them close to that.
     """
@@ -44,13 +47,17 @@ def prepare_ssf(model, task, seed):
 
 
 def _scale_and_shift(layer, inputs, x):
-    places = (-1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)  # channels of [B, D, h, w], or [..., D]
+    places = (
+        (-1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)
+    )  # channels of [B, D, h, w], or [..., D]
     return x * layer.gamma.view(places) + layer.beta.view(places)
 
 
 @torch.no_grad()
 def fold(layer):
-    """γ (W x + b) + β = (γ W) x + (γ b + β); the same for a norm's own weight and bias. In place."""
+    """γ (W x + b) + β = (γ W) x + (γ b + β); the same for a norm's own weight and bias. In
+    place.
+    """
     layer.weight.mul_(layer.gamma.view(-1, *[1] * (layer.weight.ndim - 1)))
     layer.bias.mul_(layer.gamma).add_(layer.beta)
     del layer.gamma, layer.beta

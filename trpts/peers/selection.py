@@ -1,7 +1,9 @@
-"""Other ways to select connections, at an equal number for every neuron: GPS's, FPS's, by magnitude, and chance.
+"""Other ways to select connections, at an equal number for every neuron: GPS's, FPS's, by
+magnitude, and chance.
 
-They differ from TR-PTS in the score and in the allocation, and in nothing else: the same images are scored, the same
-biases are trained, the same row-sparse layers pay for the selected connections alone.
+They differ from TR-PTS in the score and in the allocation, and in nothing else: the same images are
+scored, the same biases are trained, the same row-sparse layers pay for the selected connections
+alone.
 """
 
 from functools import partial
@@ -15,20 +17,31 @@ def check_uniform(model, *, per_neuron=2, score="fisher", **options):
     """Raise ValueError for an unknown score or a number of connections that is none."""
     connection_score(score, 0)
     if not (isinstance(per_neuron, int) and per_neuron >= 1):
-        raise ValueError(f"per_neuron={per_neuron!r}: expected a whole number of connections, at least 1")
+        raise ValueError(
+            f"per_neuron={per_neuron!r}: expected a whole number of connections, at least 1"
+        )
 
 
 @method("uniform", check_uniform)
 def prepare_uniform(model, task, seed, *, score="fisher", per_neuron=2, n_scored=500, biases=True):
-    """The `per_neuron` best-scored connections of every neuron, in all layers alike, biases and head.
+    """The `per_neuron` best-scored connections of every neuron, in all layers alike, biases and
+    head.
 
     score   a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
     """
-    scores = connection_score(score, seed)(model, task.train.first(min(n_scored, len(task.train))).batches(32))
+    scores = connection_score(score, seed)(
+        model, task.train.first(min(n_scored, len(task.train))).batches(32)
+    )
     connections = {name: min(per_neuron, s.shape[1]) for name, s in scores.items()}
     weights = sum(len(s) * connections[name] for name, s in scores.items())
-    plan = Allocation(connections, (), dict.fromkeys(scores, 1.0), float(per_neuron), sum(map(len, scores.values())),
-                      {"weights": weights})  # fmt: skip
+    plan = Allocation(
+        connections,
+        (),
+        dict.fromkeys(scores, 1.0),
+        float(per_neuron),
+        sum(map(len, scores.values())),
+        {"weights": weights},
+    )
     attach(model, plan.select(scores), biases=biases)
     return Prepared(plan)
 

@@ -1,9 +1,9 @@
 """ToMe and EViT with TR-PTS's connections: other ways to lose tokens, so that only these differ.
 
-ToMe merges the r most similar pairs of patch tokens of every block, between attention and MLP; a token that stands for
-s tokens counts as s in attention (ToMe, Bolya et al., 2023). EViT drops by the same CLS attention as TR-PTS, at a
-quarter, half and three quarters of the depth, with ⌈ρN⌉ tokens kept and Σ a_i x_i for the others (EViT, Liang et al.,
-2022).
+ToMe merges the r most similar pairs of patch tokens of every block, between attention and MLP; a
+token that stands for s tokens counts as s in attention (ToMe, Bolya et al., 2023). EViT drops by
+the same CLS attention as TR-PTS, at a quarter, half and three quarters of the depth, with ⌈ρN⌉
+tokens kept and Σ a_i x_i for the others (EViT, Liang et al., 2022).
 """
 
 from contextlib import contextmanager
@@ -26,7 +26,9 @@ def check_tome(model, *, r=4, **options):
 
 
 @method("tome", check_tome)
-def prepare_tome(model, task, seed, *, r=4, score="fisher", n_scored=500, biases=True, **allocation):
+def prepare_tome(
+    model, task, seed, *, r=4, score="fisher", n_scored=500, biases=True, **allocation
+):
     """TR-PTS's connections; r pairs of tokens merged in each block."""
     options = {"score": score, "n_scored": n_scored, "biases": biases, **allocation}
     prepared = prepare_trpts(model, task, seed, keep=1, **options)
@@ -46,26 +48,42 @@ def check_evit(model, *, keep=0.7, **options):
 
 
 @method("evit", check_evit)
-def prepare_evit(model, task, seed, *, keep=0.7, score="fisher", n_scored=500, biases=True, **allocation):
+def prepare_evit(
+    model, task, seed, *, keep=0.7, score="fisher", n_scored=500, biases=True, **allocation
+):
     """TR-PTS's connections; EViT's blocks, rounding and merge."""
     options = {"score": score, "n_scored": n_scored, "biases": biases, **allocation}
     prepared = prepare_trpts(model, task, seed, keep=1, **options)
-    tokens = {"blocks": evit_blocks(len(model.blocks)), "keep": keep, "rounding": "ceil", "merge": "sum"}
+    tokens = {
+        "blocks": evit_blocks(len(model.blocks)),
+        "keep": keep,
+        "rounding": "ceil",
+        "merge": "sum",
+    }
     return Prepared(prepared.plan, tokens, partial(token_selection, model, **tokens))
 
 
 @contextmanager
 def token_merging(model, r):
-    """While this is open, every block of a timm ViT merges r pairs of patch tokens; r = 0 changes nothing, to the bit.
+    """While this is open, every block of a timm ViT merges r pairs of patch tokens; r = 0 changes
+    nothing, to the bit.
 
     raises  ValueError: no plain timm blocks, r below 0, nested use
     """
     if not (isinstance(r, int) and r >= 0):
         raise ValueError(f"r={r!r}: expected a number of pairs to merge, 0 or more")
     for n, block in enumerate(getattr(model, "blocks", ())):
-        if type(block) is not Block or type(block.attn) is not Attention or "forward" in vars(block):
-            raise ValueError(f"block {n} is not timm's Block with its Attention and its own forward: nothing is merged")
-    sizes = {}  # [B, P + N] that enter a block, by its number: read again where a checkpoint computes it anew
+        if (
+            type(block) is not Block
+            or type(block.attn) is not Attention
+            or "forward" in vars(block)
+        ):
+            raise ValueError(
+                f"block {n} is not timm's Block with its Attention and its own forward: nothing "
+                "is merged"
+            )
+    # [B, P + N] that enter a block, by its number: read again where a checkpoint computes it anew
+    sizes = {}
     try:
         for n, block in enumerate(model.blocks if r else ()):
             block.forward = partial(_forward, sizes, model.num_prefix_tokens, r, n, block)
@@ -80,8 +98,12 @@ def _forward(sizes, P, r, number, block, x):
     size = sizes[number] if number else x.new_ones(x.shape[:2])  # [B, P + N]
     projected = []
     with block.attn.qkv.register_forward_hook(lambda module, inputs, qkv: projected.append(qkv)):
-        x = x + block.drop_path1(block.ls1(block.attn(block.norm1(x), attn_mask=size.log()[:, None, None])))
-    keys = projected.pop().unflatten(2, (3, block.attn.num_heads, block.attn.head_dim))[:, :, 1]  # [B, T, H, d]
+        x = x + block.drop_path1(
+            block.ls1(block.attn(block.norm1(x), attn_mask=size.log()[:, None, None]))
+        )
+    keys = projected.pop().unflatten(2, (3, block.attn.num_heads, block.attn.head_dim))[
+        :, :, 1
+    ]  # [B, T, H, d]
     keys = block.attn.k_norm(keys).mean(2)[:, P:]  # [B, N, d]
     patches, counted = merge_pairs(x[:, P:], size[:, P:], keys, r)
     x, sizes[number + 1] = torch.cat([x[:, :P], patches], 1), torch.cat([size[:, :P], counted], 1)
@@ -89,10 +111,12 @@ def _forward(sizes, P, r, number, block, x):
 
 
 def merge_pairs(x, size, keys, r):
-    """Bipartite soft matching: x [B, N, D] of size [B, N] by keys [B, N, d] -> [B, N − r, D], sizes [B, N − r].
+    """Bipartite soft matching: x [B, N, D] of size [B, N] by keys [B, N, d] -> [B, N − r, D], sizes
+    [B, N − r].
 
-    Every other token looks for the most similar one among the rest; the r most similar pairs become one token each, the
-    mean of all it stands for. Unmerged tokens come first, then those that were looked for.
+    Every other token looks for the most similar one among the rest; the r most similar pairs become
+    one token each, the mean of all it stands for. Unmerged tokens come first, then those that were
+    looked for.
     """
     r = min(r, x.shape[1] // 2)
     if r == 0:  # a single token has no partner

@@ -1,4 +1,5 @@
-"""TransPrune: training-free pruning of a vision-language model's image tokens, inside its language model.
+"""TransPrune: training-free pruning of a vision-language model's image tokens, inside its language
+model.
 
 Names are loaded when they are first used: scores and schedules need no transformers.
 """
@@ -19,7 +20,8 @@ HOMES = {
     "Candidates": "criteria",
     "pruning": "plugin",
     "Trace": "plugin",
-    "macs": "costs",  # not a module `macs`: importing it would put the module in the function's place
+    # not a module `macs`: importing it would put the module in the function's place
+    "macs": "costs",
 }
 __all__ = [*HOMES]
 
@@ -27,4 +29,6 @@ __all__ = [*HOMES]
 def __getattr__(name):
     if name in HOMES:
         return getattr(importlib.import_module(f"trpts.transprune.{HOMES[name]}"), name)
-    raise AttributeError(f"module 'trpts.transprune' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    raise AttributeError(
+        f"module 'trpts.transprune' has no attribute {name!r}; it offers {', '.join(__all__)}"
+    )

@@ -1,7 +1,8 @@
-"""What a stage ranks image tokens by: TransPrune's score, its parts, its rivals, and the floor and ceiling of all.
+"""What a stage ranks image tokens by: TransPrune's score, its parts, its rivals, and the floor and
+ceiling of all.
 
-A criterion is a function of `Candidates` that gives [B, N] numbers, larger is better; those of image tokens are read,
-and they must be finite. Ties go to the token that comes first.
+A criterion is a function of `Candidates` that gives [B, N] numbers, larger is better; those of
+image tokens are read, and they must be finite. Ties go to the token that comes first.
 """
 
 from collections.abc import Callable
@@ -21,11 +22,14 @@ class Candidates:
     schedule     the Schedule
     hidden       [B, N, D], residual stream behind the stage's layer, in the model's own type
     image        bool [B, N]: image tokens still there
-    index        int64 [B, N]: number of an image token among those of its row's prompt; -1 elsewhere
+    index        int64 [B, N]: number of an image token among those of its row's prompt; -1
+                 elsewhere
     instruction  bool [B, N]: instruction tokens
     n_keep       int64 [B]: image tokens that will stay
-    ttv, norm    float32 [B, N]: TTV so far (eq. 4), and ‖T_out‖ summed in its place; 0 outside the image
-    attention    (queries bool [B, N]) -> float32 [B, N]: eq. 5, of any tokens, in the layer that the schedule names
+    ttv, norm    float32 [B, N]: TTV so far (eq. 4), and ‖T_out‖ summed in its place; 0 outside the
+                 image
+    attention    (queries bool [B, N]) -> float32 [B, N]: eq. 5, of any tokens, in the layer that
+                 the schedule names
     ids          per row: int array of its instruction's token ids
     relevant     bool [B, most image tokens of a row]: given to `pruning`, or None
     """
@@ -43,7 +47,9 @@ class Candidates:
     relevant: torch.Tensor | None
 
     def of_tokens(self, values):
-        """Values [B, n] of a row's image tokens, as the prompt had them -> [B, N] of those left, 0 elsewhere."""
+        """Values [B, n] of a row's image tokens, as the prompt had them -> [B, N] of those left, 0
+        elsewhere.
+        """
         return values.gather(1, self.index.clamp_min(0)) * self.image
 
 
@@ -63,7 +69,9 @@ def iga(c):
 
 
 def norm(c):
-    """Σ ‖T_out‖ in place of TTV: what is left of it where all ‖T_in‖ are alike and directions say nothing."""
+    """Σ ‖T_out‖ in place of TTV: what is left of it where all ‖T_in‖ are alike and directions say
+    nothing.
+    """
     return c.norm
 
 
@@ -74,19 +82,24 @@ def fastv(c):
 
 
 def random(c):
-    """Uniform noise, drawn from the seed and the instruction's ids: no other row, no padding and no beam changes it.
+    """Uniform noise, drawn from the seed and the instruction's ids: no other row, no padding and no
+    beam changes it.
 
     One draw a token, the same at every stage. Rows that ask the same draw the same: vary the seed.
     """
     n = int(c.index.max()) + 1
-    draws = numpy.stack([numpy.random.default_rng([c.schedule.seed, *ids]).random(n) for ids in c.ids])  # [B, n]
+    draws = numpy.stack(
+        [numpy.random.default_rng([c.schedule.seed, *ids]).random(n) for ids in c.ids]
+    )  # [B, n]
     return c.of_tokens(torch.from_numpy(draws).to(c.index.device))
 
 
 def uniform(c):
     """The n_keep of a row's tokens that lie evenly, from half a gap behind the first on."""
     place, n = c.image.cumsum(1) - 1, c.image.sum(1, keepdim=True)
-    kept_before = (2 * place * c.n_keep[:, None] + n) // (2 * n)  # chosen among the tokens before this one
+    kept_before = (2 * place * c.n_keep[:, None] + n) // (
+        2 * n
+    )  # chosen among the tokens before this one
     kept_after = (2 * (place + 1) * c.n_keep[:, None] + n) // (2 * n)
     return (kept_after - kept_before).float()
 
@@ -94,7 +107,9 @@ def uniform(c):
 def oracle(c):
     """The relevant tokens first, the rest at random."""
     if c.relevant is None:
-        raise ValueError("score='oracle' without relevant: expected bool [B, image tokens], the ground truth")
+        raise ValueError(
+            "score='oracle' without relevant: expected bool [B, image tokens], the ground truth"
+        )
     return random(c) + c.of_tokens(c.relevant.long())
 
 
@@ -102,13 +117,26 @@ CRITERIA = {f.__name__: f for f in (transprune, ttv, iga, norm, random, uniform,
 
 
 def choose(c):
-    """Scores [B, N] of the candidates, and bool [B, N]: the n_keep best image tokens of each row."""
+    """Scores [B, N] of the candidates, and bool [B, N]: the n_keep best image tokens of each
+    row.
+    """
     score = c.schedule.score
     name = score if isinstance(score, str) else getattr(score, "__name__", "score")
     scores = CRITERIA[score](c) if isinstance(score, str) else score(c)
-    if not isinstance(scores, torch.Tensor) or scores.shape != c.image.shape or not scores[c.image].isfinite().all():
-        found = f"{list(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
-        raise ValueError(f"the scores by {name} are {found}: expected {list(c.image.shape)}, finite for image tokens")
-    scores = scores.detach().double().masked_fill(~c.image, -torch.inf)  # float64: draws differ as they were drawn
+    if (
+        not isinstance(scores, torch.Tensor)
+        or scores.shape != c.image.shape
+        or not scores[c.image].isfinite().all()
+    ):
+        found = (
+            f"{list(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
+        )
+        raise ValueError(
+            f"the scores by {name} are {found}: expected {list(c.image.shape)}, finite for "
+            "image tokens"
+        )
+    scores = (
+        scores.detach().double().masked_fill(~c.image, -torch.inf)
+    )  # float64: draws differ as they were drawn
     rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # [B, N]
     return scores.float(), rank < c.n_keep[:, None]

@@ -1,4 +1,6 @@
-"""What pruning must know of a vision-language model: where its language model is, and which tokens are an image's."""
+"""What pruning must know of a vision-language model: where its language model is, and which tokens
+are an image's.
+"""
 
 from dataclasses import dataclass
 
@@ -14,9 +16,13 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-FAMILIES = (LlavaForConditionalGeneration, LlavaNextForConditionalGeneration, Qwen2_5_VLForConditionalGeneration)
-# Language models whose layers are called alike: one mask and one table of position embeddings, made before the first
-# layer, and q, k without a norm of their own
+FAMILIES = (
+    LlavaForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
+    Qwen2_5_VLForConditionalGeneration,
+)
+# Language models whose layers are called alike: one mask and one table of position embeddings, made
+# before the first layer, and q, k without a norm of their own
 LANGUAGE_MODELS = (LlamaModel, MistralModel, Qwen2Model, Qwen2_5_VLTextModel)
 ATTENTION = ("sdpa", "eager")
 
@@ -38,24 +44,45 @@ def anatomy(model):
         raise ValueError(f"a {type(model).__name__}: expected one of {_names(FAMILIES)}")
     text, config = model.model.language_model, model.config
     if not isinstance(text, LANGUAGE_MODELS):
-        raise ValueError(f"the language model is a {type(text).__name__}: expected one of {_names(LANGUAGE_MODELS)}")
+        raise ValueError(
+            f"the language model is a {type(text).__name__}: expected one of "
+            f"{_names(LANGUAGE_MODELS)}"
+        )
     if text.config._attn_implementation not in ATTENTION:
-        raise ValueError(f"attention is {text.config._attn_implementation}: expected {' or '.join(ATTENTION)}, whose "
-                         "masks are made anew for what is left")  # fmt: skip
+        raise ValueError(
+            f"attention is {text.config._attn_implementation}: expected "
+            f"{' or '.join(ATTENTION)}, whose "
+            "masks are made anew for what is left"
+        )
     if getattr(text.config, "sliding_window", None) is not None:
-        raise ValueError(f"attention slides in a window of {text.config.sliding_window}: expected full attention: "
-                         "windows are counted in positions that move")  # fmt: skip
-    return Anatomy(model.model, text, text.layers, config.image_token_id, getattr(config, "video_token_id", None))
+        raise ValueError(
+            f"attention slides in a window of {text.config.sliding_window}: expected full "
+            "attention: "
+            "windows are counted in positions that move"
+        )
+    return Anatomy(
+        model.model,
+        text,
+        text.layers,
+        config.image_token_id,
+        getattr(config, "video_token_id", None),
+    )
 
 
 def queries_and_keys(attention, normed, rope, first):
-    """q [B, H, N − first, d] from `first` on and k [B, G, N, d] of all, of normed [B, N, D], as a layer has."""
+    """q [B, H, N − first, d] from `first` on and k [B, G, N, d] of all, of normed [B, N, D], as a
+    layer has.
+    """
     q, k = (
-        project(x).unflatten(2, (-1, attention.head_dim)).transpose(1, 2)  # [B, heads, positions, d]
+        project(x)
+        .unflatten(2, (-1, attention.head_dim))
+        .transpose(1, 2)  # [B, heads, positions, d]
         for project, x in ((attention.q_proj, normed[:, first:]), (attention.k_proj, normed))
     )
     cos, sin = rope  # [B or 1, N, d]
-    return apply_rotary_pos_emb(q, q, cos[:, first:], sin[:, first:])[0], apply_rotary_pos_emb(k, k, cos, sin)[1]
+    return apply_rotary_pos_emb(q, q, cos[:, first:], sin[:, first:])[0], apply_rotary_pos_emb(
+        k, k, cos, sin
+    )[1]
 
 
 def _names(classes):

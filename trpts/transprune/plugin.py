@@ -1,11 +1,14 @@
-"""Pruning a vision-language model's image tokens on their way through its language model, by hooks alone.
+"""Pruning a vision-language model's image tokens on their way through its language model, by hooks
+alone.
 
-Behind layer p of the schedule the image tokens with the lowest scores leave the sequence: the layers after it compute
-on, and cache, what is left. Each stage gets a mask and position embeddings of its own, for the prompt and for every
-token generated after it, so that batches, padding, caches and beams give what each row alone would give.
+Behind layer p of the schedule the image tokens with the lowest scores leave the sequence: the
+layers after it compute on, and cache, what is left. Each stage gets a mask and position embeddings
+of its own, for the prompt and for every token generated after it, so that batches, padding, caches
+and beams give what each row alone would give.
 
-The paper (TransPrune, CVPR 2026) does not say what becomes of positions; see `Schedule.positions`. Nor which tokens
-are the instruction; we take all behind the last image token, as the released code does.
+The paper (TransPrune, CVPR 2026) does not say what becomes of positions; see `Schedule.positions`.
+Nor which tokens are the instruction; we take all behind the last image token, as the released code
+does.
 """
 
 from contextlib import ExitStack, contextmanager
@@ -27,12 +30,14 @@ _OPEN = WeakSet()  # language models being pruned
 
 @dataclass
 class Trace:
-    """What the last prompt lost, by stage (its layer, counted from 1) and row of the batch; holds no graph.
+    """What the last prompt lost, by stage (its layer, counted from 1) and row of the batch; holds
+    no graph.
 
     n_image   [B]: image tokens of each row
     n_prompt  [B]: all tokens of each row, without padding
     kept      {stage: B × int64 [kept]}: numbers among the row's image tokens, ascending
-    scores    {stage: B × float32 [n_image]}: NaN for tokens that were dropped before; none where all stay anyway
+    scores    {stage: B × float32 [n_image]}: NaN for tokens that were dropped before; none where
+              all stay anyway
     n_tokens  {stage: int}: length of the sequence behind the stage, text and filling included
     """
 
@@ -53,31 +58,40 @@ class Trace:
         if scores is not None:
             full = [scores.new_full((n,), torch.nan) for n in self.n_image]
             self.scores[stage] = [
-                f.scatter(0, i[i >= 0], s[i >= 0]) for f, i, s in zip(full, index, scores, strict=True)
+                f.scatter(0, i[i >= 0], s[i >= 0])
+                for f, i, s in zip(full, index, scores, strict=True)
             ]
 
 
 @contextmanager
 def pruning(model, schedule, relevant=None, instruction=None, shortcut=True):
-    """While this is open, `model` prunes image tokens by `schedule`, in forward passes and generation; gives a `Trace`.
+    """While this is open, `model` prunes image tokens by `schedule`, in forward passes and
+    generation; gives a `Trace`.
 
     model        LLaVA-1.5, LLaVA-NeXT or Qwen2.5-VL of transformers, with sdpa or eager attention
-    relevant     bool [B, image tokens]: ground truth for score="oracle"; rows with fewer are padded on the right
-    instruction  bool [B, up to L]: places of the instruction in the prompt, padding counted; None: all behind the last
-                 image token. Needed where answers stand in the prompt (they would count as instruction), and where
-                 generation without a cache should choose as it would with one
-    shortcut     a stage that keeps all leaves the pass untouched, to the bit; False: it scores and gathers all the same
-    raises       ValueError: another model, language model or attention, a schedule that does not fit, nested use; on
-                 the way: a prompt without image tokens or ids, padding on the right, a static cache, prompts in pieces,
-                 a cache from elsewhere, labels, no token kept, unfit scores. The model is left as it was
+    relevant     bool [B, image tokens]: ground truth for score="oracle"; rows with fewer are padded
+                 on the right
+    instruction  bool [B, up to L]: places of the instruction in the prompt, padding counted; None:
+                 all behind the last image token. Needed where answers stand in the prompt (they
+                 would count as instruction), and where generation without a cache should choose as
+                 it would with one
+    shortcut     a stage that keeps all leaves the pass untouched, to the bit; False: it scores and
+                 gathers all the same
+    raises       ValueError: another model, language model or attention, a schedule that does not
+                 fit, nested use; on the way: a prompt without image tokens or ids, padding on the
+                 right, a static cache, prompts in pieces, a cache from elsewhere, labels, no token
+                 kept, unfit scores. The model is left as it was
     """
     parts = anatomy(model)
     if not isinstance(schedule, Schedule):
         raise ValueError(
-            f"the schedule is a {type(schedule).__name__}: expected a Schedule, such as trpts.transprune.HIGH"
+            f"the schedule is a {type(schedule).__name__}: expected a Schedule, such as "
+            "trpts.transprune.HIGH"
         )
     if schedule.score == "oracle" and relevant is None:
-        raise ValueError("score='oracle' without relevant: expected bool [B, image tokens], the ground truth")
+        raise ValueError(
+            "score='oracle' without relevant: expected bool [B, image tokens], the ground truth"
+        )
     schedule.check(len(parts.layers))
     if parts.text in _OPEN:
         raise ValueError("the model is being pruned already: pruning cannot be nested")
@@ -97,7 +111,9 @@ class _Pruner:
 
     def __init__(self, model, parts, schedule, relevant, instruction, shortcut):
         self.model, self.parts, self.schedule, self.shortcut = model, parts, schedule, shortcut
-        self.start = partial(prompts.start_prompt, parts, instruction=instruction, relevant=relevant)
+        self.start = partial(
+            prompts.start_prompt, parts, instruction=instruction, relevant=relevant
+        )
         self.trace, self.prompt, self.ids = Trace(), None, None
         self.decoding, self.mask, self.positions, self.normed = False, None, None, None
         self.compact = schedule.positions == "compact"
@@ -110,44 +126,70 @@ class _Pruner:
         yield parts.text.register_forward_pre_hook(self.begin, with_kwargs=True)
         yield parts.text.rotary_emb.register_forward_pre_hook(self.note_positions, with_kwargs=True)
         yield layers[0].register_forward_pre_hook(self.note_cache, with_kwargs=True)
-        wants_transitions = self.schedule.score in ("transprune", "ttv", "norm") or callable(self.schedule.score)
+        wants_transitions = self.schedule.score in ("transprune", "ttv", "norm") or callable(
+            self.schedule.score
+        )
         for number in self.schedule.accumulate if wants_transitions else ():
             layer = layers[number - 1]
             yield layer.self_attn.register_forward_hook(self.watch_attention, with_kwargs=True)
             yield layer.mlp.register_forward_hook(self.watch)
         if self.schedule.iga_layer == "same":
             for number in self.schedule.prune_after:
-                yield layers[number - 1].self_attn.register_forward_pre_hook(self.note_normed, with_kwargs=True)
+                yield layers[number - 1].self_attn.register_forward_pre_hook(
+                    self.note_normed, with_kwargs=True
+                )
         for number in range(self.schedule.prune_after[0] + 1, len(layers) + 1):
-            yield layers[number - 1].register_forward_pre_hook(partial(self.enter, number), with_kwargs=True)
+            yield layers[number - 1].register_forward_pre_hook(
+                partial(self.enter, number), with_kwargs=True
+            )
 
     def refuse(self, model, args, kwargs):
         if kwargs.get("labels") is not None:
-            raise ValueError("labels: dropped tokens have no logits to compare; expected the loss of the last ones")
+            raise ValueError(
+                "labels: dropped tokens have no logits to compare; expected the loss of the "
+                "last ones"
+            )
         if isinstance(kwargs.get("logits_to_keep"), torch.Tensor):
-            raise ValueError("logits_to_keep names positions, and they move: expected a number of last ones")
+            raise ValueError(
+                "logits_to_keep names positions, and they move: expected a number of last ones"
+            )
         if model.training and self.parts.layers[0].gradient_checkpointing:
-            raise ValueError("gradient checkpointing computes a layer twice: expected it off, or model.eval()")
+            raise ValueError(
+                "gradient checkpointing computes a layer twice: expected it off, or model.eval()"
+            )
 
     def note_ids(self, core, args, kwargs):
         self.ids = kwargs.get("input_ids", args[0] if args else None)
 
     def begin(self, text, args, kwargs):
         """A prompt begins where the cache is empty, or there is none."""
-        cache, hidden, self.mask = kwargs.get("past_key_values"), kwargs["inputs_embeds"], kwargs.get("attention_mask")
+        cache, hidden, self.mask = (
+            kwargs.get("past_key_values"),
+            kwargs["inputs_embeds"],
+            kwargs.get("attention_mask"),
+        )
         if cache is not None and not _plain(cache):
-            raise ValueError(f"the cache is a {type(cache).__name__}: expected a DynamicCache, whose layers may differ "
-                             "in length")  # fmt: skip
+            raise ValueError(
+                f"the cache is a {type(cache).__name__}: expected a DynamicCache, whose layers "
+                "may differ "
+                "in length"
+            )
         self.decoding = cache is not None and cache.get_seq_length() > 0
         if not self.decoding:
             self.prompt = None
             self.prompt = self.start(self.ids, self.mask)
             return
         if self.prompt is None or cache is not self.prompt.cache:
-            raise ValueError("the cache is not of the last prompt pruned here: expected generation to begin inside")
+            raise ValueError(
+                "the cache is not of the last prompt pruned here: expected generation to "
+                "begin inside"
+            )
         if hidden.shape[1] > 1:
-            raise ValueError(f"{hidden.shape[1]} tokens at once behind a filled cache: expected the prompt in one "
-                             "piece, then single tokens")  # fmt: skip
+            raise ValueError(
+                f"{hidden.shape[1]} tokens at once behind a filled cache: expected the "
+                "prompt in one "
+                "piece, then single tokens"
+            )
         for stage in self.prompt.stages:
             stage.decoding.clear()
 
@@ -179,7 +221,9 @@ class _Pruner:
         self.normed = attention, kwargs["hidden_states"]
 
     def enter(self, number, layer, args, kwargs):
-        """In front of layer `number`: prune if a stage stands there, and hand over what its stage attends by."""
+        """In front of layer `number`: prune if a stage stands there, and hand over what its stage
+        attends by.
+        """
         hidden = args[0]
         if number - 1 in self.schedule.prune_after and not self.decoding:
             hidden = self.at_stage(number - 1, layer, hidden)
@@ -187,8 +231,17 @@ class _Pruner:
         if stage is None:
             return None
         if self.decoding:
-            own = prompts.decode(self.prompt, self.parts, stage, number, hidden, self.mask, self.positions,
-                                 kwargs["position_embeddings"], self.compact)  # fmt: skip
+            own = prompts.decode(
+                self.prompt,
+                self.parts,
+                stage,
+                number,
+                hidden,
+                self.mask,
+                self.positions,
+                kwargs["position_embeddings"],
+                self.compact,
+            )
         else:
             own = {"attention_mask": stage.mask, "position_embeddings": stage.rope}
         return (hidden, *args[1:]), kwargs | own | {"position_ids": None}
@@ -206,7 +259,13 @@ class _Pruner:
             first = int(queries.any(0).long().argmax())
             q, k = queries_and_keys(module, normed, rope, first)
             return guided_attention(
-                q, k, queries[:, first:], prompt.valid, prompt.image, module.scaling, self.schedule.iga
+                q,
+                k,
+                queries[:, first:],
+                prompt.valid,
+                prompt.image,
+                module.scaling,
+                self.schedule.iga,
             )
 
         return choose(
@@ -229,33 +288,46 @@ class _Pruner:
         """Behind layer `after`: [B, N, D] -> [B, N', D]."""
         prompt = self.prompt
         at = self.schedule.prune_after.index(after)
-        n_keep = prompt.n_image.new_tensor([self.schedule.n_kept(n)[at] for n in prompt.n_image.tolist()])  # [B]
+        n_keep = prompt.n_image.new_tensor(
+            [self.schedule.n_kept(n)[at] for n in prompt.n_image.tolist()]
+        )  # [B]
         if not n_keep.all():
             n = int(prompt.n_image[n_keep.argmin()])
-            raise ValueError(f"keep={self.schedule.keep[at]} of {n} image tokens keeps none: expected one or more")
+            raise ValueError(
+                f"keep={self.schedule.keep[at]} of {n} image tokens keeps none: expected "
+                "one or more"
+            )
         if self.shortcut and (n_keep == prompt.image.sum(1)).all():
             self.trace._record(after, prompt)
             return hidden
         scores, chosen = self.score(after, layer, hidden, n_keep)
         index = prompt.index
-        hidden = prompts.prune(prompt, self.parts, after, chosen | ~prompt.image, hidden, self.compact)
+        hidden = prompts.prune(
+            prompt, self.parts, after, chosen | ~prompt.image, hidden, self.compact
+        )
         self.trace._record(after, prompt, scores, index)
         return hidden
 
 
 def _whole_prompts(prepare):
-    """`generate` cuts long prompts in pieces if told to; a last piece of one token would pass for a decoded one."""
+    """`generate` cuts long prompts in pieces if told to; a last piece of one token would pass for a
+    decoded one.
+    """
 
     @wraps(prepare)  # generation looks at its arguments' names
     def prepare_whole(*args, **kwargs):
         cache = kwargs.get("past_key_values")
         if kwargs.get("is_first_iteration") and cache is not None and cache.get_seq_length() > 0:
-            raise ValueError("the prompt comes in pieces, or behind a filled cache: expected it whole, without "
-                             "prefill_chunk_size")  # fmt: skip
+            raise ValueError(
+                "the prompt comes in pieces, or behind a filled cache: expected it whole, without "
+                "prefill_chunk_size"
+            )
         return prepare(*args, **kwargs)
 
     return prepare_whole
 
 
 def _plain(cache):
-    return type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers)
+    return type(cache) is DynamicCache and all(
+        type(layer) is DynamicLayer for layer in cache.layers
+    )

@@ -1,7 +1,8 @@
-"""What other programs cost a training step, by how its threads wait for each other (see `trpts.threads`).
+"""What other programs cost a training step, by how its threads wait for each other (see
+`trpts.threads`).
 
-A runtime reads its setting once, so each setting has a process of its own, new in every round. Alone and beside each
-company all of them do the same steps in turn, while the others sleep.
+A runtime reads its setting once, so each setting has a process of its own, new in every round.
+Alone and beside each company all of them do the same steps in turn, while the others sleep.
 """
 
 import os
@@ -19,7 +20,11 @@ from trpts.threads import CHOICES, SHORT_SPINS
 from trpts_lab.bench.clock import keep_freed_memory, synchronize
 
 N_CLASSES, SECONDS = 20, 1.0
-DEFAULT, PASSIVE, OURS = "the runtime's default", "passive", f"{int(SHORT_SPINS['GOMP_SPINCOUNT']):,} spins"
+DEFAULT, PASSIVE, OURS = (
+    "the runtime's default",
+    "passive",
+    f"{int(SHORT_SPINS['GOMP_SPINCOUNT']):,} spins",
+)
 COUNTS = sorted({1000, 4000, int(SHORT_SPINS["GOMP_SPINCOUNT"])})  # ours, one on each side
 SETTINGS = {DEFAULT: {}, PASSIVE: {"OMP_WAIT_POLICY": "passive"}}
 SETTINGS |= {f"{n:,} spins": SHORT_SPINS | {"GOMP_SPINCOUNT": str(n)} for n in COUNTS}
@@ -33,7 +38,10 @@ x = torch.randn(32, 65, 96)
 print(flush=True)
 while True: model(x).sum().backward()"""
 COMPANY = {ALONE: [], ONE_LOOP: [LOOP], TWO_TORCH: [TORCH, TORCH]}
-MODELS = {"vit_lab": 32, "ViT-S at 112 px": 8}  # images in a batch, where `trpts bench` is asked for 32
+MODELS = {
+    "vit_lab": 32,
+    "ViT-S at 112 px": 8,
+}  # images in a batch, where `trpts bench` is asked for 32
 MEASURED = "import torch; from trpts_lab.bench.busy import measured; measured()"
 
 
@@ -43,15 +51,24 @@ def work(model, setting, company):
 
 
 def busy_bars():
-    """What the bench is held against: our setting beside company, and alone; the others without a bar."""
+    """What the bench is held against: our setting beside company, and alone; the others without a
+    bar.
+    """
     for model in MODELS:
         for company, at_most in ((ONE_LOOP, 2.2), (TWO_TORCH, 5.0)):
             for setting in SETTINGS:
-                yield (work(model, setting, company), work(model, setting, ALONE),
-                       at_most if setting == OURS else None)  # fmt: skip
+                yield (
+                    work(model, setting, company),
+                    work(model, setting, ALONE),
+                    at_most if setting == OURS else None,
+                )
         for setting in SETTINGS:
             if setting != DEFAULT:
-                yield work(model, setting, ALONE), work(model, DEFAULT, ALONE), 1.05 if setting == OURS else None
+                yield (
+                    work(model, setting, ALONE),
+                    work(model, DEFAULT, ALONE),
+                    1.05 if setting == OURS else None,
+                )
 
 
 def bench_busy(batch_size=32, rounds=5, device="cpu", seconds=SECONDS):
@@ -62,27 +79,48 @@ def bench_busy(batch_size=32, rounds=5, device="cpu", seconds=SECONDS):
     rows = {work(m, s, c): {"s": []} for m in MODELS for c in COMPANY for s in SETTINGS}
     for nth in range(rounds):
         with ExitStack() as stack:
-            processes = {s: stack.enter_context(_started(MEASURED, variables)) for s, variables in SETTINGS.items()}
+            processes = {
+                s: stack.enter_context(_started(MEASURED, variables))
+                for s, variables in SETTINGS.items()
+            }
             for process in processes.values():
                 _line(process)  # loaded
             for company, programs in COMPANY.items():
                 with ExitStack() as others:
-                    for process in [others.enter_context(_started(program, {})) for program in programs]:
+                    for process in [
+                        others.enter_context(_started(program, {})) for program in programs
+                    ]:
                         _line(process)  # at work
                     for model, usual in MODELS.items():
                         for setting, process in processes.items():
                             n_images = max(1, usual * batch_size // 32)
-                            print(model, n_images, device, seconds, sep="\t", file=process.stdin, flush=True)
+                            print(
+                                model,
+                                n_images,
+                                device,
+                                seconds,
+                                sep="\t",
+                                file=process.stdin,
+                                flush=True,
+                            )
                             s, name = float(_line(process)), work(model, setting, company)
                             rows[name]["s"].append(s)
-                            print(f"round {nth + 1}/{rounds}: {name} {s:.3f} s", file=sys.stderr, flush=True)
+                            print(
+                                f"round {nth + 1}/{rounds}: {name} {s:.3f} s",
+                                file=sys.stderr,
+                                flush=True,
+                            )
     return rows
 
 
 @contextmanager
 def _started(program, variables):
-    """A Python process in an environment that says nothing about waiting but `variables`; killed on exit."""
-    environment = {name: value for name, value in os.environ.items() if name not in CHOICES} | variables
+    """A Python process in an environment that says nothing about waiting but `variables`; killed on
+    exit.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if name not in CHOICES
+    } | variables
     command = [sys.executable, "-W", "ignore", "-c", program]  # one loads torch first on purpose
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -101,7 +139,9 @@ def _line(process):
 
 
 def measured():
-    """The measured process: for each line "model, n_images, device, seconds" on stdin, seconds of a step on stdout."""
+    """The measured process: for each line "model, n_images, device, seconds" on stdin, seconds of a
+    step on stdout.
+    """
     keep_freed_memory()
     print(flush=True)
     steps = {}
@@ -128,9 +168,15 @@ def _step(name, n_images, device):
     if name == "vit_lab":
         model, side = create_backbone("vit_lab", N_CLASSES), 32
     else:
-        model, side = timm.create_model("vit_small_patch16_224", img_size=112, num_classes=N_CLASSES), 112
+        model, side = (
+            timm.create_model("vit_small_patch16_224", img_size=112, num_classes=N_CLASSES),
+            112,
+        )
     model = model.to(device).train()
-    images, labels = torch.randn(n_images, 3, side, side).to(device), torch.arange(n_images).to(device) % N_CLASSES
+    images, labels = (
+        torch.randn(n_images, 3, side, side).to(device),
+        torch.arange(n_images).to(device) % N_CLASSES,
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step():

@@ -1,4 +1,6 @@
-"""How long the quick profile takes from nothing, chapter by chapter, as `make book` runs it: for the README's list."""
+"""How long the quick profile takes from nothing, chapter by chapter, as `make book` runs it: for
+the README's list.
+"""
 
 import shutil
 
@@ -9,8 +11,9 @@ from trpts_lab.project import Project
 
 
 def bench_chapters(batch_size=None, rounds=1, device="cpu"):
-    """{chapter: {"s": [seconds of each round]}}. A round begins without quick records; a chapter may read those that
-    an earlier one made, as it does for a reader. The executed copies stay, so that nothing has to be run again.
+    """{chapter: {"s": [seconds of each round]}}. A round begins without quick records; a chapter
+    may read those that an earlier one made, as it does for a reader. The executed copies stay, so
+    that nothing has to be run again.
 
     batch_size and device are the chapters' own business; they are taken as every bench takes them.
     """

@@ -1,4 +1,6 @@
-"""Times that may be compared: works in turn, round by round, so that a slow moment of the machine hits all of them."""
+"""Times that may be compared: works in turn, round by round, so that a slow moment of the machine
+hits all of them.
+"""
 
 import ctypes
 import statistics
@@ -35,17 +37,20 @@ def timed(work, device):
 def keep_freed_memory():
     """Ask glibc to keep what is freed, for all works alike; nothing where there is no glibc.
 
-    By itself it hands blocks of more than 32 MiB back at once and takes them from the system anew, page by page. Which
-    works that hits, and how hard, changes from process to process.
+    By itself it hands blocks of more than 32 MiB back at once and takes them from the system anew,
+    page by page. Which works that hits, and how hard, changes from process to process.
     """
-    with suppress(OSError, AttributeError, TypeError):  # no C library to ask, or one of another kind
+    with suppress(
+        OSError, AttributeError, TypeError
+    ):  # no C library to ask, or one of another kind
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def interleaved(works, rounds, keep_memory=True):
-    """{name: {"s": [seconds of each round]}}: all works once, round after round; the first WARM_UP are not counted.
+    """{name: {"s": [seconds of each round]}}: all works once, round after round; the first WARM_UP
+    are not counted.
 
     keep_memory  see `keep_freed_memory`; not for works of which some are done by other processes
     """
@@ -57,12 +62,18 @@ def interleaved(works, rounds, keep_memory=True):
             seconds = work()
             if nth >= WARM_UP:
                 rows[name]["s"].append(seconds)
-            print(f"round {nth + 1}/{WARM_UP + rounds}: {name} {seconds:.3f} s", file=sys.stderr, flush=True)
+            print(
+                f"round {nth + 1}/{WARM_UP + rounds}: {name} {seconds:.3f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     return rows
 
 
 def peak_in_a_process(module, *arguments):
-    """Bytes that a module's `peak_of(*arguments)` returns in a fresh process, whose peak holds nothing else."""
+    """Bytes that a module's `peak_of(*arguments)` returns in a fresh process, whose peak holds
+    nothing else.
+    """
     code = f"from {module} import peak_of; print(peak_of(*{arguments!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])

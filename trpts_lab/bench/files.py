@@ -1,4 +1,6 @@
-"""Committed benches: one JSON file each in data/bench/, written by `trpts bench`, read by pages and claims."""
+"""Committed benches: one JSON file each in data/bench/, written by `trpts bench`, read by pages and
+claims.
+"""
 
 import json
 
@@ -15,7 +17,9 @@ def read_bench(project, name, device="cpu"):
 
 
 def read_whole(project, name, device="cpu"):
-    """All that a bench's file says: "rows", "batch_size", "machine", "versions", …; raises as `read_bench`."""
+    """All that a bench's file says: "rows", "batch_size", "machine", "versions", …; raises as
+    `read_bench`.
+    """
     path = _path(project, name, device)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -23,7 +27,9 @@ def read_whole(project, name, device="cpu"):
     except FileNotFoundError:
         raise TrptsError(f"{path} does not exist: `trpts bench {name}` makes it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrptsError(f"{path}: not a readable bench ({error}): `trpts bench {name}` makes it anew") from error
+        raise TrptsError(
+            f"{path}: not a readable bench ({error}): `trpts bench {name}` makes it anew"
+        ) from error
 
 
 def write_bench(project, name, device, record):

@@ -1,8 +1,10 @@
-"""Ways to the gradient of the selected values, one layer of ViT-B/16 at a time: why `trpts.sparse` takes which when.
+"""Ways to the gradient of the selected values, one layer of ViT-B/16 at a time: why `trpts.sparse`
+takes which when.
 
-All give Σ_n g[n, o] · x[n, index[o, k]] to rounding; a test holds them to it. First over a whole input, where a
-scattered selection takes sampled_addmm; then over the few columns that a concentrated selection uses, |U| of them,
-where the dense product is faster up to the crossing that `trpts.sparse` names.
+All give Σ_n g[n, o] · x[n, index[o, k]] to rounding; a test holds them to it. First over a whole
+input, where a scattered selection takes sampled_addmm; then over the few columns that a
+concentrated selection uses, |U| of them, where the dense product is faster up to the crossing that
+`trpts.sparse` names.
 """
 
 from functools import partial
@@ -12,7 +14,12 @@ import torch
 from trpts.sparse import sampled_gradient
 from trpts_lab.bench.clock import interleaved, timed
 
-LAYERS = {"qkv": (2304, 768), "attention output": (768, 768), "MLP in": (3072, 768), "MLP out": (768, 3072)}
+LAYERS = {
+    "qkv": (2304, 768),
+    "attention output": (768, 768),
+    "MLP in": (3072, 768),
+    "MLP out": (768, 3072),
+}
 TOKENS = 197
 COLUMNS = (16, 64, 96, 192)  # sizes of U on both sides of the crossing
 
@@ -36,8 +43,9 @@ def turned_at_once(g, x, index):
     """The sampled product, which transposes both sides itself, each at once."""
     out, C = index.shape
     starts = torch.arange(0, out * C + 1, C, device=g.device)
-    pattern = torch.sparse_csr_tensor(starts, index.flatten(), g.new_zeros(out * C), (out, x.shape[1]),
-                                      check_invariants=False)  # fmt: skip
+    pattern = torch.sparse_csr_tensor(
+        starts, index.flatten(), g.new_zeros(out * C), (out, x.shape[1]), check_invariants=False
+    )
     return torch.sparse.sampled_addmm(pattern, g.T, x, beta=0.0).values().view(out, C)
 
 
@@ -56,12 +64,21 @@ def bench_gradient(batch_size=16, rounds=5, device="cpu", C=2):
     for layer, (out, fan_in) in LAYERS.items():
         g = torch.randn(batch_size * TOKENS, out, generator=generator).to(device)
         x = torch.randn(batch_size * TOKENS, fan_in, generator=generator).to(device)
-        index = torch.rand(out, fan_in, generator=generator).topk(C, 1).indices.sort(1).values.to(device)
+        index = (
+            torch.rand(out, fan_in, generator=generator)
+            .topk(C, 1)
+            .indices.sort(1)
+            .values.to(device)
+        )
         for way, function in WAYS.items():
             works[f"{layer}: {way}"] = timed(partial(function, g, x, index), device)
         for n in COLUMNS:
             kept = x[:, :n].contiguous()
-            local = torch.rand(out, n, generator=generator).topk(C, 1).indices.sort(1).values.to(device)
+            local = (
+                torch.rand(out, n, generator=generator).topk(C, 1).indices.sort(1).values.to(device)
+            )
             for way in ("dense, then gather", "sampled_addmm"):
-                works[f"{layer}, {n} columns: {way}"] = timed(partial(WAYS[way], g, kept, local), device)
+                works[f"{layer}, {n} columns: {way}"] = timed(
+                    partial(WAYS[way], g, kept, local), device
+                )
     return interleaved(works, rounds)

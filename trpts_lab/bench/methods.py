@@ -1,7 +1,9 @@
-"""A training step of ViT-B/16 by each method of the comparison: time, peak memory, what is trained and what is stored.
+"""A training step of ViT-B/16 by each method of the comparison: time, peak memory, what is trained
+and what is stored.
 
-Weights, images and selections are drawn: time does not care. GPS and FPS differ from random selection in the score
-alone, and a step by them is the same. Peak memory is taken in a process of its own for each method.
+Weights, images and selections are drawn: time does not care. GPS and FPS differ from random
+selection in the score alone, and a step by them is the same. Peak memory is taken in a process of
+its own for each method.
 """
 
 import torch
@@ -29,7 +31,9 @@ class Stepper:
         self.labels = torch.randint(0, N_CLASSES, (batch_size,), generator=generator).to(device)
         split = Split(self.images[:2], self.labels[:2])
         self.model = create_backbone(BACKBONE, N_CLASSES).to(device)
-        self.around = prepared_by(name, self.model, Task("drawn", N_CLASSES, split, split, split)).around
+        self.around = prepared_by(
+            name, self.model, Task("drawn", N_CLASSES, split, split, split)
+        ).around
         self.trained = [p for p in self.model.train().parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.trained, lr=1e-4, fused=True)
 
@@ -41,16 +45,25 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
 
     def sizes(self):
-        """{"n_trainable", "stored_bytes"}: values of what is trained, and indices where it is connections."""
+        """{"n_trainable", "stored_bytes"}: values of what is trained, and indices where it is
+        connections.
+        """
         n_trainable = sum(p.numel() for p in self.trained)
         n_selected = sum(layer.index.numel() for layer in sparse_layers(self.model).values())
-        return {"n_trainable": n_trainable, "stored_bytes": VALUE_BYTES * n_trainable + INDEX_BYTES * n_selected}
+        return {
+            "n_trainable": n_trainable,
+            "stored_bytes": VALUE_BYTES * n_trainable + INDEX_BYTES * n_selected,
+        }
 
 
 def bench_methods(batch_size=8, rounds=5, device="cpu"):
-    """{method: {"s": [per round], "peak_bytes", "n_trainable", "stored_bytes"}} of a training step."""
+    """{method: {"s": [per round], "peak_bytes", "n_trainable", "stored_bytes"}} of a training
+    step.
+    """
     steppers = {name: Stepper(name, batch_size, device) for name in STEPPING}
-    rows = interleaved({name: timed(stepper.step, device) for name, stepper in steppers.items()}, rounds)
+    rows = interleaved(
+        {name: timed(stepper.step, device) for name, stepper in steppers.items()}, rounds
+    )
     for name, stepper in steppers.items():
         rows[name] |= stepper.sizes()
     del steppers

@@ -1,8 +1,9 @@
 """Where a training step's time goes, and how far it is from what the machine can do.
 
-Each method's step is timed in three parts: forward, backward, optimiser. A model without any weight gradient gives the
-part of backward that no method can avoid, the input gradients; the rest of a backward pass is its weight gradients. The
-ceilings are one large matrix product and one large copy, measured in the same rounds.
+Each method's step is timed in three parts: forward, backward, optimiser. A model without any weight
+gradient gives the part of backward that no method can avoid, the input gradients; the rest of a
+backward pass is its weight gradients. The ceilings are one large matrix product and one large copy,
+measured in the same rounds.
 """
 
 import statistics
@@ -22,18 +23,27 @@ SIDE, N_COPIED = 3072, 2**26  # of the square matrices; floats, 256 MiB
 
 
 def bench_parts(batch_size=16, rounds=5, device="cpu"):
-    """{method: {"s", "forward", "backward", "optimiser": [per round]}, ceiling: {"s", "flops" or "bytes"}}"""
+    """{method: {"s", "forward", "backward", "optimiser": [per round]}, ceiling: {"s", "flops" or
+    "bytes"}}
+    """
     trainees = {name: Trainee(name, batch_size, device) for name in METHODS}
     phases = {name: {phase: [] for phase in PHASES} for name in METHODS}
     a, b = (torch.randn(SIDE, SIDE, device=device) for _ in range(2))
     source, target = torch.randn(N_COPIED, device=device), torch.empty(N_COPIED, device=device)
-    works = {name: _step_in_parts(trainee, phases[name], device) for name, trainee in trainees.items()}
-    works |= {PRODUCT: timed(lambda: a @ b, device), COPY: timed(lambda: target.copy_(source), device)}
+    works = {
+        name: _step_in_parts(trainee, phases[name], device) for name, trainee in trainees.items()
+    }
+    works |= {
+        PRODUCT: timed(lambda: a @ b, device),
+        COPY: timed(lambda: target.copy_(source), device),
+    }
     rows = interleaved(works, rounds)
     for name, parts in phases.items():
         rows[name] |= {phase: seconds[-rounds:] for phase, seconds in parts.items()}
     rows[PRODUCT]["flops"], rows[COPY]["bytes"] = 2 * SIDE**3, 2 * 4 * N_COPIED  # read and written
-    rows["full"]["flops"] = 3 * batch_size * vit_flops(trainees["full"].model)  # forward, and twice that backward
+    rows["full"]["flops"] = (
+        3 * batch_size * vit_flops(trainees["full"].model)
+    )  # forward, and twice that backward
     return rows
 
 
@@ -65,10 +75,12 @@ def _step_in_parts(trainee, parts, device):
 
 
 def shares(rows):
-    """{method: {"forward", "input gradient", "weight gradient", "optimiser"}} as parts of full tuning's step: medians.
+    """{method: {"forward", "input gradient", "weight gradient", "optimiser"}} as parts of full
+    tuning's step: medians.
 
-    The input gradient is the backward pass of the model that trains nothing inside; what a method takes beyond it is
-    its weight gradient (LoRA: its own layers' passes too; it can come out below zero by noise alone).
+    The input gradient is the backward pass of the model that trains nothing inside; what a method
+    takes beyond it is its weight gradient (LoRA: its own layers' passes too; it can come out below
+    zero by noise alone).
     """
 
     def median(name, phase):
@@ -76,13 +88,22 @@ def shares(rows):
 
     whole = statistics.median(rows["full"]["s"])
     below = median("limit", "backward")
-    return {name: {"forward": median(name, "forward") / whole, "input gradient": below / whole,
-                   "weight gradient": (median(name, "backward") - below) / whole,
-                   "optimiser": median(name, "optimiser") / whole} for name in METHODS if name != "limit"}  # fmt: skip
+    return {
+        name: {
+            "forward": median(name, "forward") / whole,
+            "input gradient": below / whole,
+            "weight gradient": (median(name, "backward") - below) / whole,
+            "optimiser": median(name, "optimiser") / whole,
+        }
+        for name in METHODS
+        if name != "limit"
+    }
 
 
 def of_ceiling(rows):
-    """(operations per second of full tuning's step, of the matrix product; bytes per second of the copy)"""
+    """(operations per second of full tuning's step, of the matrix product; bytes per second of the
+    copy)
+    """
 
     def rate(name, what):
         return rows[name][what] / statistics.median(rows[name]["s"])

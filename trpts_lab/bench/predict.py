@@ -1,7 +1,7 @@
 """What is left of each method's cost when it predicts: ViT-B/16 as tuning by it leaves the model.
 
-Weights, images and selections are drawn: time does not care. Methods whose parameters are merged or folded into the
-weights leave a plain model, and their ratio shows what the clock cannot tell apart.
+Weights, images and selections are drawn: time does not care. Methods whose parameters are merged or
+folded into the weights leave a plain model, and their ratio shows what the clock cannot tell apart.
 """
 
 from contextlib import nullcontext
@@ -18,14 +18,26 @@ from trpts_lab.flops import counted_flops
 from trpts_lab.grid import METHODS
 
 # By the comparison's names; the others leave a plain model as LoRA and SSF do.
-PREDICTING = ("full", "LoRA, r = 8", "SSF", "TR-PTS without tokens", "TR-PTS", "TR-PTS with EViT", "TR-PTS with ToMe",
-              "adapter", "VPT-shallow", "VPT-deep")  # fmt: skip
+PREDICTING = (
+    "full",
+    "LoRA, r = 8",
+    "SSF",
+    "TR-PTS without tokens",
+    "TR-PTS",
+    "TR-PTS with EViT",
+    "TR-PTS with ToMe",
+    "adapter",
+    "VPT-shallow",
+    "VPT-deep",
+)
 SCORED = {"trpts", "evit", "tome"}
 
 
 @torch.no_grad()
 def bench_predict(batch_size=16, rounds=5, device="cpu"):
-    """{method: {"s": [per round], "flops"}} of a forward pass of `batch_size` images; "untouched": the model itself."""
+    """{method: {"s": [per round], "flops"}} of a forward pass of `batch_size` images; "untouched":
+    the model itself.
+    """
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(batch_size, 3, 224, 224, generator=generator).to(device)
     split = Split(images[:2], torch.zeros(2, dtype=torch.int64, device=device))
@@ -44,7 +56,9 @@ def bench_predict(batch_size=16, rounds=5, device="cpu"):
 
 
 def tuned_by(name, model, task):
-    """Leave the model as tuning by a method of the comparison does, untrained; its context to predict in."""
+    """Leave the model as tuning by a method of the comparison does, untrained; its context to
+    predict in.
+    """
     prepared = prepared_by(name, model, task)
     prepared.finish()
     return prepared.around

@@ -1,6 +1,8 @@
-"""How a sweep should use a machine's cores: processes or threads; and what the sweep itself adds to its runs.
+"""How a sweep should use a machine's cores: processes or threads; and what the sweep itself adds to
+its runs.
 
-Real runs of the comparison, shortened to an epoch, recorded as in a sweep into a folder that is thrown away.
+Real runs of the comparison, shortened to an epoch, recorded as in a sweep into a folder that is
+thrown away.
 """
 
 import tempfile
@@ -26,27 +28,45 @@ THREADS, PROCESSES = "sweep, threads of one process", "sweep, a process for each
 
 
 def bench_sweep(batch_size=8, rounds=2, device="cpu"):
-    """{way: {"s": [seconds of all runs, per round], "runs_s": [Σ of what the runs themselves took], "n_workers"}}"""
+    """{way: {"s": [seconds of all runs, per round], "runs_s": [Σ of what the runs themselves took],
+    "n_workers"}}
+    """
     n = n_cores()
     profile = load_profile(Project.find(), "full")
-    shared = grid.common(profile, device) | {"profile": "quick", "epochs": 1, "batch_size": batch_size}
-    cells = [(tuned, tuned.cell(METHOD, *grid.METHODS[METHOD], TASK, seed, 3e-3, **shared))
-             for seed in range(RUNS_PER_CORE * n)]  # fmt: skip
+    shared = grid.common(profile, device) | {
+        "profile": "quick",
+        "epochs": 1,
+        "batch_size": batch_size,
+    }
+    cells = [
+        (tuned, tuned.cell(METHOD, *grid.METHODS[METHOD], TASK, seed, 3e-3, **shared))
+        for seed in range(RUNS_PER_CORE * n)
+    ]
     inside = {way: [] for way in (ONE, ALL, THREADS, PROCESSES)}
     with (
         dask.config.set(AS_USUAL),
-        LocalCluster(n_workers=1, threads_per_worker=n, processes=False, dashboard_address=None) as threads,
-        LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as processes,
+        LocalCluster(
+            n_workers=1, threads_per_worker=n, processes=False, dashboard_address=None
+        ) as threads,
+        LocalCluster(
+            n_workers=n, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+        ) as processes,
     ):
         works = {
             ONE: timed(lambda: inside[ONE].append(_in_turn(cells, 1)), device),
             ALL: timed(lambda: inside[ALL].append(_in_turn(cells, n)), device),
-            THREADS: timed(lambda: inside[THREADS].append(_swept(cells, threads, shared=True)), device),
+            THREADS: timed(
+                lambda: inside[THREADS].append(_swept(cells, threads, shared=True)), device
+            ),
             PROCESSES: timed(lambda: inside[PROCESSES].append(_swept(cells, processes)), device),
         }
         rows = interleaved(works, rounds, keep_memory=False)
     for way, row in rows.items():
-        row |= {"runs_s": inside[way][-rounds:], "n_workers": n if way in (THREADS, PROCESSES) else 1, "n": len(cells)}
+        row |= {
+            "runs_s": inside[way][-rounds:],
+            "n_workers": n if way in (THREADS, PROCESSES) else 1,
+            "n": len(cells),
+        }
     return rows
 
 
@@ -62,13 +82,20 @@ def _in_turn(cells, n_threads):
 def _swept(cells, cluster, shared=False):
     with tempfile.TemporaryDirectory() as place:
         store = Store(Path(place) / "records")
-        failed, left = sweep(Project(Path(place)), cells, store, cluster.scheduler_address, shared=shared)
+        failed, left = sweep(
+            Project(Path(place)), cells, store, cluster.scheduler_address, shared=shared
+        )
         if failed or left:
             raise RuntimeError(f"{len(failed) + left} runs of the bench were not made: {failed}")
         return sum(record["time_s"] for record in store.records())
 
 
 def overhead(row):
-    """What the workers did beside their runs, as a share of the runs, median over rounds: waiting, writing, hashing."""
-    shares = sorted(row["n_workers"] * wall / runs - 1 for wall, runs in zip(row["s"], row["runs_s"], strict=True))
+    """What the workers did beside their runs, as a share of the runs, median over rounds: waiting,
+    writing, hashing.
+    """
+    shares = sorted(
+        row["n_workers"] * wall / runs - 1
+        for wall, runs in zip(row["s"], row["runs_s"], strict=True)
+    )
     return shares[len(shares) // 2]

@@ -1,4 +1,6 @@
-"""Inference of ViT-B/16 with and without token selection, and the part of a block that scoring takes."""
+"""Inference of ViT-B/16 with and without token selection, and the part of a block that scoring
+takes.
+"""
 
 import torch
 
@@ -13,7 +15,9 @@ from trpts_lab.flops import vit_flops
 def bench_tokens(batch_size=16, rounds=5, device="cpu"):
     """Inference with and without token selection, and the part of a block that scoring takes."""
     model = create_backbone(BACKBONE, N_CLASSES).to(device).eval()
-    images = torch.randn(batch_size, 3, 224, 224, generator=torch.Generator().manual_seed(1)).to(device)
+    images = torch.randn(batch_size, 3, 224, 224, generator=torch.Generator().manual_seed(1)).to(
+        device
+    )
     tokens = model._pos_embed(model.patch_embed(images))
     attention = model.blocks[0].attn
     qkv = attention.qkv(tokens)
@@ -22,11 +26,17 @@ def bench_tokens(batch_size=16, rounds=5, device="cpu"):
         with token_selection(model, BLOCKS, KEEP):
             model(images)
 
-    rows = interleaved({
-        "all tokens": timed(lambda: model(images), device),
-        "token selection": timed(selecting, device),
-        "one block": timed(lambda: model.blocks[0](tokens), device),
-        "its scoring": timed(lambda: cls_attention(qkv, attention), device),
-    }, rounds)  # fmt: skip
-    rows["all tokens"]["flops"], rows["token selection"]["flops"] = vit_flops(model), vit_flops(model, BLOCKS, KEEP)
+    rows = interleaved(
+        {
+            "all tokens": timed(lambda: model(images), device),
+            "token selection": timed(selecting, device),
+            "one block": timed(lambda: model.blocks[0](tokens), device),
+            "its scoring": timed(lambda: cls_attention(qkv, attention), device),
+        },
+        rounds,
+    )
+    rows["all tokens"]["flops"], rows["token selection"]["flops"] = (
+        vit_flops(model),
+        vit_flops(model, BLOCKS, KEEP),
+    )
     return rows

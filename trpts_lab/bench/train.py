@@ -1,11 +1,12 @@
 """A training step of ViT-B/16 by each way to train few parameters: time and peak memory.
 
-Random weights: time does not care. It does care which connections are selected. "sparse" has as few different inputs as
-Fisher's score selects on real weights (SHARE); "scattered", the worst case, draws each neuron's own. Peak memory is
-taken in a process of its own for each method.
+Random weights: time does not care. It does care which connections are selected. "sparse" has as few
+different inputs as Fisher's score selects on real weights (SHARE); "scattered", the worst case,
+draws each neuron's own. Peak memory is taken in a process of its own for each method.
 
-LoRA-FA (Zhang et al., arXiv 2308.03303) freezes LoRA's A, and keeps A x in place of x; S²FT (Yang et al., arXiv
-2412.06289) trains whole rows and columns. Both save what LoRA keeps; PEFT has the first.
+LoRA-FA (Zhang et al., arXiv 2308.03303) freezes LoRA's A, and keeps A x in place of x; S²FT (Yang
+et al., arXiv 2412.06289) trains whole rows and columns. Both save what LoRA keeps; PEFT has the
+first.
 """
 
 from contextlib import nullcontext
@@ -24,13 +25,15 @@ from trpts_lab.bench.clock import interleaved, peak_in_a_process, timed
 BACKBONE, N_CLASSES = "vit_base_patch16_224", 20
 C, RANK = 2, 8  # connections per neuron; LoRA's rank
 BLOCKS, KEEP = (3, 6, 9), 0.7  # token selection
-# Of a layer's inputs, those that any neuron selects at C = 2. What Fisher's score selects on a real ViT-S/14 is in the
-# records of `concentration` of the profile real; chapter 07 shows both.
+# Of a layer's inputs, those that any neuron selects at C = 2. What Fisher's score selects on a real
+# ViT-S/14 is in the records of `concentration` of the profile real; chapter 07 shows both.
 SHARE = 0.02
 
 
 def drawn_index(model, share=1.0, seed=0):
-    """C connections of every neuron, drawn from the first `share` of the layer's inputs, at least C of them."""
+    """C connections of every neuron, drawn from the first `share` of the layer's inputs, at least C
+    of them.
+    """
     generator, index = torch.Generator().manual_seed(seed), {}
     for name, layer in scored_layers(model).items():
         out, fan_in = layer.weight.shape
@@ -44,13 +47,17 @@ class Trainee:
 
     def __init__(self, method, batch_size, device, backbone=BACKBONE, autocast=False):
         self.model = create_backbone(backbone, N_CLASSES).to(device).train()
-        self.autocast = partial(torch.autocast, torch.device(device).type, torch.bfloat16, enabled=autocast)
+        self.autocast = partial(
+            torch.autocast, torch.device(device).type, torch.bfloat16, enabled=autocast
+        )
         generator = torch.Generator().manual_seed(1)
         self.images = torch.randn(batch_size, 3, 224, 224, generator=generator).to(device)
         self.labels = torch.randint(0, N_CLASSES, (batch_size,), generator=generator).to(device)
         self.masks, self.tokens, self.optimizer = {}, None, None
         getattr(self, f"_{method.replace(' ', '_').replace('-', '_')}")()
-        trained = [p for p in self.model.parameters() if p.requires_grad]  # LoRA-FA's optimiser has frozen A by now
+        trained = [
+            p for p in self.model.parameters() if p.requires_grad
+        ]  # LoRA-FA's optimiser has frozen A by now
         self.n_trainable = sum(p.numel() for p in trained)
         self.optimizer = self.optimizer or torch.optim.Adam(trained, lr=1e-4, fused=True)
 
@@ -61,7 +68,9 @@ class Trainee:
         """The update as it is written: the whole gradient, then the mask; Adam over everything."""
         for name, places in drawn_index(self.model).items():
             weight = self.model.get_submodule(name).weight
-            self.masks[weight] = torch.zeros(weight.shape).scatter_(1, places, 1.0).to(weight.device)
+            self.masks[weight] = (
+                torch.zeros(weight.shape).scatter_(1, places, 1.0).to(weight.device)
+            )
 
     def _sparse(self):
         attach(self.model, drawn_index(self.model, SHARE))
@@ -76,8 +85,12 @@ class Trainee:
     def _lora(self):
         from peft import LoraConfig, get_peft_model
 
-        config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(scored_layers(self.model)),
-                            modules_to_save=["head"])  # fmt: skip
+        config = LoraConfig(
+            r=RANK,
+            lora_alpha=RANK,
+            target_modules=list(scored_layers(self.model)),
+            modules_to_save=["head"],
+        )
         self.model = get_peft_model(self.model, config)
 
     def _lora_fa(self):
@@ -90,7 +103,9 @@ class Trainee:
         """No weight gradient at all: forward and the gradient of every layer's input."""
         self.model.requires_grad_(False)
         self.model.head.requires_grad_(True)
-        self.model.patch_embed.proj.bias.requires_grad_(True)  # sends the gradient back to the first layer
+        self.model.patch_embed.proj.bias.requires_grad_(
+            True
+        )  # sends the gradient back to the first layer
 
     def step(self):
         """One training step."""
@@ -110,11 +125,16 @@ TRAINED = ("full", "mask", "lora", "lora-fa", "scattered", "sparse", "sparse and
 def bench_train(batch_size=16, rounds=5, device="cpu"):
     """{method: {"s": [per round], "peak_bytes", "n_trainable"}} of a training step."""
     trainees = {name: Trainee(name, batch_size, device) for name in TRAINED}
-    rows = interleaved({name: timed(trainee.step, device) for name, trainee in trainees.items()}, rounds)
+    rows = interleaved(
+        {name: timed(trainee.step, device) for name, trainee in trainees.items()}, rounds
+    )
     sizes = {name: trainee.n_trainable for name, trainee in trainees.items()}
     del trainees
     for name in TRAINED:
-        rows[name] |= {"peak_bytes": peak_in_a_process(__name__, name, batch_size, device), "n_trainable": sizes[name]}
+        rows[name] |= {
+            "peak_bytes": peak_in_a_process(__name__, name, batch_size, device),
+            "n_trainable": sizes[name],
+        }
     return rows
 
 

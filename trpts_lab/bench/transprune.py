@@ -1,8 +1,9 @@
-"""Prefill of a language model with and without pruning its image tokens, beside the multiply-accumulates of both.
+"""Prefill of a language model with and without pruning its image tokens, beside the
+multiply-accumulates of both.
 
-A text model of random weights between TransPrune's 7B and a toy, behind a vision tower and a projector too thin to
-matter (under a thousandth of the products): what is timed is a whole prompt, up to the first row of logits. The paper's
-latency table has no unpruned row; ours does.
+A text model of random weights between TransPrune's 7B and a toy, behind a vision tower and a
+projector too thin to matter (under a thousandth of the products): what is timed is a whole prompt,
+up to the first row of logits. The paper's latency table has no unpruned row; ours does.
 """
 
 import time
@@ -17,23 +18,61 @@ from trpts.transprune.costs import macs
 from trpts.transprune.schedule import HIGH
 from trpts_lab.bench.clock import interleaved, ratio, synchronize, verdict
 
-SIZE = {"width": 1024, "mlp": 2816, "layers": 24, "heads": 16, "words": 32000, "side": 24, "before": 35, "after": 25}
+SIZE = {
+    "width": 1024,
+    "mlp": 2816,
+    "layers": 24,
+    "heads": 16,
+    "words": 32000,
+    "side": 24,
+    "before": 35,
+    "after": 25,
+}
 TOWER, PATCH = 32, 14  # the tower's width, one layer deep; pixels of a patch's side
 PAD, IMAGE = 0, 1  # token numbers
 UNPRUNED, HIGH_ROW, SCORING = "unpruned", "High", "High: its scoring"
-CRITERIA = ("ttv", "iga", "norm", "fastv", "random", "uniform")  # beside TransPrune's own, at High's layers and counts
+CRITERIA = (
+    "ttv",
+    "iga",
+    "norm",
+    "fastv",
+    "random",
+    "uniform",
+)  # beside TransPrune's own, at High's layers and counts
 MACS_BAR = 1.10
 
 
 def thin_llava(size, device="cpu", kind=torch.float32):
-    """A LLaVA of random weights of the type `kind`: a text model of `size` behind hardly any vision."""
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    """A LLaVA of random weights of the type `kind`: a text model of `size` behind hardly any
+    vision.
+    """
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+    )
 
-    tower = CLIPVisionConfig(hidden_size=TOWER, intermediate_size=TOWER, num_hidden_layers=1, num_attention_heads=1,
-                             image_size=size["side"] * PATCH, patch_size=PATCH)  # fmt: skip
-    text = LlamaConfig(hidden_size=size["width"], intermediate_size=size["mlp"], num_hidden_layers=size["layers"],
-                       num_attention_heads=size["heads"], vocab_size=size["words"], pad_token_id=PAD)  # fmt: skip
-    with torch.random.fork_rng(), torch.device(device):  # drawn where it will be: a CPU would take minutes
+    tower = CLIPVisionConfig(
+        hidden_size=TOWER,
+        intermediate_size=TOWER,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        image_size=size["side"] * PATCH,
+        patch_size=PATCH,
+    )
+    text = LlamaConfig(
+        hidden_size=size["width"],
+        intermediate_size=size["mlp"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        vocab_size=size["words"],
+        pad_token_id=PAD,
+    )
+    with (
+        torch.random.fork_rng(),
+        torch.device(device),
+    ):  # drawn where it will be: a CPU would take minutes
         torch.manual_seed(0)
         model = LlavaForConditionalGeneration(
             LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)
@@ -46,27 +85,41 @@ def prompts(size, batch_size, device="cpu"):
     """Inputs of `thin_llava`: text, side² image tokens, text; all at random."""
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(batch_size, 3, *[size["side"] * PATCH] * 2, generator=generator)
-    words = [torch.randint(IMAGE + 1, size["words"], (batch_size, size[part]), generator=generator)
-             for part in ("before", "after")]  # fmt: skip
+    words = [
+        torch.randint(IMAGE + 1, size["words"], (batch_size, size[part]), generator=generator)
+        for part in ("before", "after")
+    ]
     ids = torch.cat([words[0], torch.full((batch_size, size["side"] ** 2), IMAGE), words[1]], dim=1)
-    return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device),
-            "pixel_values": pixels.to(device)}  # fmt: skip
+    return {
+        "input_ids": ids.to(device),
+        "attention_mask": torch.ones_like(ids).to(device),
+        "pixel_values": pixels.to(device),
+    }
 
 
 @torch.no_grad()
 def bench_transprune(batch_size=1, rounds=5, device="cpu", size=None, kind=torch.float32):
-    """{row: {"s": [per round], "macs"}} of a prefill: unpruned, High by each criterion, and High's scoring alone.
+    """{row: {"s": [per round], "macs"}} of a prefill: unpruned, High by each criterion, and High's
+    scoring alone.
 
     size, kind  of the language model: shapes, None: SIZE, and type
     """
     size = size or SIZE
-    model, inputs, high = thin_llava(size, device, kind), prompts(size, batch_size, device), HIGH.scaled(size["layers"])
-    plans = {UNPRUNED: None, HIGH_ROW: high} | {score: replace(high, score=score) for score in CRITERIA}
+    model, inputs, high = (
+        thin_llava(size, device, kind),
+        prompts(size, batch_size, device),
+        HIGH.scaled(size["layers"]),
+    )
+    plans = {UNPRUNED: None, HIGH_ROW: high} | {
+        score: replace(high, score=score) for score in CRITERIA
+    }
     works = {name: partial(prefill, model, inputs, plan) for name, plan in plans.items()}
     rows = interleaved(works | {SCORING: partial(scoring, model, inputs, high)}, rounds)
     for name, plan in plans.items():
         counts = model.config.text_config, size["side"] ** 2, plan, size["before"] + size["after"]
-        rows[name]["macs"] = batch_size * macs(*counts, overhead=True, n_instruction_tokens=size["after"])
+        rows[name]["macs"] = batch_size * macs(
+            *counts, overhead=True, n_instruction_tokens=size["after"]
+        )
     return rows
 
 
@@ -83,7 +136,8 @@ def prefill(model, inputs, plan):
 
 
 def scoring(model, inputs, plan):
-    """Seconds that one prompt spends on its scores: transitions in the accumulated layers, the choice at each stage.
+    """Seconds that one prompt spends on its scores: transitions in the accumulated layers, the
+    choice at each stage.
 
     What does it is timed where it is called; the rest of the prompt runs as in `prefill`.
     """
@@ -110,9 +164,17 @@ def scoring(model, inputs, plan):
 
 
 def beside_macs(rows, bars=True):
-    """Lines: each row's time and multiply-accumulates as shares of the unpruned prefill's, and one over the other."""
+    """Lines: each row's time and multiply-accumulates as shares of the unpruned prefill's, and one
+    over the other.
+    """
     for name in [name for name in rows if "macs" in rows[name] and name != UNPRUNED]:
-        (time_share, low, high), share = ratio(rows, name, UNPRUNED), rows[name]["macs"] / rows[UNPRUNED]["macs"]
+        (time_share, low, high), share = (
+            ratio(rows, name, UNPRUNED),
+            rows[name]["macs"] / rows[UNPRUNED]["macs"],
+        )
         bar = MACS_BAR if bars and name == HIGH_ROW else None
-        yield (f"{name} / {UNPRUNED}: {time_share:.3f} ({low:.3f} to {high:.3f}); multiply-accumulates {share:.3f}, "
-               f"time over those {time_share / share:.3f}{verdict(time_share / share, bar)}")  # fmt: skip
+        yield (
+            f"{name} / {UNPRUNED}: {time_share:.3f} ({low:.3f} to {high:.3f}); "
+            f"multiply-accumulates {share:.3f}, "
+            f"time over those {time_share / share:.3f}{verdict(time_share / share, bar)}"
+        )

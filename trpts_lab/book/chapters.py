@@ -31,31 +31,47 @@ class Chapter:
     @property
     def parameters(self):
         """{name: default} of the cell tagged `parameters`."""
-        cell = next((c.source for c in self.nb.cells if "parameters" in c.metadata.get("tags", [])), "")
+        cell = next(
+            (c.source for c in self.nb.cells if "parameters" in c.metadata.get("tags", [])), ""
+        )
         try:
             lines = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
             return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
         except (ValueError, SyntaxError, AttributeError) as error:
-            raise TrptsError(f"{self.path}: a parameter's default is no plain value: {error}") from error
+            raise TrptsError(
+                f"{self.path}: a parameter's default is no plain value: {error}"
+            ) from error
 
     def settings(self, profile, overrides=None):
-        """The parameters of a run: the profile's, then `overrides`; unknown or missing ones are refused."""
+        """The parameters of a run: the profile's, then `overrides`; unknown or missing ones are
+        refused.
+        """
         known = self.parameters
         chosen = profile["chapters"].get(self.name)
         if chosen is None:
             raise TrptsError(f"profile {profile['profile']!r} has no entry for chapter {self.name}")
         if "profile" in (overrides or {}):
-            raise TrptsError("the parameter profile is set by --profile alone: it decides where records go")
+            raise TrptsError(
+                "the parameter profile is set by --profile alone: it decides where records go"
+            )
         wanted = {"profile": profile["profile"], **chosen, **(overrides or {})}
         unknown, unset = sorted(wanted.keys() - known.keys()), sorted(known.keys() - wanted.keys())
         if unknown:
-            raise TrptsError(f"{self.name} has no parameter {', '.join(unknown)}: it knows {', '.join(sorted(known))}")
+            raise TrptsError(
+                f"{self.name} has no parameter {', '.join(unknown)}: it knows "
+                f"{', '.join(sorted(known))}"
+            )
         if unset:
-            raise TrptsError(f"profile {profile['profile']!r} leaves {', '.join(unset)} of chapter {self.name} open")
+            raise TrptsError(
+                f"profile {profile['profile']!r} leaves {', '.join(unset)} of chapter "
+                f"{self.name} open"
+            )
         try:
             json.dumps(wanted)
         except TypeError as error:
-            raise TrptsError(f"a parameter of {self.name} is no number, text, list or table: {error}") from error
+            raise TrptsError(
+                f"a parameter of {self.name} is no number, text, list or table: {error}"
+            ) from error
         return wanted
 
     @cached_property
@@ -64,17 +80,23 @@ class Chapter:
         names = set()
         for number, cell in enumerate(self.nb.cells, 1):
             if cell.cell_type == "code":
-                lines = ("" if line.startswith(("%", "!")) else line for line in cell.source.splitlines())  # magics
+                lines = (
+                    "" if line.startswith(("%", "!")) else line for line in cell.source.splitlines()
+                )  # magics
                 try:
                     tree = ast.parse("\n".join(lines))
                 except SyntaxError as error:
-                    raise TrptsError(f"{self.path}: cell {number} is not Python: {error}") from error
+                    raise TrptsError(
+                        f"{self.path}: cell {number} is not Python: {error}"
+                    ) from error
                 for node in ast.walk(tree):
                     names |= _imported(node)
         return sorted(name for name in names if name.split(".")[0] == "trpts")
 
     def key(self, settings):
-        """What the output depends on, part by part: equal keys mean that nothing needs to run again."""
+        """What the output depends on, part by part: equal keys mean that nothing needs to run
+        again.
+        """
         return {
             "source": self.source_hash(),
             "code": code_hash(),
@@ -84,18 +106,26 @@ class Chapter:
         }
 
     def source_hash(self):
-        """Hash of the cells as written: text, type and tags, no outputs; without the set-up cell."""
-        cells = [[c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb", {})]
-                 for c in self.nb.cells if SET_UP not in c.metadata.get("tags", [])]  # fmt: skip
+        """Hash of the cells as written: text, type and tags, no outputs; without the set-up
+        cell.
+        """
+        cells = [
+            [c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb", {})]
+            for c in self.nb.cells
+            if SET_UP not in c.metadata.get("tags", [])
+        ]
         return short_hash(json.dumps(cells, sort_keys=True))
 
     def _data_hash(self, settings):
-        """Hash of the files that the chapter reads: the weights it is given, committed records of its kinds, benches.
+        """Hash of the files that the chapter reads: the weights it is given, committed records of
+        its kinds, benches.
 
         A chapter that asks the ledger of claims reads all of them.
         """
         claims = any(name.startswith(CLAIMS) for name in self.imports)
-        kinds = [name.rsplit(".", 1)[-1] for name in self.imports if name.startswith(EXPERIMENTS + ".")]
+        kinds = [
+            name.rsplit(".", 1)[-1] for name in self.imports if name.startswith(EXPERIMENTS + ".")
+        ]
         store, files = self.project.store("full"), []
         records = [f"{kind} {store.digest(kind)}" for kind in (["*"] if claims else kinds)]
         if CONCENTRATION in kinds:  # which of the real backbone stands beside the laboratory's
@@ -111,7 +141,9 @@ class Chapter:
             files.append(self.project.root / "profiles" / "full.yaml")  # which runs are shown
         if settings.get("weights"):
             files.append(self.project.root / settings["weights"])
-        return short_hash("\n".join([*records, *(f"{p.name} {file_hash(p)}" for p in files if p.is_file())]))
+        return short_hash(
+            "\n".join([*records, *(f"{p.name} {file_hash(p)}" for p in files if p.is_file())])
+        )
 
 
 def _imported(node):
@@ -119,7 +151,9 @@ def _imported(node):
     if isinstance(node, ast.Import):
         return {alias.name for alias in node.names}
     if isinstance(node, ast.ImportFrom) and node.module:
-        return {name for alias in node.names for name in (node.module, f"{node.module}.{alias.name}")}
+        return {
+            name for alias in node.names for name in (node.module, f"{node.module}.{alias.name}")
+        }
     return set()
 
 
@@ -128,30 +162,39 @@ def read_notebook(path):
         return nbformat.read(path, as_version=4)
     except FileNotFoundError:
         raise TrptsError(f"{path} does not exist") from None
-    except Exception as error:  # nbformat raises many kinds: not JSON, not a notebook, a version it does not know
+    except (
+        Exception
+    ) as error:  # nbformat raises many kinds: not JSON, not a notebook, a version it does not know
         raise TrptsError(f"{path}: not a readable notebook: {error}") from error
 
 
 def find_chapters(project, only=None):
     """The project's chapters in order; `only` picks one by number ("01") or name ("01_fim")."""
-    every = [Chapter(project, path) for path in sorted(project.notebooks.glob("[0-9][0-9]_*.ipynb"))]
+    every = [
+        Chapter(project, path) for path in sorted(project.notebooks.glob("[0-9][0-9]_*.ipynb"))
+    ]
     if only is None:
         return every
     found = [c for c in every if c.name == only or c.name.split("_")[0] == only]
     if not found:
-        raise TrptsError(f"chapter {only!r} does not exist: there are {', '.join(c.name for c in every)}")
+        raise TrptsError(
+            f"chapter {only!r} does not exist: there are {', '.join(c.name for c in every)}"
+        )
     return found
 
 
 def copy_state(chapter, settings, folder):
-    """State of an executed copy: "current", "other code", "other profile or data", "other versions", "failed" or
-    "not run"."""
+    """State of an executed copy: "current", "other code", "other profile or data", "other
+    versions", "failed" or "not run".
+    """
     path = folder / chapter.path.name
     if (folder / "failed" / chapter.path.name).is_file():
         return "failed"
     if not path.is_file():
         return "not run"
-    return key_state(read_notebook(path).metadata.get("trpts", {}).get("key", {}), chapter.key(settings))
+    return key_state(
+        read_notebook(path).metadata.get("trpts", {}).get("key", {}), chapter.key(settings)
+    )
 
 
 def key_state(found, wanted):

@@ -1,4 +1,6 @@
-"""The ledger of claims as a page of the book: generated, so that no verdict on it is typed by hand."""
+"""The ledger of claims as a page of the book: generated, so that no verdict on it is typed by
+hand.
+"""
 
 from collections import Counter
 
@@ -9,7 +11,8 @@ from trpts_lab.claims.ledger import ledger
 
 MEANING = {
     "reproduced": "follows at the papers' own size, by arithmetic, a clock or a test",
-    "holds in the lab": "so measured on small models and drawn tasks, beyond the spread of its runs",
+    "holds in the lab": "so measured on small models and drawn tasks, beyond the spread of "
+    "its runs",
     "does not hold in the lab": "the opposite was measured there, beyond the spread of its runs",
     "contradicted by the source": "the paper's public text says otherwise than the brief",
     "inconsistent in itself": "its own numbers exclude each other",
@@ -25,16 +28,21 @@ def claims_page(project):
     """The page `claims`, in Markdown."""
     rows = ledger(project)
     counts = Counter((row["verdict"], row["id"][0]) for row in rows)
-    table = pd.DataFrame([
-        {"verdict": verdict, "means": MEANING[verdict]} | {PAPERS[p]: counts[verdict, p] for p in PAPERS}
-        for verdict in VERDICTS if any(counts[verdict, p] for p in PAPERS)
-    ])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {"verdict": verdict, "means": MEANING[verdict]}
+            | {PAPERS[p]: counts[verdict, p] for p in PAPERS}
+            for verdict in VERDICTS
+            if any(counts[verdict, p] for p in PAPERS)
+        ]
+    )
     parts = [
         f"""# Claims
 
-What the project's two briefs claim of the papers, {len(rows)} statements; what the papers' public text says; and what
-follows from the records of this book. Every verdict and number on this page is computed when the page is built;
-`trpts claims` does the same at the command line, and fails when a committed verdict no longer follows.
+What the project's two briefs claim of the papers, {len(rows)} statements; what the papers' public
+text says; and what follows from the records of this book. Every verdict and number on this page is
+computed when the page is built; `trpts claims` does the same at the command line, and fails when a
+committed verdict no longer follows.
 
 {table.to_markdown(index=False)}
 """
@@ -46,9 +54,11 @@ follows from the records of this book. Every verdict and number on this page is 
 
 
 def _entry(row):
-    return (f"**{row['id']}: {row['verdict']}.** {_plain(row['claim'])}\n\n"
-            f"- *Public text*: {_plain(row['paper'])} ({row['source']}).\n"
-            f"- *Here*: {_plain(row['words'])}. Rests on: {row['rests_on']}.\n")  # fmt: skip
+    return (
+        f"**{row['id']}: {row['verdict']}.** {_plain(row['claim'])}\n\n"
+        f"- *Public text*: {_plain(row['paper'])} ({row['source']}).\n"
+        f"- *Here*: {_plain(row['words'])}. Rests on: {row['rests_on']}.\n"
+    )
 
 
 def _plain(text):

@@ -1,7 +1,8 @@
 """Figures: drawn twice, for light and for dark pages, with a text for those who do not see them.
 
-`show` puts the light picture, its alt text and the dark picture into one output. A notebook viewer shows the light
-one; the book's staging (`trpts_lab.book.staging`) shows the one that fits the reader's page.
+`show` puts the light picture, its alt text and the dark picture into one output. A notebook viewer
+shows the light one; the book's staging (`trpts_lab.book.staging`) shows the one that fits the
+reader's page.
 """
 
 import base64
@@ -14,7 +15,8 @@ from IPython.display import display
 
 DPI = 144
 DARK_MIME = "application/vnd.trpts.dark-png"
-# Okabe and Ito's palette, told apart by colour-blind readers; black gives way to the theme's text colour.
+# Okabe and Ito's palette, told apart by colour-blind readers; black gives way to the theme's text
+# colour.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 THEMES = {
     "light": {"page": "#ffffff", "ink": "#1f2328", "grid": "#d0d7de"},
@@ -26,13 +28,27 @@ def style(theme):
     """matplotlib settings of a theme."""
     page, ink, grid = (THEMES[theme][key] for key in ("page", "ink", "grid"))
     return {
-        "figure.facecolor": page, "axes.facecolor": page, "savefig.facecolor": page,
-        "text.color": ink, "axes.labelcolor": ink, "axes.titlecolor": ink, "xtick.color": ink, "ytick.color": ink,
-        "axes.edgecolor": grid, "grid.color": grid, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.prop_cycle": cycler(color=PALETTE), "legend.frameon": False,
-        "font.size": 11, "axes.titlesize": 11, "figure.constrained_layout.use": True,
-        "figure.dpi": DPI, "savefig.dpi": DPI, "svg.hashsalt": "trpts",
-    }  # fmt: skip
+        "figure.facecolor": page,
+        "axes.facecolor": page,
+        "savefig.facecolor": page,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.titlecolor": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "axes.edgecolor": grid,
+        "grid.color": grid,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.prop_cycle": cycler(color=PALETTE),
+        "legend.frameon": False,
+        "font.size": 11,
+        "axes.titlesize": 11,
+        "figure.constrained_layout.use": True,
+        "figure.dpi": DPI,
+        "savefig.dpi": DPI,
+        "svg.hashsalt": "trpts",
+    }
 
 
 def show(draw, alt, size=(6.0, 3.3)):
@@ -45,7 +61,11 @@ def show(draw, alt, size=(6.0, 3.3)):
     if len(alt.split()) < 5:
         raise ValueError(f"alt={alt!r}: expected a sentence that says what is seen")
     pictures = {theme: _png(draw, theme, size) for theme in THEMES}
-    data = {"image/png": pictures["light"], DARK_MIME: pictures["dark"], "text/plain": f"<figure: {alt}>"}
+    data = {
+        "image/png": pictures["light"],
+        DARK_MIME: pictures["dark"],
+        "text/plain": f"<figure: {alt}>",
+    }
     display(data, metadata={"image/png": {"alt": alt}}, raw=True)
 
 

@@ -1,8 +1,9 @@
-"""Pictures with a slider: one piece of HTML each, which needs no server, no kernel and nothing from outside.
+"""Pictures with a slider: one piece of HTML each, which needs no server, no kernel and nothing from
+outside.
 
-What each position of the slider shows is computed beforehand and stands in the piece as text; a few lines of script
-switch between the positions. It works alike in the book's pages and in Jupyter, by mouse and by keyboard, and says in
-words what is seen. Without scripts, the first position stands.
+What each position of the slider shows is computed beforehand and stands in the piece as text; a few
+lines of script switch between the positions. It works alike in the book's pages and in Jupyter, by
+mouse and by keyboard, and says in words what is seen. Without scripts, the first position stands.
 """
 
 import base64
@@ -24,7 +25,8 @@ FRAME = """<figure id="{id}" class="trpts-slider">
 #{id} .scrim {{ fill: #101418; opacity: .82; stroke: none }}
 #{id} .bar {{ fill: #0072b2 }}
 #{id} text {{ fill: currentColor; font: 11px sans-serif }}
-#{id} .position {{ display: flex; flex-wrap: wrap; gap: .6em; align-items: center; margin-top: .5em }}
+#{id} .position {{ display: flex; flex-wrap: wrap; gap: .6em; align-items: center;
+  margin-top: .5em }}
 #{id} input {{ flex: 1 1 12em; min-width: 8em; accent-color: #0072b2 }}
 #{id} output {{ flex: 1 1 16em; min-height: 3em }}
 </style>
@@ -43,7 +45,8 @@ words.textContent = data.labels[at]; slider.setAttribute("aria-valuetext", data.
 slider.addEventListener("input", () => show(+slider.value)); show(+slider.value);
 }})()</script>
 </figure>"""
-HIDE_AND_SHOW = """root.querySelectorAll("svg").forEach((svg, n) => svg.querySelectorAll(".scrim").forEach(
+HIDE_AND_SHOW = """root.querySelectorAll("svg").forEach(
+  (svg, n) => svg.querySelectorAll(".scrim").forEach(
 (scrim, token) => scrim.style.display = data.kept[at][n][token] === "1" ? "none" : ""));"""
 GROW = """root.querySelectorAll(".bar").forEach((bar, n) => {
 const h = data.height * data.values[at][n] / data.top;
@@ -62,8 +65,10 @@ def token_slider(images, kept, labels, title, axis, alt, start=0, pixels=140):
     """
     _check(labels, kept, start)
     side = round(len(kept[0][0]) ** 0.5)
-    panels = [_covered(image, mask, side, f"{alt} {n + 1}", pixels)
-              for n, (image, mask) in enumerate(zip(images, kept[start], strict=True))]  # fmt: skip
+    panels = [
+        _covered(image, mask, side, f"{alt} {n + 1}", pixels)
+        for n, (image, mask) in enumerate(zip(images, kept[start], strict=True))
+    ]
     bits = [["".join("1" if k else "0" for k in mask) for mask in masks] for masks in kept]
     return _frame(title, axis, labels, start, panels, {"kept": bits}, HIDE_AND_SHOW)
 
@@ -80,13 +85,20 @@ def bar_slider(names, values, labels, title, axis, alt, groups=(), start=0):
     top, height, width = max(max(row) for row in values) or 1, 150, 640
     step = width / len(names)
     bars = "".join(
-        f'<rect class="bar" x="{step * n + 1:.1f}" width="{step - 2:.1f}" y="{height * (1 - v / top):.1f}" '
+        f'<rect class="bar" x="{step * n + 1:.1f}" width="{step - 2:.1f}" '
+        f'y="{height * (1 - v / top):.1f}" '
         f'height="{height * v / top:.1f}"><title>{html.escape(name)}: {v}</title></rect>'
         for n, (name, v) in enumerate(zip(names, values[start], strict=True))
     )
-    below = "".join(f'<text x="{step * n + 1:.1f}" y="{height + 16}">{html.escape(text)}</text>' for n, text in groups)
-    panel = (f'<svg viewBox="0 0 {width} {height + 22}" width="{width}" role="img" aria-label="{html.escape(alt)}">'
-             f"{bars}{below}</svg>")  # fmt: skip
+    below = "".join(
+        f'<text x="{step * n + 1:.1f}" y="{height + 16}">{html.escape(text)}</text>'
+        for n, text in groups
+    )
+    panel = (
+        f'<svg viewBox="0 0 {width} {height + 22}" width="{width}" role="img" '
+        f'aria-label="{html.escape(alt)}">'
+        f"{bars}{below}</svg>"
+    )
     data = {"values": values, "names": list(names), "top": top, "height": height}
     return _frame(title, axis, labels, start, [panel], data, GROW)
 
@@ -100,9 +112,12 @@ def _covered(image, mask, side, alt, pixels):
         f'<rect class="scrim" x="{n % side}" y="{n // side}" width="1" height="1"{_hidden(k)}/>'
         for n, k in enumerate(mask)
     )
-    return (f'<svg viewBox="0 0 {side} {side}" width="{pixels}" role="img" aria-label="{html.escape(alt)}">'
-            f'<image href="data:image/png;base64,{png}" width="{side}" height="{side}" '
-            f'style="image-rendering: pixelated"/>{scrims}</svg>')  # fmt: skip
+    return (
+        f'<svg viewBox="0 0 {side} {side}" width="{pixels}" role="img" '
+        f'aria-label="{html.escape(alt)}">'
+        f'<image href="data:image/png;base64,{png}" width="{side}" height="{side}" '
+        f'style="image-rendering: pixelated"/>{scrims}</svg>'
+    )
 
 
 def _hidden(kept):
@@ -116,9 +131,20 @@ def _check(labels, positions, start):
 
 
 def _frame(title, axis, labels, start, panels, data, script):
-    # As "\\u003c" no "<" of a text can end the script, or begin "<!--<script>", which would swallow the page behind it.
+    # As "\\u003c" no "<" of a text can end the script, or begin "<!--<script>", which would swallow
+    # the page behind it.
     text = json.dumps({"labels": list(labels), **data}).replace("<", "\\u003c")
     name = f"slider-{short_hash(title + text)}"
-    return HTML(FRAME.format(id=name, title=html.escape(title), axis=html.escape(axis), last=len(labels) - 1,
-                             start=start, label=html.escape(labels[start]), panels="".join(panels), data=text,
-                             script=script))  # fmt: skip
+    return HTML(
+        FRAME.format(
+            id=name,
+            title=html.escape(title),
+            axis=html.escape(axis),
+            last=len(labels) - 1,
+            start=start,
+            label=html.escape(labels[start]),
+            panels="".join(panels),
+            data=text,
+            script=script,
+        )
+    )

@@ -1,8 +1,8 @@
 """Chapters opened elsewhere: Colab and Binder, from a copy of this project on GitHub.
 
-Where that copy is stands in one place, `repository-code` in CITATION.cff. Without it there are no badges, and no cell
-that would fetch from nowhere; with it `trpts refresh` gives each notebook a cell that fetches the project where it is
-missing, and the book gets a button on each chapter.
+Where that copy is stands in one place, `repository-code` in CITATION.cff. Without it there are no
+badges, and no cell that would fetch from nowhere; with it `trpts refresh` gives each notebook a
+cell that fetches the project where it is missing, and the book gets a button on each chapter.
 """
 
 import re
@@ -15,9 +15,12 @@ from trpts.errors import TrptsError
 SET_UP = "set-up"  # the cell's tag; it is left out of the book, and of a chapter's source hash
 BRANCH = "main"
 ADDRESS = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+")
-BUTTONS = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org",
-           "colab_url": "https://colab.research.google.com"}  # fmt: skip
-CELL = """# Where trpts is installed, this does nothing. Elsewhere, as in Colab, it fetches the project once.
+BUTTONS = {
+    "notebook_interface": "jupyterlab",
+    "binderhub_url": "https://mybinder.org",
+    "colab_url": "https://colab.research.google.com",
+}
+CELL = """# Where trpts is installed, this does nothing. Elsewhere, as in Colab, it fetches it.
 import importlib.util
 import os
 import subprocess
@@ -25,7 +28,8 @@ import sys
 
 if importlib.util.find_spec("trpts_lab") is None:
     subprocess.run(["git", "clone", "--depth", "1", "{url}", "trpts-book"], check=True)
-    install = [sys.executable, "-m", "pip", "install", "-q", "-e", "trpts-book", "-e", "trpts-book/trpts_lab"]
+    packages = ["-e", "trpts-book", "-e", "trpts-book/trpts_lab"]
+    install = [sys.executable, "-m", "pip", "install", "-q", *packages]
     subprocess.run(install, check=True)
     sys.path.insert(0, os.path.abspath("trpts-book"))
     os.chdir("trpts-book")"""
@@ -37,14 +41,22 @@ def repository(project):
     raises  TrptsError: an address that is none of GitHub's
     """
     path = project.root / "CITATION.cff"
-    url = yaml.safe_load(path.read_text(encoding="utf-8")).get("repository-code") if path.is_file() else None
+    url = (
+        yaml.safe_load(path.read_text(encoding="utf-8")).get("repository-code")
+        if path.is_file()
+        else None
+    )
     if url is not None and not ADDRESS.fullmatch(url):
-        raise TrptsError(f"CITATION.cff: repository-code {url!r}: expected https://github.com/<owner>/<name>")
+        raise TrptsError(
+            f"CITATION.cff: repository-code {url!r}: expected https://github.com/<owner>/<name>"
+        )
     return url
 
 
 def with_set_up(nb, url):
-    """The notebook with the set-up cell behind its title, or without one where `url` is None; changed in place."""
+    """The notebook with the set-up cell behind its title, or without one where `url` is None;
+    changed in place.
+    """
     nb.cells = [cell for cell in nb.cells if SET_UP not in cell.metadata.get("tags", [])]
     if url is not None:
         tags = {"tags": [SET_UP, "remove-cell"]}
@@ -56,4 +68,9 @@ def theme_options(url):
     """What the book's theme needs to show the buttons; {} without an address."""
     if url is None:
         return {}
-    return {"repository_url": url, "repository_branch": BRANCH, "path_to_docs": "", "launch_buttons": BUTTONS}
+    return {
+        "repository_url": url,
+        "repository_branch": BRANCH,
+        "path_to_docs": "",
+        "launch_buttons": BUTTONS,
+    }

@@ -16,7 +16,9 @@ from trpts_lab.project import Project
 from trpts_lab.records import flat_metrics, kind_of
 from trpts_lab.store import NotThere
 
-PUBLISHED = "cpu"  # the device of the records that the book shows; those of others stand beside them
+PUBLISHED = (
+    "cpu"  # the device of the records that the book shows; those of others stand beside them
+)
 
 
 def full_records(experiment, by=("seed",)):
@@ -24,26 +26,39 @@ def full_records(experiment, by=("seed",)):
 
     raises  NotThere: there are none; TrptsError: they differ in more than those settings
     """
-    records = [r for r in Project.find().store("full").records(kind_of(experiment)) if _is_published(r)]
+    records = [
+        r for r in Project.find().store("full").records(kind_of(experiment)) if _is_published(r)
+    ]
     if not records:
-        raise NotThere(f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile full`")
+        raise NotThere(
+            f"no committed record of {kind_of(experiment)}: make them with `trpts run "
+            "--profile full`"
+        )
     _check_one_setting(records, by, kind_of(experiment))
     return sorted(records, key=lambda record: [record["config"][name] for name in by])
 
 
 def full_runs(variant, experiment):
-    """The committed full-profile records of an experiment's runs of one variant, by task and seed."""
+    """The committed full-profile records of an experiment's runs of one variant, by task and
+    seed.
+    """
     kind = kind_of(experiment)
-    records = [r for r in Project.find().store("full").records(kind)
-               if r["config"]["variant"] == variant and _is_published(r)]  # fmt: skip
+    records = [
+        r
+        for r in Project.find().store("full").records(kind)
+        if r["config"]["variant"] == variant and _is_published(r)
+    ]
     if not records:
-        raise NotThere(f"no committed record of {kind}, {variant}: make them with `trpts run --profile full`")
+        raise NotThere(
+            f"no committed record of {kind}, {variant}: make them with `trpts run --profile full`"
+        )
     _check_one_setting(records, ("task", "seed"), f"{kind}, {variant}")
     return sorted(records, key=lambda r: (r["config"]["task"], r["config"]["seed"]))
 
 
 def compared_runs(method, tasks=None):
-    """The committed records of a method of the comparison, at the learning rate chosen for it, by task and seed.
+    """The committed records of a method of the comparison, at the learning rate chosen for it, by
+    task and seed.
 
     tasks   None: those of the choice of learning rates
     raises  NotThere: there are none, or the choice is not complete
@@ -67,23 +82,39 @@ def records_there(methods, tasks):
 
 
 def results(records):
-    """The comparison's table, a row per method, best first, in words; and `stats.summary`, which it is made of.
+    """The comparison's table, a row per method, best first, in words; and `stats.summary`, which it
+    is made of.
 
-    Accuracies in per cent, mean over tasks and over groups ± standard deviation over seeds, mean rank, what is trained
-    beside the head, operations of a prediction; over tasks and seeds that all methods have.
+    Accuracies in per cent, mean over tasks and over groups ± standard deviation over seeds, mean
+    rank, what is trained beside the head, operations of a prediction; over tasks and seeds that all
+    methods have.
     """
     rows = stats.summary(records)
     metrics = ("n_trainable_without_head", "flops_ratio")
-    cost = pd.DataFrame([{"variant": r["config"]["variant"]} | {k: r["metrics"][k] for k in metrics} for r in records])
+    cost = pd.DataFrame(
+        [
+            {"variant": r["config"]["variant"]} | {k: r["metrics"][k] for k in metrics}
+            for r in records
+        ]
+    )
     cost = cost.groupby("variant").mean().loc[rows.index]
-    table = pd.DataFrame({
-        "mean over tasks": [plus_minus(*x) for x in zip(rows["task_mean"], rows["task_sd"], strict=True)],
-        "over groups": [plus_minus(*x) for x in zip(rows["group_mean"], rows["group_sd"], strict=True)],
-        "rank": rows["rank"].map("{:.1f}".format).values,
-        "trained": cost["n_trainable_without_head"].map("{:,.0f}".format).values,
-        "FLOPs": cost["flops_ratio"].map("{:.0%}".format).values,
-        "tasks × seeds": [f"{t} × {s}" for t, s in zip(rows["n_tasks"], rows["n_seeds"], strict=True)],
-    }, index=rows.index.rename("method"))  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "mean over tasks": [
+                plus_minus(*x) for x in zip(rows["task_mean"], rows["task_sd"], strict=True)
+            ],
+            "over groups": [
+                plus_minus(*x) for x in zip(rows["group_mean"], rows["group_sd"], strict=True)
+            ],
+            "rank": rows["rank"].map("{:.1f}".format).values,
+            "trained": cost["n_trainable_without_head"].map("{:,.0f}".format).values,
+            "FLOPs": cost["flops_ratio"].map("{:.0%}".format).values,
+            "tasks × seeds": [
+                f"{t} × {s}" for t, s in zip(rows["n_tasks"], rows["n_seeds"], strict=True)
+            ],
+        },
+        index=rows.index.rename("method"),
+    )
     return table, rows
 
 
@@ -93,20 +124,30 @@ def plus_minus(mean, sd):
 
 
 def strongest_alike_sentence(records):
-    """The strongest method that trains about as many parameters, and TR-PTS' difference from it, in Markdown.
+    """The strongest method that trains about as many parameters, and TR-PTS' difference from it, in
+    Markdown.
 
-    One seed is no result, and says so; the rival is chosen by the means that it is compared by, and that is said too.
+    One seed is no result, and says so; the rival is chosen by the means that it is compared by, and
+    that is said too.
     """
-    found = stats.strongest_alike(records, grid.OF, [m for m in grid.METHODS if m.startswith("TR-PTS")])
+    found = stats.strongest_alike(
+        records, grid.OF, [m for m in grid.METHODS if m.startswith("TR-PTS")]
+    )
     if found is None:
         return ""
     name, (middle, low, high), n_seeds = found
     n_methods = len({r["config"]["variant"] for r in records})
-    words = f"of all {n_methods} methods the strongest that trains about as many parameters is {name}"
+    words = (
+        f"of all {n_methods} methods the strongest that trains about as many parameters is {name}"
+    )
     words = f"One seed, so not yet a result: {words}" if n_seeds == 1 else f"**O{words[1:]}**"
-    return (f"{words}. {grid.OF} minus {name} is {100 * middle:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f} "
-            f"over tasks{'' if n_seeds == 1 else f', {n_seeds} seeds'}). It is picked as the strongest by these same "
-            "means, which flatters it a little.")  # fmt: skip
+    return (
+        f"{words}. {grid.OF} minus {name} is {100 * middle:+.1f} points ({100 * low:+.1f} to "
+        f"{100 * high:+.1f} "
+        f"over tasks{'' if n_seeds == 1 else f', {n_seeds} seeds'}). It is picked as the "
+        "strongest by these same "
+        "means, which flatters it a little."
+    )
 
 
 def gate_table(beds):
@@ -119,18 +160,32 @@ def gate_table(beds):
         found = gate.judged(records)
         for row in found.to_dict("records"):
             seeds = ", ".join(f"{100 * x:+.1f}" for x in row["by seed"])
-            rows.append({"test bed": bed, "task": row["task"], "asked": row["asked"], "wanted": row["wanted"],
-                         "points": f"{100 * row['difference']:+.1f}", "by seed": seeds,
-                         "holds": "yes" if row["holds"] else "**no**"})  # fmt: skip
+            rows.append(
+                {
+                    "test bed": bed,
+                    "task": row["task"],
+                    "asked": row["asked"],
+                    "wanted": row["wanted"],
+                    "points": f"{100 * row['difference']:+.1f}",
+                    "by seed": seeds,
+                    "holds": "yes" if row["holds"] else "**no**",
+                }
+            )
         passes = "passes" if found["holds"].all() else "does not pass"
         words.append(f"*{bed}* {passes}: {found['holds'].sum()} of {len(found)} conditions hold.")
     if not any(" passes: " in sentence for sentence in words):
         words.append("**No test bed passes, so this chapter draws no verdict on TR-PTS.**")
-    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True) + "\n\n" + " ".join(words)
+    return (
+        pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+        + "\n\n"
+        + " ".join(words)
+    )
 
 
 def ablation_runs(figure):
-    """The committed records of an ablation's variants, whatever tasks and seeds are there; [] where none is."""
+    """The committed records of an ablation's variants, whatever tasks and seeds are there; [] where
+    none is.
+    """
     profile, store = _published()
     with suppress(NotThere):
         return store.found(grid.ablation_cells(profile, store, [figure], device=PUBLISHED))
@@ -146,7 +201,9 @@ def further_runs(name):
 
 
 def published_rates():
-    """{method: (learning rate, {rate: mean validation accuracy})} of the methods whose committed choice is complete."""
+    """{method: (learning rate, {rate: mean validation accuracy})} of the methods whose committed
+    choice is complete.
+    """
     profile, store = _published()
     found = {}
     for method in grid.METHODS:
@@ -157,7 +214,9 @@ def published_rates():
 
 def chosen_rates(project, profile, methods):
     """{method: learning rate} for a chapter that runs cells of the comparison itself."""
-    name = profile["profile"]  # committed choices count whatever else a run is set to; the quick profile makes its own
+    name = profile[
+        "profile"
+    ]  # committed choices count whatever else a run is set to; the quick profile makes its own
     store = project.results(name) if name == "quick" else project.store(name)
     found = grid.chosen_rates(profile, store, methods)
     return {method: rate for method, (rate, _) in found.items()}
@@ -173,10 +232,14 @@ def _published():
 
 
 def _check_one_setting(records, by, words):
-    groups = {json.dumps({k: v for k, v in r["config"].items() if k not in by}, sort_keys=True) for r in records}
+    groups = {
+        json.dumps({k: v for k, v in r["config"].items() if k not in by}, sort_keys=True)
+        for r in records
+    }
     if len(groups) > 1:
         raise TrptsError(
-            f"the committed records of {words} are of {len(groups)} different settings, and a mean over "
+            f"the committed records of {words} are of {len(groups)} different settings, and a "
+            "mean over "
             f"them would mean nothing: keep one of {'; '.join(sorted(groups))}"
         )
 
@@ -191,7 +254,9 @@ def frame(records, by=("seed",)):
 
 
 def spread(values, digits=2):
-    """Mean and standard deviation over seeds that have a value, "0.24 ± 0.01"; one seed, and none, are so marked."""
+    """Mean and standard deviation over seeds that have a value, "0.24 ± 0.01"; one seed, and none,
+    are so marked.
+    """
     values = values.dropna()
     if values.empty:
         return "not run"
@@ -201,7 +266,8 @@ def spread(values, digits=2):
 
 
 def expected(find, metric, words):
-    """A line for the head of a chapter: what to expect, with its range over runs, and how long a full run took.
+    """A line for the head of a chapter: what to expect, with its range over runs, and how long a
+    full run took.
 
     find  () -> the committed records
     """
@@ -212,13 +278,18 @@ def expected(find, metric, words):
     values, made = frame(records)[metric], [r["provenance"]["machine"] for r in records]
     machines = {(machine["cores"], machine["processor"]) for machine in made}
     cores, processor = machines.pop()
-    where = f"on {plain(cores)} cores ({plain(processor)})" if not machines else "on several machines"
+    where = (
+        f"on {plain(cores)} cores ({plain(processor)})" if not machines else "on several machines"
+    )
     runs = "seeds" if values.index.is_unique else "runs"
     minutes = sum(r["time_s"] for r in records) / 60
     return Markdown(
-        f"**Expect**: {words} {spread(values)} (mean ± standard deviation over {len(values)} {runs}, range "
-        f"{values.min():.2f} to {values.max():.2f}). **Time**: the full profile's {len(records)} runs took "
-        f"{minutes:.1f} minutes, added up, {where}; the time of this page's own run is on the status page."
+        f"**Expect**: {words} {spread(values)} (mean ± standard deviation over {len(values)} "
+        f"{runs}, range "
+        f"{values.min():.2f} to {values.max():.2f}). **Time**: the full profile's {len(records)} "
+        "runs took "
+        f"{minutes:.1f} minutes, added up, {where}; the time of this page's own run is on the "
+        "status page."
     )
 
 
@@ -227,6 +298,9 @@ def paper_and_ours(rows):
 
     rows  (question, quote of trpts_lab.paper, our measurement in words)
     """
-    cells = [(q, f"{quote['paper']} ({quote['source']})", quote["brief"], ours) for q, quote, ours in rows]
+    cells = [
+        (q, f"{quote['paper']} ({quote['source']})", quote["brief"], ours)
+        for q, quote, ours in rows
+    ]
     table = pd.DataFrame(cells, columns=["question", "paper says", "brief says", "we measured"])
     return Markdown(table.to_markdown(index=False))

@@ -1,4 +1,5 @@
-"""The book as one PDF: each page printed by a headless browser, joined in the order of the table of contents.
+"""The book as one PDF: each page printed by a headless browser, joined in the order of the table of
+contents.
 
 Printed in the light theme, with what is folded opened, and formulas as they are on the page.
 """
@@ -12,8 +13,13 @@ from trpts.errors import TrptsError
 from trpts_lab.project import make_folder
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--disable-gpu")  # fmt: skip
+QUIET = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-gpu",
+)
 MARGIN = dict.fromkeys(("top", "bottom", "left", "right"), "16mm")
 TYPESET = "window.MathJax ? MathJax.startup.promise.then(() => true) : true"
 
@@ -26,7 +32,10 @@ def find_browser():
 def pages_in_order(toc):
     """Names of the book's pages, as in its _toc.yml."""
     content = yaml.safe_load(toc.read_text(encoding="utf-8"))
-    return [content["root"], *(page["file"] for part in content["parts"] for page in part["chapters"])]
+    return [
+        content["root"],
+        *(page["file"] for part in content["parts"] for page in part["chapters"]),
+    ]
 
 
 def make_pdf(pages, toc, out):
@@ -40,7 +49,9 @@ def make_pdf(pages, toc, out):
     except ImportError as error:
         raise TrptsError(f"a PDF needs {error.name}: `pip install trpts_lab[pdf]`") from error
     if (browser := find_browser()) is None:
-        raise TrptsError(f"a PDF needs one of {', '.join(BROWSERS)} on the PATH (Debian: apt install chromium)")
+        raise TrptsError(
+            f"a PDF needs one of {', '.join(BROWSERS)} on the PATH (Debian: apt install chromium)"
+        )
     writer = PdfWriter()
     with sync_playwright() as playwright:
         try:
@@ -51,7 +62,9 @@ def make_pdf(pages, toc, out):
         for name in pages_in_order(toc):
             page.goto((pages / f"{name}.html").resolve().as_uri(), wait_until="load")
             page.evaluate(TYPESET)
-            page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+            page.evaluate(
+                "document.querySelectorAll('details').forEach(part => { part.open = true; })"
+            )
             printed = PdfReader(io.BytesIO(page.pdf(format="A4", margin=MARGIN)))
             writer.append(printed, outline_item=page.title().split(" — ")[0], import_outline=False)
         chromium.close()

@@ -1,4 +1,6 @@
-"""The README's numbers: a table and a picture from the committed records, between two marks; times of chapters."""
+"""The README's numbers: a table and a picture from the committed records, between two marks; times
+of chapters.
+"""
 
 import io
 import itertools
@@ -20,12 +22,15 @@ from trpts_lab.project import write_whole
 from trpts_lab.twins import TWINS
 
 BEGIN, END = "<!-- results: written by `trpts refresh` -->", "<!-- end of results -->"
-A_CHAPTER = r"^(\| \[(\w+)\]\(notebooks/\2\.ipynb\) \| [^|\n]+ \|)[^|\n]*\|$"  # a row of the list of chapters
+# a row of the list of chapters
+A_CHAPTER = r"^(\| \[(\w+)\]\(notebooks/\2\.ipynb\) \| [^|\n]+ \|)[^|\n]*\|$"
 PICTURES = {theme: f"book/_static/results-{theme}.svg" for theme in THEMES}
 
 
 def refresh_readme(project):
-    """Write table and pictures anew; the files that changed. A project without a README has nothing to write."""
+    """Write table and pictures anew; the files that changed. A project without a README has nothing
+    to write.
+    """
     path = project.root / "README.md"
     if not path.is_file():
         return []
@@ -33,7 +38,9 @@ def refresh_readme(project):
     page = with_results(path.read_text(encoding="utf-8"), text_of(table, rows, n_twins, strongest))
     wanted = {path: with_times(page, read_bench(project, "chapters"))}
     wanted |= {project.root / name: draw(rows, cost, theme) for theme, name in PICTURES.items()}
-    changed = [p for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text]
+    changed = [
+        p for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text
+    ]
     for p in changed:
         write_whole(p, wanted[p])
     return changed
@@ -54,20 +61,29 @@ def with_results(page, text):
     """The page with `text` between its marks."""
     if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
         raise TrptsError(f"README.md: expected one {BEGIN} and behind it one {END}")
-    return page[: page.index(BEGIN)] + f"{BEGIN}\n{text}\n{END}" + page[page.index(END) + len(END) :]
+    return (
+        page[: page.index(BEGIN)] + f"{BEGIN}\n{text}\n{END}" + page[page.index(END) + len(END) :]
+    )
 
 
 def with_times(page, bench):
-    """The page with each chapter's time, to five seconds, in the last column of the list of chapters."""
+    """The page with each chapter's time, to five seconds, in the last column of the list of
+    chapters.
+    """
     seconds = {name: 5 * round(statistics.median(row["s"]) / 5) for name, row in bench.items()}
-    return re.sub(A_CHAPTER, lambda row: f"{row[1]} {seconds.get(row[2], '?')} s |", page, flags=re.MULTILINE)
+    return re.sub(
+        A_CHAPTER, lambda row: f"{row[1]} {seconds.get(row[2], '?')} s |", page, flags=re.MULTILINE
+    )
 
 
 def text_of(table, rows, n_twins, strongest):
     """What stands between the marks; `strongest`: `strongest_alike_sentence`."""
     n_tasks, n_seeds = rows["n_tasks"].min(), rows["n_seeds"].min()
     twins = f"{n_twins} of them twins" if n_twins < n_tasks else "all of them twins"
-    alt = f"Accuracy against trained parameters, {len(rows)} methods; the best mean has {rows.index[0]}."
+    alt = (
+        f"Accuracy against trained parameters, {len(rows)} methods; the best mean has "
+        f"{rows.index[0]}."
+    )
     return f"""<picture>
   <source media="(prefers-color-scheme: dark)" srcset="{PICTURES["dark"]}">
   <img src="{PICTURES["light"]}" alt="{alt}">
@@ -76,13 +92,16 @@ def text_of(table, rows, n_twins, strongest):
 {table.drop(columns="tasks × seeds").to_markdown(disable_numparse=True)}
 
 Test accuracy in per cent on {n_tasks} tasks, {twins}, mean ± standard deviation over {n_seeds}
-seeds; parameters trained beside the head; operations of a prediction. A small backbone, a few epochs, one protocol for
-all methods: these are not the papers' numbers. The other methods, intervals and what does not hold are in the book.
+seeds; parameters trained beside the head; operations of a prediction. A small backbone, a few
+epochs, one protocol for all methods: these are not the papers' numbers. The other methods,
+intervals and what does not hold are in the book.
 {textwrap.fill(strongest, 120, break_on_hyphens=False)}"""
 
 
 def apart(places, gap):
-    """{name: height of its label}, at least `gap` apart where points {name: (x, y)} stand over each other."""
+    """{name: height of its label}, at least `gap` apart where points {name: (x, y)} stand over each
+    other.
+    """
     heights, column = {}, []
     for name in [*sorted(places, key=places.get), None]:
         if column and (name is None or places[name][0] > 3 * places[column[-1]][0]):
@@ -102,15 +121,30 @@ def draw(rows, cost, theme):
     with matplotlib.rc_context(style(theme) | {"svg.fonttype": "none"}):
         figure = plt.figure(figsize=(6.4, 3.0))
         axes = figure.subplots()
-        places = {name: (max(1, cost[name]), 100 * row["task_mean"]) for name, row in rows.iterrows()}
+        places = {
+            name: (max(1, cost[name]), 100 * row["task_mean"]) for name, row in rows.iterrows()
+        }
         heights = apart(places, 0.09 * 100 * np.ptp(rows["task_mean"]))
         for name, (x, y) in places.items():
             ours = "TR-PTS" in name
-            axes.errorbar(x, y, yerr=100 * rows.loc[name, "task_sd"], marker="D" if ours else "o",
-                          color="C1" if ours else "C0")  # fmt: skip
-            axes.annotate(name, (x, y), xytext=(2 * x, heights[name]), va="center", fontsize=9,
-                          arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "gray"})  # fmt: skip
-        axes.set(xscale="log", xlabel="parameters trained beside the head", ylabel="test accuracy (%)")
+            axes.errorbar(
+                x,
+                y,
+                yerr=100 * rows.loc[name, "task_sd"],
+                marker="D" if ours else "o",
+                color="C1" if ours else "C0",
+            )
+            axes.annotate(
+                name,
+                (x, y),
+                xytext=(2 * x, heights[name]),
+                va="center",
+                fontsize=9,
+                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "gray"},
+            )
+        axes.set(
+            xscale="log", xlabel="parameters trained beside the head", ylabel="test accuracy (%)"
+        )
         axes.margins(0.2)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -1,4 +1,6 @@
-"""`trpts regress`: run canaries and quick chapters afresh and hold their metrics against committed baselines."""
+"""`trpts regress`: run canaries and quick chapters afresh and hold their metrics against committed
+baselines.
+"""
 
 import json
 import shutil
@@ -44,12 +46,16 @@ def chosen(project, only):
 def regress(project, only=None):
     """Run, compare, write build/regress/report.json and junit.xml; the number of failures.
 
-    A chapter without a baseline, because it measures nothing that it records, must run without an error.
+    A chapter without a baseline, because it measures nothing that it records, must run without an
+    error.
     """
     with_canaries, chapters = chosen(project, only)
     measured = [chapter for chapter in chapters if baseline_path(project, chapter.name).is_file()]
     if chapters and not measured:
-        raise TrptsError(f"no baseline of {', '.join(c.name for c in chapters)}: make it with `trpts regress --bless`")
+        raise TrptsError(
+            f"no baseline of {', '.join(c.name for c in chapters)}: make it with `trpts regress "
+            "--bless`"
+        )
     baselines = {chapter.name: device_baselines(project, chapter.name) for chapter in measured}
     folder, rows, failures = project.build / "regress", [], {}
     if with_canaries:
@@ -58,7 +64,9 @@ def regress(project, only=None):
         failed, records = fresh_run(project, chapter, folder / "run")
         failures |= failed
         if chapter in measured or records:
-            rows += compare(baselines.get(chapter.name, {}), by_name(records))  # without a baseline, each one fails
+            rows += compare(
+                baselines.get(chapter.name, {}), by_name(records)
+            )  # without a baseline, each one fails
         else:
             say(f"{chapter.name}: has no baseline; that it runs is all that is checked")
     write_reports(rows, failures, folder)
@@ -67,7 +75,10 @@ def regress(project, only=None):
         say(f"drift: {text}")
     n_checked = sum(map(is_checked, rows))
     n_loose = len(rows) - n_checked
-    say(f"regress: {n_checked - len(bad)} of {n_checked} metrics within tolerance, {len(failures)} chapters failed")
+    say(
+        f"regress: {n_checked - len(bad)} of {n_checked} metrics within tolerance, "
+        f"{len(failures)} chapters failed"
+    )
     if n_loose:
         say(f"regress: {n_loose} more metrics scatter too widely over seeds to be checked")
     say(f"regress: reports in {folder.relative_to(project.root)}/")
@@ -75,59 +86,90 @@ def regress(project, only=None):
 
 
 def device_baselines(project, name):
-    """A chapter's baselines; TrptsError if they were made on another kind of device than this machine's."""
+    """A chapter's baselines; TrptsError if they were made on another kind of device than this
+    machine's.
+    """
     path = baseline_path(project, name)
     baselines = read_baselines(path)["baselines"]
     others = {baseline["config"]["device"] for baseline in baselines.values()} - {pick_device()}
     if others:
-        raise TrptsError(f"{path} was made on {others.pop()}, this machine computes on {pick_device()}: bless it here")
+        raise TrptsError(
+            f"{path} was made on {others.pop()}, this machine computes on {pick_device()}: "
+            "bless it here"
+        )
     return baselines
 
 
 def canary_rows(project):
-    """Every canary run and compared, and whether drawn data still come out as data/baselines/inputs.json says."""
+    """Every canary run and compared, and whether drawn data still come out as
+    data/baselines/inputs.json says.
+    """
     from trpts_lab.canaries import canaries, compare
 
     say("canaries: running")
     baselines = read_baselines(baseline_path(project, CANARIES))["baselines"]
     known, today = read_inputs(project), today_inputs(project)
-    rows = [{"record": "inputs", "metric": name, "found": today.get(name), "expected": known.get(name),
-             "tolerance": None, "ok": today.get(name) == known.get(name)}
-            for name in sorted(known.keys() | today.keys()) if name in today or not of_files(name)]  # fmt: skip
+    rows = [
+        {
+            "record": "inputs",
+            "metric": name,
+            "found": today.get(name),
+            "expected": known.get(name),
+            "tolerance": None,
+            "ok": today.get(name) == known.get(name),
+        }
+        for name in sorted(known.keys() | today.keys())
+        if name in today or not of_files(name)
+    ]
     return compare(baselines, sorted(canaries().keys() | baselines.keys())) + rows
 
 
 def of_files(name):
-    """Whether data of a `data_name` are image files of the reader's own, which may be missing here."""
+    """Whether data of a `data_name` are image files of the reader's own, which may be missing
+    here.
+    """
     return ": real/" in name
 
 
 def today_inputs(project):
-    """{data of the committed records, see `data_name`: their hash today}, of what can be drawn or is on this disk."""
+    """{data of the committed records, see `data_name`: their hash today}, of what can be drawn or
+    is on this disk.
+    """
     import importlib
 
     found = {}
     for record in [r for profile in ("full", "real") for r in project.store(profile).records()]:
         name = data_name(record["config"])
         if name not in found:
-            experiment = importlib.import_module(f"trpts_lab.experiments.{record['config']['kind']}")
+            experiment = importlib.import_module(
+                f"trpts_lab.experiments.{record['config']['kind']}"
+            )
             with suppress(FileNotFoundError, ValueError) if of_files(name) else nullcontext():
                 found[name] = experiment.inputs(record["config"])["data"]
     return found
 
 
 def bless(project, only=None):
-    """Make the baselines anew: refuses a dirty tree; the first of SEEDS runs twice and must repeat itself."""
+    """Make the baselines anew: refuses a dirty tree; the first of SEEDS runs twice and must repeat
+    itself.
+    """
     commit = clean_commit(project)
     with_canaries, chapters = chosen(project, only)
     if with_canaries:
         from trpts_lab.canaries import blessed
 
         found = blessed()
-        write_baselines(found, baseline_path(project, CANARIES), commit=commit, versions=versions(), machine=machine())
+        write_baselines(
+            found,
+            baseline_path(project, CANARIES),
+            commit=commit,
+            versions=versions(),
+            machine=machine(),
+        )
         write_whole(
             inputs_path(project),
-            json.dumps(read_inputs(project) | today_inputs(project), indent=1, sort_keys=True) + "\n",
+            json.dumps(read_inputs(project) | today_inputs(project), indent=1, sort_keys=True)
+            + "\n",
         )
         say(f"blessed {len(found)} canaries and the hashes of drawn data")
     for chapter in chapters:
@@ -143,11 +185,15 @@ def bless_chapter(project, chapter, commit):
     if not records:
         say(f"{chapter.name} leaves no records: it gets no baseline")
         return
-    first, second = ({name: untimed(r) for name, r in by_name(run).items()} for run in (records, again))
+    first, second = (
+        {name: untimed(r) for name, r in by_name(run).items()} for run in (records, again)
+    )
     differing = sorted(name for name in second if first.get(name) != second[name])
     if differing:
-        raise TrptsError(f"{chapter.name} gives other metrics when run again ({', '.join(differing)}): its "
-                         "randomness must come from its seed before it can be a baseline")  # fmt: skip
+        raise TrptsError(
+            f"{chapter.name} gives other metrics when run again ({', '.join(differing)}): its "
+            "randomness must come from its seed before it can be a baseline"
+        )
     baselines, made = baseline_of(records), records[0]["provenance"]
     origin = {part: made[part] for part in ("versions", "machine")}
     write_baselines(baselines, baseline_path(project, chapter.name), commit=commit, **origin)
@@ -164,7 +210,9 @@ def clean_commit(project):
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, text=True)
 
-    done = git("status", "--porcelain", "--", ".", ":!data/baselines")  # which earlier blessings may have written
+    done = git(
+        "status", "--porcelain", "--", ".", ":!data/baselines"
+    )  # which earlier blessings may have written
     if done.returncode:
         raise TrptsError(f"{project.root} is no git checkout: a baseline must belong to a commit")
     if done.stdout.strip():
@@ -175,9 +223,13 @@ def clean_commit(project):
 
 def _blessing_run(project, chapter, seeds):
     """The records of one run over these seeds."""
-    failures, records = fresh_run(project, chapter, project.build / "regress" / "bless", {"seeds": seeds})
+    failures, records = fresh_run(
+        project, chapter, project.build / "regress" / "bless", {"seeds": seeds}
+    )
     if failures:
-        raise TrptsError(f"{chapter.name} failed, so there is nothing to bless: {failures[chapter.name]}")
+        raise TrptsError(
+            f"{chapter.name} failed, so there is nothing to bless: {failures[chapter.name]}"
+        )
     return records
 
 
@@ -185,6 +237,13 @@ def fresh_run(project, chapter, folder, overrides=None):
     """Run one chapter on the quick profile into an empty folder: (failures, records)."""
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder / "results")
-    failures = run_chapters(project, "quick", chapter.name, overrides, force=True, runs=folder / "runs",
-                            results=folder / "results")  # fmt: skip
+    failures = run_chapters(
+        project,
+        "quick",
+        chapter.name,
+        overrides,
+        force=True,
+        runs=folder / "runs",
+        results=folder / "results",
+    )
     return failures, Store(folder / "results").records()

@@ -49,19 +49,30 @@ papermill_engines.register("trpts", HeartbeatEngine)
 
 
 def where(nb):
-    """The running cell and the last line it wrote to stderr: `cell 7 of 15 (epoch 20/30: loss 0.2)`."""
+    """The running cell and the last line it wrote to stderr: `cell 7 of 15 (epoch 20/30: loss
+    0.2)`.
+    """
     cells = list(nb.cells)
-    running = [i for i, c in enumerate(cells) if c.metadata.get("papermill", {}).get("status") == "running"]
+    running = [
+        i for i, c in enumerate(cells) if c.metadata.get("papermill", {}).get("status") == "running"
+    ]
     if not running:
         return "between cells"
     outputs = cells[running[0]].get("outputs", [])
-    lines = [o.text for o in outputs if o.output_type == "stream" and o.name == "stderr" and o.text.strip()]
+    lines = [
+        o.text
+        for o in outputs
+        if o.output_type == "stream" and o.name == "stderr" and o.text.strip()
+    ]
     last = f" ({lines[-1].strip().splitlines()[-1]})" if lines else ""
     return f"cell {running[0] + 1} of {len(cells)}{last}"
 
 
-def run_chapters(project, profile_name, only=None, overrides=None, force=False, runs=None, results=None):
-    """Bring the executed copies of the chapters up to date; {chapter name: sentence} of those that failed.
+def run_chapters(
+    project, profile_name, only=None, overrides=None, force=False, runs=None, results=None
+):
+    """Bring the executed copies of the chapters up to date; {chapter name: sentence} of those that
+    failed.
 
     project       the checkout
     profile_name  quick, full or paper
@@ -73,12 +84,18 @@ def run_chapters(project, profile_name, only=None, overrides=None, force=False, 
     """
     profile = load_profile(project, profile_name)
     chapters = find_chapters(project, only)
-    if overrides and results is None:  # what is measured with other settings does not join the profile's records
+    if (
+        overrides and results is None
+    ):  # what is measured with other settings does not join the profile's records
         results = project.build / "results" / "custom"
-    settings = {chapter.name: chapter.settings(profile, overrides) for chapter in chapters}  # refuse before running
+    settings = {
+        chapter.name: chapter.settings(profile, overrides) for chapter in chapters
+    }  # refuse before running
     check_files(project, profile, None if only is None else settings[chapters[0].name])
     folder = make_folder(runs or project.runs(profile_name))
-    shutil.rmtree(folder / "partial", ignore_errors=True)  # of runs that were killed: nobody else runs here
+    shutil.rmtree(
+        folder / "partial", ignore_errors=True
+    )  # of runs that were killed: nobody else runs here
     failures = {}
     for chapter in chapters:
         if not force and copy_state(chapter, settings[chapter.name], folder) == "current":
@@ -105,26 +122,44 @@ def run_chapter(chapter, settings, folder, results=None):
     key = chapter.key(settings)  # before the run: a change during it makes the copy stale
     bar = {"desc": chapter.name, "leave": False} if sys.stderr.isatty() else False
     try:
-        with _environment(JUPYTER_PREFER_ENV_PATH=1, PYDEVD_DISABLE_FILE_VALIDATION=1, TRPTS_RESULTS=results):
+        with _environment(
+            JUPYTER_PREFER_ENV_PATH=1, PYDEVD_DISABLE_FILE_VALIDATION=1, TRPTS_RESULTS=results
+        ):
             nb = papermill.execute_notebook(
-                str(chapter.path), str(partial), parameters=settings, engine_name="trpts", progress_bar=bar,
-                chapter_name=chapter.name, cwd=str(chapter.project.root), request_save_on_cell_execute=False,
-                extra_arguments=["--IPKernelApp.log_level=50"],  # no note on TCP at each start, no traceback on Ctrl-C
-            )  # fmt: skip
+                str(chapter.path),
+                str(partial),
+                parameters=settings,
+                engine_name="trpts",
+                progress_bar=bar,
+                chapter_name=chapter.name,
+                cwd=str(chapter.project.root),
+                request_save_on_cell_execute=False,
+                extra_arguments=[
+                    "--IPKernelApp.log_level=50"
+                ],  # no note on TCP at each start, no traceback on Ctrl-C
+            )
     except papermill.PapermillExecutionError as error:
         make_folder(failed.parent)
         partial.replace(failed)
         shown = error.evalue.strip().splitlines()
-        raise TrptsError(f"cell {error.cell_index + 1}: {error.ename}: {shown[0] if shown else ''} "
-                         f"(kept in {_short(failed, chapter.project)})") from None  # fmt: skip
+        raise TrptsError(
+            f"cell {error.cell_index + 1}: {error.ename}: {shown[0] if shown else ''} "
+            f"(kept in {_short(failed, chapter.project)})"
+        ) from None
     except KeyboardInterrupt:
         partial.unlink(missing_ok=True)
         raise
     except Exception as error:  # a kernel that dies or does not start
         partial.unlink(missing_ok=True)
         raise TrptsError(f"the kernel did not finish: {type(error).__name__}: {error}") from error
-    key["data"] = chapter.key(settings)["data"]  # after the run: it may itself have written the records that it reads
-    nb.metadata["trpts"] = {"key": key, "profile": settings["profile"], "duration_s": nb.metadata.papermill.duration}
+    key["data"] = chapter.key(settings)[
+        "data"
+    ]  # after the run: it may itself have written the records that it reads
+    nb.metadata["trpts"] = {
+        "key": key,
+        "profile": settings["profile"],
+        "duration_s": nb.metadata.papermill.duration,
+    }
     write_notebook(nb, folder / chapter.path.name)
     partial.unlink(missing_ok=True)
     failed.unlink(missing_ok=True)

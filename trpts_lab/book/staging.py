@@ -11,16 +11,20 @@ from trpts_lab.book.figures import DARK_MIME
 from trpts_lab.book.runner import write_notebook
 
 HIDDEN_IN_BOOK = "remove-cell"
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"  # around what `trpts_lab.book.student` leaves out
+BEGIN, END = (
+    "### BEGIN SOLUTION",
+    "### END SOLUTION",
+)  # around what `trpts_lab.book.student` leaves out
 GENERATED = ("claims.md", "status.md")  # written into the staged book by `trpts_lab.book.build`
 
 
 def stage(project, chapters, runs, target, edit=lambda nb: nb):
-    """Fill `target`, the book's source folder: the pages of book/ at its root, executed chapters under notebooks/.
+    """Fill `target`, the book's source folder: the pages of book/ at its root, executed chapters
+    under notebooks/.
 
-    `edit` makes another edition of a chapter: notebook -> notebook.
-    A chapter is staged at the path it has in the repository, so that links to its source hold. Files that did not
-    change keep their time, so that the book engine rebuilds only what did; files without a source are removed.
+    `edit` makes another edition of a chapter: notebook -> notebook. A chapter is staged at the path
+    it has in the repository, so that links to its source hold. Files that did not change keep their
+    time, so that the book engine rebuilds only what did; files without a source are removed.
     raises  TrptsError: a chapter that was not run, or that ended in an error
     """
     staged = set()
@@ -33,7 +37,9 @@ def stage(project, chapters, runs, target, edit=lambda nb: nb):
     for chapter in chapters:
         executed = runs / chapter.path.name
         if not executed.is_file():
-            raise TrptsError(f"{chapter.name} has not been run: expected its executed copy at {executed}")
+            raise TrptsError(
+                f"{chapter.name} has not been run: expected its executed copy at {executed}"
+            )
         nb = read_notebook(executed)
         refuse_errors(nb, executed)
         path = target / "notebooks" / chapter.path.name
@@ -49,7 +55,10 @@ def refuse_errors(nb, path):
     for number, cell in enumerate(nb.cells, 1):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
-                raise TrptsError(f"{path}: cell {number} holds an error ({output.ename}): it cannot go into the book")
+                raise TrptsError(
+                    f"{path}: cell {number} holds an error ({output.ename}): it cannot go into "
+                    "the book"
+                )
 
 
 def put(nb, path):
@@ -59,12 +68,18 @@ def put(nb, path):
 
 
 def for_book(nb):
-    """An executed notebook as the book shows it: no progress lines, each figure in both themes with its alt text, no
-    marks in solutions."""
+    """An executed notebook as the book shows it: no progress lines, each figure in both themes with
+    its alt text, no marks in solutions.
+    """
     nb = without_volatile(nb)
     for cell in nb.cells:
-        cell.source = "\n".join(line for line in cell.source.splitlines() if line.strip() not in (BEGIN, END))
-        if "injected-parameters" in cell.metadata.get("tags", []) and nb.metadata["trpts"]["profile"] == "quick":
+        cell.source = "\n".join(
+            line for line in cell.source.splitlines() if line.strip() not in (BEGIN, END)
+        )
+        if (
+            "injected-parameters" in cell.metadata.get("tags", [])
+            and nb.metadata["trpts"]["profile"] == "quick"
+        ):
             cell.metadata["tags"].append(HIDDEN_IN_BOOK)  # says what the cell above already says
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
@@ -80,16 +95,22 @@ def picture(output):
         raise TrptsError("a figure has no alt text: draw it with trpts_lab.book.figures.show")
     sources = {"only-light": output.data["image/png"], "only-dark": output.data.get(DARK_MIME)}
     tags = [
-        f'<img class="{css}" alt="{html.escape(alt)}" src="data:image/png;base64,{png.replace(chr(10), "")}">'
-        for css, png in sources.items() if png
-    ]  # fmt: skip
+        f'<img class="{css}" alt="{html.escape(alt)}" '
+        f'src="data:image/png;base64,{png.replace(chr(10), "")}">'
+        for css, png in sources.items()
+        if png
+    ]
     return "\n".join(tags)
 
 
 def for_git(nb):
-    """An executed notebook as the repository keeps it: without injected parameters and dark pictures."""
+    """An executed notebook as the repository keeps it: without injected parameters and dark
+    pictures.
+    """
     nb = without_volatile(nb)
-    nb.cells = [cell for cell in nb.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    nb.cells = [
+        cell for cell in nb.cells if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
     count = 0
     for cell in nb.cells:
         if cell.cell_type == "code":
@@ -101,7 +122,9 @@ def for_git(nb):
 
 
 def without_volatile(nb):
-    """A copy without what differs from run to run: times, paths, execution counts, progress on stderr."""
+    """A copy without what differs from run to run: times, paths, execution counts, progress on
+    stderr.
+    """
     nb = read_back(nb)
     made = nb.metadata.get("trpts", {})
     lasting = {part: value for part, value in made.get("key", {}).items() if part != "versions"}
@@ -114,7 +137,9 @@ def without_volatile(nb):
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "mystnb")}
         if cell.cell_type == "code":
             cell.execution_count = None
-            kept = (o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr"))
+            kept = (
+                o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")
+            )
             cell.outputs = [_without_count(output) for output in kept]
     return nb
 

@@ -1,7 +1,8 @@
 """What is current and what is not: for `trpts status`, and as a page of the book.
 
-Nothing here imports torch, so that `trpts status` answers at once. Whether drawn data still come out as they did is
-therefore read from data/baselines/inputs.json, which `make test` holds against the drawing itself.
+Nothing here imports torch, so that `trpts status` answers at once. Whether drawn data still come
+out as they did is therefore read from data/baselines/inputs.json, which `make test` holds against
+the drawing itself.
 """
 
 import json
@@ -19,25 +20,30 @@ from trpts_lab.store import NOT_HERE, stale_because
 
 
 def chapter_rows(project, profile, chapters):
-    """One row per chapter: its executed copy's state and duration, and the state of the outputs stored in git."""
+    """One row per chapter: its executed copy's state and duration, and the state of the outputs
+    stored in git.
+    """
     rows, quick = [], load_profile(project, "quick")
     for chapter in chapters:
         folder = project.runs(profile["profile"])
         executed = copy_state(chapter, chapter.settings(profile), folder)
         ran = read_notebook(folder / chapter.path.name) if executed == "current" else None
-        rows.append({
-            "chapter": chapter.name,
-            "executed copy": executed,
-            "stored outputs": stored_state(chapter, quick),
-            "seconds": round(ran.metadata["trpts"]["duration_s"], 1) if ran else None,
-        })  # fmt: skip
+        rows.append(
+            {
+                "chapter": chapter.name,
+                "executed copy": executed,
+                "stored outputs": stored_state(chapter, quick),
+                "seconds": round(ran.metadata["trpts"]["duration_s"], 1) if ran else None,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def stored_state(chapter, quick):
     """State of the outputs that the repository keeps in notebooks/; they are the quick profile's.
 
-    They are tied to cells, parameters and records. That other code or packages still give them is for nbval to see.
+    They are tied to cells, parameters and records. That other code or packages still give them is
+    for nbval to see.
     """
     found = chapter.nb.metadata.get("trpts", {}).get("key")
     if not found:
@@ -51,14 +57,18 @@ def inputs_path(project):
 
 
 def known_inputs(project):
-    """A function configuration -> {"data", "weights"}, today's hashes; of data, what inputs.json says."""
+    """A function configuration -> {"data", "weights"}, today's hashes; of data, what inputs.json
+    says.
+    """
     known = read_inputs(project)
 
     def inputs_of(config):
         data = known.get(data_name(config))
         if data is None:
             raise ValueError(f"{data_name(config)}: not in {inputs_path(project)}")
-        weights = config.get("weights")  # a path, a package's name, or "hub", whose file is nobody's but the reader's
+        weights = config.get(
+            "weights"
+        )  # a path, a package's name, or "hub", whose file is nobody's but the reader's
         if weights in CONVERTED_HASH:
             return {"data": data, "weights": CONVERTED_HASH[weights]}
         return {"data": data, "weights": file_hash(project.root / weights) if weights else None}
@@ -75,7 +85,9 @@ def read_inputs(project):
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as error:
-        raise TrptsError(f"{path}: not readable: {error}: `trpts regress --bless --only canaries` makes it") from error
+        raise TrptsError(
+            f"{path}: not readable: {error}: `trpts regress --bless --only canaries` makes it"
+        ) from error
 
 
 def data_name(config):
@@ -85,15 +97,26 @@ def data_name(config):
 
 
 def record_rows(project):
-    """A row for each experiment, profile and state of its records; the state of an unreadable file is the reason."""
+    """A row for each experiment, profile and state of its records; the state of an unreadable file
+    is the reason.
+    """
     counts, inputs_of = {}, known_inputs(project)
     for profile in NAMES:
         store = project.results(profile)
-        for kind in sorted({p.stem for p in store.files()} | {p.name.rpartition("-")[0] for p in store.single_files()}):
+        for kind in sorted(
+            {p.stem for p in store.files()}
+            | {p.name.rpartition("-")[0] for p in store.single_files()}
+        ):
             try:
                 for record in store.records(kind):
                     state = stale_because(record, inputs_of)
-                    state = "not checked: " + state if state == NOT_HERE else f"stale: {state}" if state else "current"
+                    state = (
+                        "not checked: " + state
+                        if state == NOT_HERE
+                        else f"stale: {state}"
+                        if state
+                        else "current"
+                    )
                     key = kind, profile, state
                     counts[key] = counts.get(key, 0) + 1
             except TrptsError as error:
@@ -107,12 +130,18 @@ def status_page(project, profile, chapters):
     table = chapter_rows(project, profile, chapters)
     table["chapter"] = [f"[](notebooks/{name})" for name in table["chapter"]]
     records = record_rows(project)
-    committed = records[records["profile"] != "quick"].astype({"records": object}).map(plain, na_action="ignore")
+    committed = (
+        records[records["profile"] != "quick"]
+        .astype({"records": object})
+        .map(plain, na_action="ignore")
+    )
     facts = machine()
+    packages = pd.DataFrame(versions().items(), columns=["package", "version"])
     memory = f"{facts['memory_bytes'] / 2**30:.0f} GiB" if facts["memory_bytes"] else "unknown"
     return f"""# Status of this build
 
-The pages were made on the **{profile["profile"]}** profile. This page is written anew by each build.
+The pages were made on the **{profile["profile"]}** profile. This page is written anew by each
+build.
 
 ## Time per chapter
 
@@ -122,18 +151,19 @@ Seconds of the last execution; measurements whose records were already there are
 
 ## Committed records
 
-What the tables and figures of the chapters read: the rows of `data/results/`. A record is *stale* if its experiment or
-method has a new version, or if its data or weights have changed; nothing else makes it stale. It is *not checked* where
-its data or weights are not on this disk.
+What the tables and figures of the chapters read: the rows of `data/results/`. A record is *stale*
+if its experiment or method has a new version, or if its data or weights have changed; nothing else
+makes it stale. It is *not checked* where its data or weights are not on this disk.
 
 {committed.to_markdown(index=False, missingval="") if len(committed) else "There are none yet."}
 
 ## Machine
 
-{plain(facts["system"])}, {plain(facts["processor"])}, {facts["cores"]} cores, {memory} of memory, computing on:
+{plain(facts["system"])}, {plain(facts["processor"])}, {facts["cores"]} cores, {memory} of memory,
+computing on:
 {plain(facts["device"])}.
 
 ## Versions
 
-{pd.DataFrame(versions().items(), columns=["package", "version"]).to_markdown(index=False, missingval="not installed")}
+{packages.to_markdown(index=False, missingval="not installed")}
 """

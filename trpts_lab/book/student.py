@@ -1,8 +1,9 @@
-"""The student edition: the same chapters without their solutions; and the form in which nbgrader takes them.
+"""The student edition: the same chapters without their solutions; and the form in which nbgrader
+takes them.
 
-An exercise is a Markdown cell with a `{exercise}` directive, then a code cell between the cells `{solution-start}` and
-`{solution-end}`, then a cell that checks. Of the solution, the lines from BEGIN to END are left out for students; the
-marks are nbgrader's, and never shown in the book.
+An exercise is a Markdown cell with a `{exercise}` directive, then a code cell between the cells
+`{solution-start}` and `{solution-end}`, then a cell that checks. Of the solution, the lines from
+BEGIN to END are left out for students; the marks are nbgrader's, and never shown in the book.
 """
 
 import re
@@ -40,12 +41,26 @@ def exercises(nb, place="the notebook"):
             continue
         label = LABEL.search(cell.source)
         if label is None:
-            raise TrptsError(f"{place}: the exercise in cell {number + 1} has no label such as ex-01-1")
+            raise TrptsError(
+                f"{place}: the exercise in cell {number + 1} has no label such as ex-01-1"
+            )
         one = Exercise(label[1], number, *range(number + 1, number + 5))
         kinds = [(c.cell_type, c.source) for c in nb.cells[one.start : one.check + 1]]
-        fits = len(kinds) == 4 and [kind for kind, _ in kinds] == ["markdown", "code", "markdown", "code"]
-        if not (fits and f"{{solution-start}} {one.label}" in kinds[0][1] and "{solution-end}" in kinds[2][1]):
-            raise TrptsError(f"{place}: behind exercise {one.label} expected solution-start, code, solution-end, check")
+        fits = len(kinds) == 4 and [kind for kind, _ in kinds] == [
+            "markdown",
+            "code",
+            "markdown",
+            "code",
+        ]
+        if not (
+            fits
+            and f"{{solution-start}} {one.label}" in kinds[0][1]
+            and "{solution-end}" in kinds[2][1]
+        ):
+            raise TrptsError(
+                f"{place}: behind exercise {one.label} expected solution-start, code, "
+                "solution-end, check"
+            )
         split(nb.cells[one.solution].source, f"{place}, {one.label}")
         found.append(one)
     return found
@@ -58,7 +73,9 @@ def split(source, place="the solution"):
         mark = line.strip()
         if mark in (BEGIN, END):
             if inside == (mark == BEGIN):
-                raise TrptsError(f"{place}: {mark} is out of order: expected {BEGIN} and {END} in turn")
+                raise TrptsError(
+                    f"{place}: {mark} is out of order: expected {BEGIN} and {END} in turn"
+                )
             inside, n_marked = not inside, n_marked + 1
         else:
             lines.append((line, inside))
@@ -80,7 +97,9 @@ def stub(source):
 
 
 def for_students(nb):
-    """A copy in which solutions are stubs, not folded, and neither they nor their checks have outputs."""
+    """A copy in which solutions are stubs, not folded, and neither they nor their checks have
+    outputs.
+    """
     nb = read_back(nb)
     gone = set()
     for one in exercises(nb):
@@ -93,7 +112,9 @@ def for_students(nb):
 
 
 def for_nbgrader(nb, points=1):
-    """A copy as nbgrader's source of an assignment: solutions marked for it to clear, checks that it grades."""
+    """A copy as nbgrader's source of an assignment: solutions marked for it to clear, checks that
+    it grades.
+    """
     nb = read_back(nb)
     for number, cell in enumerate(nb.cells):
         cell.metadata = {"tags": cell.metadata.get("tags", [])}
@@ -103,10 +124,18 @@ def for_nbgrader(nb, points=1):
     for one in exercises(nb):
         shared = {"schema_version": 3, "task": False}
         nb.cells[one.solution].metadata["nbgrader"] = shared | {
-            "grade": False, "grade_id": one.label, "locked": False, "solution": True}  # fmt: skip
+            "grade": False,
+            "grade_id": one.label,
+            "locked": False,
+            "solution": True,
+        }
         nb.cells[one.check].metadata["nbgrader"] = shared | {
-            "grade": True, "grade_id": f"{one.label}-check", "locked": True, "points": points, "solution": False,
-        }  # fmt: skip
+            "grade": True,
+            "grade_id": f"{one.label}-check",
+            "locked": True,
+            "points": points,
+            "solution": False,
+        }
     gone = {number for one in exercises(nb) for number in (one.start, one.end)}
     nb.cells = [cell for number, cell in enumerate(nb.cells) if number not in gone]
     return nb
@@ -117,9 +146,14 @@ def write_student_notebooks(chapters, folder):
 
     raises  TrptsError: one of them is there already, perhaps with somebody's solutions
     """
-    if there := [chapter.path.name for chapter in chapters if (folder / chapter.path.name).exists()]:
-        raise TrptsError(f"{folder} holds {there[0]} already ({len(there)} notebooks), perhaps with solutions in it: "
-                         "expected another folder")  # fmt: skip
+    if there := [
+        chapter.path.name for chapter in chapters if (folder / chapter.path.name).exists()
+    ]:
+        raise TrptsError(
+            f"{folder} holds {there[0]} already ({len(there)} notebooks), perhaps with "
+            "solutions in it: "
+            "expected another folder"
+        )
     for chapter in chapters:
         nb = for_students(chapter.nb)
         for cell in nb.cells:
@@ -132,7 +166,9 @@ def write_assignments(chapters, course):
     """nbgrader's source notebooks: <course>/source/<chapter>/<chapter>.ipynb."""
     places = [course / "source" / chapter.name / chapter.path.name for chapter in chapters]
     if there := [path for path in places if path.exists()]:
-        raise TrptsError(f"{there[0]} is there already, perhaps changed by hand: expected a course without it")
+        raise TrptsError(
+            f"{there[0]} is there already, perhaps changed by hand: expected a course without it"
+        )
     for chapter, path in zip(chapters, places, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_notebook(for_nbgrader(read_notebook(chapter.path)), path)

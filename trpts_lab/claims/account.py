@@ -1,4 +1,6 @@
-"""What we do otherwise than the papers, and what did not work: text from two files, effects from records."""
+"""What we do otherwise than the papers, and what did not work: text from two files, effects from
+records.
+"""
 
 import inspect
 import tomllib
@@ -18,7 +20,10 @@ from trpts_lab.further import DRAWN
 def deviations(evidence):
     """[{"paper", "topic", "says", "ours", "changes"}]: the last in words, computed now."""
     rows, filled = read("deviations.toml")["deviation"], settings(evidence)
-    return [row | {"ours": row["ours"].format(**filled), "changes": effect(evidence, row["changes"])} for row in rows]
+    return [
+        row | {"ours": row["ours"].format(**filled), "changes": effect(evidence, row["changes"])}
+        for row in rows
+    ]
 
 
 def log(evidence):
@@ -28,7 +33,9 @@ def log(evidence):
 
 def read(name):
     """A table of this folder."""
-    return tomllib.loads(resources.files("trpts_lab.claims").joinpath(name).read_text(encoding="utf-8"))
+    return tomllib.loads(
+        resources.files("trpts_lab.claims").joinpath(name).read_text(encoding="utf-8")
+    )
 
 
 def settings(evidence):
@@ -52,8 +59,9 @@ def settings(evidence):
 
 
 def effect(evidence, query):
-    """What a query says: {"ablation", "variant"[, "base"]}, {"pruned", "base"}, {"remedy"}, {"condition"},
-    {"bench", "of", "against"} or {"unmeasured"}."""
+    """What a query says: {"ablation", "variant"[, "base"]}, {"pruned", "base"}, {"remedy"},
+    {"condition"}, {"bench", "of", "against"} or {"unmeasured"}.
+    """
     try:
         return EFFECTS[next(iter(query))](evidence, **query)
     except NotMeasured as missing:
@@ -77,7 +85,10 @@ def _remedy(evidence, remedy):
 def _condition(evidence, condition):
     found, command = evidence.further("causes", whole=False), "`trpts sweep --further causes`"
     found += evidence.ablation_records("score")
-    changed, score = (points(gap_of(found, condition, base, command)) for base in (grid.OF, f"{DRAWN}, {condition}"))
+    changed, score = (
+        points(gap_of(found, condition, base, command))
+        for base in (grid.OF, f"{DRAWN}, {condition}")
+    )
     return f"{condition}: {changed}; Fisher's score against chance there: {score}"
 
 
@@ -92,5 +103,11 @@ def _unmeasured(evidence, unmeasured):
     return f"not measured: {unmeasured}"
 
 
-EFFECTS = {"ablation": _ablation, "pruned": _pruned, "remedy": _remedy, "condition": _condition, "bench": _bench,
-           "unmeasured": _unmeasured}  # fmt: skip
+EFFECTS = {
+    "ablation": _ablation,
+    "pruned": _pruned,
+    "remedy": _remedy,
+    "condition": _condition,
+    "bench": _bench,
+    "unmeasured": _unmeasured,
+}

@@ -1,4 +1,6 @@
-"""The claims on TR-PTS beyond one task: a check each, (evidence) -> (verdict, in words, what it rests on)."""
+"""The claims on TR-PTS beyond one task: a check each, (evidence) -> (verdict, in words, what it
+rests on).
+"""
 
 from collections import defaultdict
 from statistics import fmean
@@ -15,9 +17,13 @@ def a_delta_each(evidence):
     moved = [abs(m["swapped"][task] - m["alone"][task]) for m in runs for task in m["alone"]]
     size = fmean(b / m["model_bytes"] for m in runs for b in m["delta_bytes"].values())
     n_changed = sum(m["n_changed"] for m in runs)
-    words = (f"{len(runs[0]['alone'])} tasks in turn in one model, {len(runs)} draws: accuracies differ from those "
-             f"alone by at most {max(moved):g}, {n_changed} weights are changed at the end; a task takes {size:.1%} of "
-             "the model's bytes")  # fmt: skip
+    words = (
+        f"{len(runs[0]['alone'])} tasks in turn in one model, {len(runs)} draws: accuracies "
+        "differ from those "
+        f"alone by at most {max(moved):g}, {n_changed} weights are changed at the end; a task "
+        f"takes {size:.1%} of "
+        "the model's bytes"
+    )
     return HOLDS if max(moved) == 0 and n_changed == 0 else FAILS, words, "records: many_tasks"
 
 
@@ -25,19 +31,31 @@ def a_delta_each(evidence):
 def letters(evidence):
     best = best_by_validation(evidence.further("text"))
     ours = best[OURS]
-    gaps = {rival: interval([ours[seed] - best[rival][seed] for seed in ours]) for rival in best if rival != OURS}
+    gaps = {
+        rival: interval([ours[seed] - best[rival][seed] for seed in ours])
+        for rival in best
+        if rival != OURS
+    }
     words = "; ".join(f"against {rival} {points(gap)}" for rival, gap in gaps.items())
     head = gaps["linear"]
-    words = f"a transformer on letters, new languages, two connections per neuron: {words}. Speech is not tried"
+    words = (
+        f"a transformer on letters, new languages, two connections per neuron: {words}. "
+        "Speech is not tried"
+    )
     return decide(head[1], head[2]), words, "records: text"
 
 
 def best_by_validation(records):
-    """{variant: {seed: test accuracy}} at the learning rate whose mean validation accuracy is the best."""
+    """{variant: {seed: test accuracy}} at the learning rate whose mean validation accuracy is the
+    best.
+    """
     by_rate = defaultdict(lambda: defaultdict(dict))
     for record in records:
         config, metrics = record["config"], record["metrics"]
-        by_rate[config["variant"]][config["lr"]][config["seed"]] = metrics["val_accuracy"], metrics["test_accuracy"]
+        by_rate[config["variant"]][config["lr"]][config["seed"]] = (
+            metrics["val_accuracy"],
+            metrics["test_accuracy"],
+        )
     found = {}
     for variant, rates in by_rate.items():
         best = max(rates.values(), key=lambda seeds: fmean(val for val, _ in seeds.values()))
@@ -47,17 +65,26 @@ def best_by_validation(records):
 
 @check("T30")
 def protected(evidence):
-    lost = defaultdict(lambda: defaultdict(list))  # {way: {seed: [accuracy that the first task lost]}}
+    lost = defaultdict(
+        lambda: defaultdict(list)
+    )  # {way: {seed: [accuracy that the first task lost]}}
     second = defaultdict(list)
     for record in evidence.further("continual"):
         metrics, way = record["metrics"], record["config"]["way"]
         lost[way][record["config"]["seed"]].append(metrics["first_before"] - metrics["first_after"])
         second[way].append(metrics["second"])
-    spared = interval([fmean(lost["free"][seed]) - fmean(lost["protected"][seed]) for seed in lost["free"]])
-    words = ", ".join(f"{way} {100 * fmean(map(fmean, by_seed.values())):.1f}" for way, by_seed in lost.items())
+    spared = interval(
+        [fmean(lost["free"][seed]) - fmean(lost["protected"][seed]) for seed in lost["free"]]
+    )
+    words = ", ".join(
+        f"{way} {100 * fmean(map(fmean, by_seed.values())):.1f}" for way, by_seed in lost.items()
+    )
     price = 100 * (fmean(second["protected"]) - fmean(second["free"]))
-    words = (f"protecting the first task's connections spares it {points(spared)}; it loses, in points: {words}; the "
-             f"second task gains {price:+.1f} by it")  # fmt: skip
+    words = (
+        f"protecting the first task's connections spares it {points(spared)}; it loses, in "
+        f"points: {words}; the "
+        f"second task gains {price:+.1f} by it"
+    )
     return decide(spared[1], spared[2]), words, "records: continual"
 
 
@@ -70,7 +97,10 @@ def drifting(evidence):
         shares.append(metrics["phase_s"]["select"] / metrics["phase_s"]["train"])
         lost.append(metrics["old"] - metrics["unchanged"])
     gain, dear = interval([fmean(found) for found in gains.values()]), fmean(shares) > CHEAP
-    words = (f"selecting anew takes {fmean(shares):.0%} of the time of training again, and gives {points(gain)} over "
-             f"the old connections trained again; these give {100 * fmean(lost):+.1f} over leaving it")  # fmt: skip
+    words = (
+        f"selecting anew takes {fmean(shares):.0%} of the time of training again, and gives "
+        f"{points(gain)} over "
+        f"the old connections trained again; these give {100 * fmean(lost):+.1f} over leaving it"
+    )
     worth = decide(gain[1], gain[2])
     return FAILS if dear or worth == FAILS else worth, words, "records: drift"

@@ -1,4 +1,6 @@
-"""The claims on what TR-PTS costs: a check each, (evidence) -> (verdict, in words, what it rests on)."""
+"""The claims on what TR-PTS costs: a check each, (evidence) -> (verdict, in words, what it rests
+on).
+"""
 
 import ast
 import inspect
@@ -27,12 +29,16 @@ FGVC_CLASSES, FGVC_TASKS = 1173, 5
 
 def neurons_of(model):
     """Output neurons of the blocks' layers and of the patch embedding."""
-    return sum(layer.out_features for layer in fisher.scored_layers(model).values()) + model.embed_dim
+    return (
+        sum(layer.out_features for layer in fisher.scored_layers(model).values()) + model.embed_dim
+    )
 
 
 def share(model, connections, classes, tasks):
     """Weights, biases and mean head, as a share of the backbone."""
-    backbone = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("head."))
+    backbone = sum(
+        p.numel() for name, p in model.named_parameters() if not name.startswith("head.")
+    )
     head = classes / tasks * (model.embed_dim + 1)
     return ((connections + 1) * neurons_of(model) + head) / backbone
 
@@ -42,23 +48,31 @@ def trainable_share(evidence):
     two = share(evidence.vit_b, 2, VTAB_CLASSES, VTAB_TASKS)
     three = share(evidence.vit_b, 3, FGVC_CLASSES, FGVC_TASKS)
     fits = abs(two - paper.TRAINED["VTAB-1k"]) < 5e-5 and abs(three - paper.TRAINED["FGVC"]) < 5e-5
-    words = (f"two connections per neuron, biases and head on VTAB-1k: {two:.2%}; three on FGVC: {three:.2%}. A fit, "
-             "not an identification: others may fit too")  # fmt: skip
+    words = (
+        f"two connections per neuron, biases and head on VTAB-1k: {two:.2%}; three on FGVC: "
+        f"{three:.2%}. A fit, "
+        "not an identification: others may fit too"
+    )
     return REPRODUCED if fits else FAILS, words, "arithmetic"
 
 
 @check("T11")
 def flops(evidence):
     untouched = vit_flops(evidence.vit_b) / 1e9
-    words = f"the untouched model takes {untouched:.2f} G: a model that lost tokens cannot take more, nor can ToMe"
+    words = (
+        f"the untouched model takes {untouched:.2f} G: a model that lost tokens cannot take "
+        "more, nor can ToMe"
+    )
     return INCONSISTENT if untouched < paper.BRIEF_GFLOPS else UNCONFIRMED, words, "arithmetic"
 
 
 @check("T12")
 def memory(evidence):
     whole = evidence.whole_bench("train")
-    peaks = ", ".join(f"{name} {whole['rows'][name]['peak_bytes'] / 2**20:,.0f} MiB"
-                      for name in ("full", "lora", "sparse"))  # fmt: skip
+    peaks = ", ".join(
+        f"{name} {whole['rows'][name]['peak_bytes'] / 2**20:,.0f} MiB"
+        for name in ("full", "lora", "sparse")
+    )
     words = f"no source; a training step of {whole['batch_size']} images here: {peaks}"
     return UNCONFIRMED, words, "bench: train"
 
@@ -67,19 +81,29 @@ def memory(evidence):
 def latency(evidence):
     whole = evidence.whole_bench("tokens")
     seconds, cores = statistics.median(whole["rows"]["all tokens"]["s"]), whole["machine"]["cores"]
-    words = f"no source, no hardware named; {whole['batch_size']} images take {seconds:.1f} s here, on {cores} cores"
+    words = (
+        f"no source, no hardware named; {whole['batch_size']} images take {seconds:.1f} s "
+        f"here, on {cores} cores"
+    )
     return UNCONFIRMED, words, "bench: tokens"
 
 
 @check("T16")
 def shares_of_peers(evidence):
     model = evidence.vit_b
-    backbone = sum(p.numel() for p in model.parameters()) - model.head.weight.numel() - model.head.bias.numel()
+    backbone = (
+        sum(p.numel() for p in model.parameters())
+        - model.head.weight.numel()
+        - model.head.bias.numel()
+    )
     sums = sum(m.in_features + m.out_features for m in fisher.scored_layers(model).values())
     head = VTAB_CLASSES / VTAB_TASKS * (model.embed_dim + 1)
     ranks = {r: (r * sums + head) / backbone for r in (1, 4, 8)}
     words = ", ".join(f"rank {r} {x:.2%}" for r, x in ranks.items())
-    words = f"the paper's LoRA has {paper.LORA_TRAINED:.2%}; LoRA in all layers with VTAB's mean head: {words}"
+    words = (
+        f"the paper's LoRA has {paper.LORA_TRAINED:.2%}; LoRA in all layers with VTAB's mean "
+        f"head: {words}"
+    )
     return CONTRADICTED, words, "arithmetic"
 
 
@@ -87,10 +111,15 @@ def shares_of_peers(evidence):
 def inference_cost(evidence):
     rows = evidence.bench("predict")
     ours = rows[OURS]["flops"] / rows["untouched"]["flops"]
-    dearer = ", ".join(f"{m} {rows[m]['flops'] / rows['untouched']['flops']:.3f}" for m in ("adapter", "VPT-deep"))
+    dearer = ", ".join(
+        f"{m} {rows[m]['flops'] / rows['untouched']['flops']:.3f}" for m in ("adapter", "VPT-deep")
+    )
     middle, low, high = ratio(rows, OURS, "untouched")
-    words = (f"operations {ours:.3f} of the untouched model ({dearer}), time {middle:.2f} ({low:.2f} to {high:.2f}). "
-             "The reason given is wrong: all parameters are used, the update lies in them")  # fmt: skip
+    words = (
+        f"operations {ours:.3f} of the untouched model ({dearer}), time {middle:.2f} ({low:.2f} "
+        f"to {high:.2f}). "
+        "The reason given is wrong: all parameters are used, the update lies in them"
+    )
     return REPRODUCED if ours == 1 else FAILS, words, "bench: predict"
 
 
@@ -105,9 +134,14 @@ def few_lines(evidence):
 @check("T24")
 def epoch_time(evidence):
     rows = evidence.bench("train")
-    ours, tokens_too, limit = (ratio(rows, name, "full")[0] for name in ("sparse", "sparse and tokens", "limit"))
-    words = (f"a step takes {ours:.2f} of full tuning's, {tokens_too:.2f} with tokens; with no weight gradient at all "
-             f"it would take {limit:.2f}")  # fmt: skip
+    ours, tokens_too, limit = (
+        ratio(rows, name, "full")[0] for name in ("sparse", "sparse and tokens", "limit")
+    )
+    words = (
+        f"a step takes {ours:.2f} of full tuning's, {tokens_too:.2f} with tokens; with no weight "
+        "gradient at all "
+        f"it would take {limit:.2f}"
+    )
     return FAILS if limit > 1 - paper.BRIEF_TIME_SAVED else HOLDS, words, "bench: train"
 
 
@@ -116,30 +150,42 @@ def attention_cost(evidence):
     model = evidence.vit_b
     n, width, keep = 1 + model.patch_embed.num_patches, model.embed_dim, paper.BRIEF_KEEP
     part = 2 * 2 * n * n * width * len(model.blocks) / vit_flops(model)
-    words = f"one minus ρ² is {1 - keep**2:.0%}, of a term that is {part:.1%} of ViT-B/16's operations: of little use"
+    words = (
+        f"one minus ρ² is {1 - keep**2:.0%}, of a term that is {part:.1%} of ViT-B/16's "
+        "operations: of little use"
+    )
     return REPRODUCED, words, "arithmetic"
 
 
 @check("T26")
 def gradients_unstored(evidence):
     rows = evidence.bench("train")
-    ours, mask = (rows[name]["peak_bytes"] / rows["full"]["peak_bytes"] for name in ("sparse", "mask"))
-    words = (f"peak memory of a step: {ours:.2f} of full tuning's with a truly sparse gradient, {mask:.2f} with the "
-             "mask that the update is usually written as")  # fmt: skip
+    ours, mask = (
+        rows[name]["peak_bytes"] / rows["full"]["peak_bytes"] for name in ("sparse", "mask")
+    )
+    words = (
+        f"peak memory of a step: {ours:.2f} of full tuning's with a truly sparse gradient, "
+        f"{mask:.2f} with the "
+        "mask that the update is usually written as"
+    )
     return HOLDS if ours < 1 else FAILS, words, "bench: train"
 
 
 def without_prose(source):
-    """Python source without comments, docstrings and blank lines; the code itself is left as written.
+    """Python source without comments, docstrings and blank lines; the code itself is left as
+    written.
 
-    Positions come from `ast` and `tokenize`, the text from the source, so every Python version agrees on it.
+    Positions come from `ast` and `tokenize`, the text from the source, so every Python version
+    agrees on it.
     """
     lines = source.splitlines()
     blank = set()
     for node in ast.walk(ast.parse(source)):
         body = getattr(node, "body", None)
         first = body[0] if isinstance(body, list) and body else None
-        holds_doc = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        holds_doc = isinstance(
+            node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        )
         constant = first.value if holds_doc and isinstance(first, ast.Expr) else None
         if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
             blank.update(range(first.lineno - 1, first.end_lineno))

@@ -1,4 +1,6 @@
-"""What a verdict may rest on: committed records and benches, and how to ask them. What is missing names its remedy."""
+"""What a verdict may rest on: committed records and benches, and how to ask them. What is missing
+names its remedy.
+"""
 
 from functools import cache, cached_property
 from statistics import fmean, stdev
@@ -18,7 +20,17 @@ REPRODUCED, HOLDS, FAILS = "reproduced", "holds in the lab", "does not hold in t
 CONTRADICTED, INCONSISTENT = "contradicted by the source", "inconsistent in itself"
 UNDECIDED, UNCONFIRMED = "undecided in the lab", "unconfirmed"
 UNTESTABLE, MISSING = "not testable here", "not measured yet"
-VERDICTS = (REPRODUCED, HOLDS, FAILS, CONTRADICTED, INCONSISTENT, UNDECIDED, UNCONFIRMED, UNTESTABLE, MISSING)
+VERDICTS = (
+    REPRODUCED,
+    HOLDS,
+    FAILS,
+    CONTRADICTED,
+    INCONSISTENT,
+    UNDECIDED,
+    UNCONFIRMED,
+    UNTESTABLE,
+    MISSING,
+)
 DEVICE = "cpu"  # of the records that the book shows
 
 
@@ -73,9 +85,13 @@ class Evidence:
         tasks, found = self.profile["benchmark"]["sweep"]["compared_tasks"], []
         for method in methods:
             try:
-                cells = grid.comparison_cells(self.profile, self.store, tasks, [method], device=DEVICE)
+                cells = grid.comparison_cells(
+                    self.profile, self.store, tasks, [method], device=DEVICE
+                )
             except NotThere:
-                raise NotMeasured(f"the learning rate of {method}: `trpts sweep --tuning`") from None
+                raise NotMeasured(
+                    f"the learning rate of {method}: `trpts sweep --tuning`"
+                ) from None
             some = self.store.found(cells)
             if not some:
                 raise NotMeasured(f"runs of {method}: `trpts sweep`")
@@ -88,7 +104,9 @@ class Evidence:
 
     def ablation(self, figure, variant, base):
         """(mean, low, high) of an ablation's variant − base over tasks, in accuracy."""
-        return gap_of(self.ablation_records(figure), variant, base, f"`trpts sweep --ablations '{figure}'`")
+        return gap_of(
+            self.ablation_records(figure), variant, base, f"`trpts sweep --ablations '{figure}'`"
+        )
 
     def ablation_records(self, figure):
         """The records of an ablation's variants that are there."""
@@ -99,28 +117,38 @@ class Evidence:
         return self.store.found(cells)
 
     def further(self, name, whole=True):
-        """The records of what `trpts_lab.further` calls by a name; `whole`: all of its runs must be there."""
+        """The records of what `trpts_lab.further` calls by a name; `whole`: all of its runs must be
+        there.
+        """
         try:
             cells = further_cells(self.profile, self.store, [name], device=DEVICE)
         except NotThere:
             raise NotMeasured("learning rates: `trpts sweep --tuning`") from None
         found = self.store.found(cells)
         if whole and len(found) < len(cells):
-            raise NotMeasured(f"{len(cells) - len(found)} of {len(cells)} runs: `trpts sweep --further {name}`")
+            raise NotMeasured(
+                f"{len(cells) - len(found)} of {len(cells)} runs: `trpts sweep --further {name}`"
+            )
         return found
 
     @cache  # noqa: B019
     def pruned(self, variant):
         """{seed: metrics} of a variant of token pruning."""
         found = {
-            r["config"]["seed"]: r["metrics"] for r in self.records("pruning") if r["config"]["variant"] == variant
+            r["config"]["seed"]: r["metrics"]
+            for r in self.records("pruning")
+            if r["config"]["variant"] == variant
         }
         if not found:
-            raise NotMeasured(f"records of pruning, {variant}: `trpts run --profile full --only 05`")
+            raise NotMeasured(
+                f"records of pruning, {variant}: `trpts run --profile full --only 05`"
+            )
         return found
 
     def pruned_gap(self, variant, rival, metric=lambda m: m["mean_accuracy"]):
-        """(mean, low, high) of variant − rival over seeds, 95 % by Student's t: each seed draws its own scenes."""
+        """(mean, low, high) of variant − rival over seeds, 95 % by Student's t: each seed draws its
+        own scenes.
+        """
         a, b = self.pruned(variant), self.pruned(rival)
         gaps = [metric(a[seed]) - metric(b[seed]) for seed in sorted(a.keys() & b.keys())]
         return interval(gaps)
@@ -133,16 +161,23 @@ class Evidence:
 
 
 def gap_of(records, variant, base, command):
-    """(mean, low, high) of variant − base over tasks; NotMeasured where runs are missing, or there is but one seed."""
+    """(mean, low, high) of variant − base over tasks; NotMeasured where runs are missing, or there
+    is but one seed.
+    """
     some = [r for r in records if r["config"]["variant"] in (variant, base)]
     if any("diverged" in r["metrics"] for r in some):
-        raise NotMeasured(f"runs that do not diverge: of {variant} or {base} one did, at the learning rate chosen")
+        raise NotMeasured(
+            f"runs that do not diverge: of {variant} or {base} one did, at the learning rate chosen"
+        )
     try:
         found = stats.paired_interval(some, variant, base)
     except TrptsError:
         raise NotMeasured(f"runs of {variant} and {base}: {command}") from None
     if stats.complete(stats.scores(some))["seed"].nunique() < 2:
-        raise NotMeasured(f"a second seed ({command}); the first says {points(found)} for {variant} against {base}")
+        raise NotMeasured(
+            f"a second seed ({command}); the first says {points(found)} for {variant} "
+            f"against {base}"
+        )
     return found
 
 

@@ -1,7 +1,8 @@
 """The ledger as a whole: all rows recomputed, and held against what was committed.
 
-`data/ledger.json` holds the verdicts as they stand in the book, and the hash of every file in data/results/. A verdict
-that no longer follows, an edited number, a file that is gone and records that are not packed turn the check red.
+`data/ledger.json` holds the verdicts as they stand in the book, and the hash of every file in
+data/results/. A verdict that no longer follows, an edited number, a file that is gone and records
+that are not packed turn the check red.
 """
 
 import json
@@ -19,11 +20,15 @@ from trpts_lab.project import write_whole
 @cache
 def statements():
     """{id: {"claim", "paper", "source"}} of claims.toml."""
-    return tomllib.loads(resources.files("trpts_lab.claims").joinpath("claims.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(
+        resources.files("trpts_lab.claims").joinpath("claims.toml").read_text(encoding="utf-8")
+    )
 
 
 def ledger(project):
-    """[{"id", "claim", "paper", "source", "verdict", "words", "rests_on"}] of every claim, computed now."""
+    """[{"id", "claim", "paper", "source", "verdict", "words", "rests_on"}] of every claim, computed
+    now.
+    """
     evidence, rows = Evidence(project), []
     for name, statement in statements().items():
         try:
@@ -32,7 +37,9 @@ def ledger(project):
             verdict, words, rests_on = MISSING, f"needs {error}", "nothing"
         if verdict not in VERDICTS:
             raise TrptsError(f"{name}: the verdict {verdict!r} is none of {', '.join(VERDICTS)}")
-        rows.append({"id": name, **statement, "verdict": verdict, "words": words, "rests_on": rests_on})
+        rows.append(
+            {"id": name, **statement, "verdict": verdict, "words": words, "rests_on": rests_on}
+        )
     return rows
 
 
@@ -46,7 +53,10 @@ def write_ledger(project):
     """Commit to today's verdicts and records, packed; the rows."""
     project.store("full").pack()
     rows = ledger(project)
-    content = {"verdicts": {row["id"]: row["verdict"] for row in rows}, "results": result_hashes(project)}
+    content = {
+        "verdicts": {row["id"]: row["verdict"] for row in rows},
+        "results": result_hashes(project),
+    }
     write_whole(path_of(project), json.dumps(content, indent=1) + "\n")
     return rows
 
@@ -64,12 +74,17 @@ def check_ledger(project, rows):
     for row in rows:
         if row["verdict"] != verdicts.get(row["id"]):
             found.append(
-                f"{row['id']}: the verdict was {verdicts.get(row['id'])!r} and is {row['verdict']!r}: {row['words']}"
+                f"{row['id']}: the verdict was {verdicts.get(row['id'])!r} and is "
+                f"{row['verdict']!r}: {row['words']}"
             )
     for name in sorted(results.keys() | now.keys()):
         if results.get(name) != now.get(name):
-            how = "is gone" if name not in now else "is new" if name not in results else "was changed"
-            found.append(f"data/results/{name} {how} since the ledger was written: `git diff` shows what")
+            how = (
+                "is gone" if name not in now else "is new" if name not in results else "was changed"
+            )
+            found.append(
+                f"data/results/{name} {how} since the ledger was written: `git diff` shows what"
+            )
     if n := len(project.store("full").single_files()):
         found.append(f"{n} records are not packed: `trpts pack`")
     return found

@@ -1,4 +1,6 @@
-"""The claims on what TR-PTS does: a check each, (evidence) -> (verdict, in words, what it rests on)."""
+"""The claims on what TR-PTS does: a check each, (evidence) -> (verdict, in words, what it rests
+on).
+"""
 
 import inspect
 from collections import defaultdict
@@ -36,7 +38,9 @@ def placed(placement, keep=0.5):
 
 
 def loses_less_than(margin, gap):
-    """A claim that a (mean, low, high) difference is no loss: undecided where the interval holds the margin."""
+    """A claim that a (mean, low, high) difference is no loss: undecided where the interval holds
+    the margin.
+    """
     return decide(gap[1], gap[2], -margin)
 
 
@@ -44,16 +48,25 @@ def loses_less_than(margin, gap):
 def score_beats_chance(evidence):
     gap = evidence.ablation("score", "score: random", OURS)
     lead = tuple(-x for x in (gap[0], gap[2], gap[1]))
-    return decide(lead[1], lead[2]), f"against random connections, equally many: {points(lead)}", "ablation: score"
+    return (
+        decide(lead[1], lead[2]),
+        f"against random connections, equally many: {points(lead)}",
+        "ablation: score",
+    )
 
 
 @check("T02")
 def few_samples(evidence):
     correlations = [r["metrics"]["rank_correlation"] for r in evidence.records("selection")]
-    some = fmean(x for found in correlations for name, x in found.items() if name.endswith(f"/{FEW}"))
+    some = fmean(
+        x for found in correlations for name, x in found.items() if name.endswith(f"/{FEW}")
+    )
     gap = evidence.ablation("samples", FEWER, ALL)
-    words = (f"{FEWER} images instead of {ALL}: {points(gap)}; rank correlation of the scores of {FEW} with those of "
-             f"all: {some:.3f}")  # fmt: skip
+    words = (
+        f"{FEWER} images instead of {ALL}: {points(gap)}; rank correlation of the scores of "
+        f"{FEW} with those of "
+        f"all: {some:.3f}"
+    )
     return loses_less_than(MARGIN, gap), words, "ablation: samples; records: selection"
 
 
@@ -63,9 +76,13 @@ def allocation_rule(evidence):
     scores = {f"blocks.{n}.x": torch.full((4, 8), mean) for n, mean in enumerate(means)}
     found = allocation.allocate(scores, c_min=1.0, w="mean").connections
     assert list(found.values()) == sorted(found.values())
-    words = ("both readings are built in; the public note takes w_l from the top-scored parameters, and its equation "
-             f"has no floor. Layers of mean score {means} get {list(found.values())} connections: at least one, more "
-             "where it is more")  # fmt: skip
+    words = (
+        "both readings are built in; the public note takes w_l from the top-scored parameters, "
+        "and its equation "
+        f"has no floor. Layers of mean score {means} get {list(found.values())} connections: at "
+        "least one, more "
+        "where it is more"
+    )
     return CONTRADICTED, words, "arithmetic; ablation: allocation"
 
 
@@ -77,7 +94,10 @@ def token_rule(evidence):
     merged = (0.1 * 10 + 0.2 * 30) / 0.3
     assert kept.tolist() == [[1, 3]]
     assert abs(out[0, -1, 0].item() - merged) < 1e-5
-    words = "the rule as public text has it, worked by hand and in the module; per layer, not in the last"
+    words = (
+        "the rule as public text has it, worked by hand and in the module; per layer, not in "
+        "the last"
+    )
     return REPRODUCED, words, "arithmetic"
 
 
@@ -95,7 +115,9 @@ def masked_update(evidence):
     generator = torch.Generator().manual_seed(0)
     g, x = torch.randn(6, 5, generator=generator), torch.randn(6, 32, generator=generator)
     index = torch.tensor([[0, 3], [1, 22], [4, 17], [25, 26], [0, 31]])
-    columns, local = index.unique(return_inverse=True)  # the 9 of 32 inputs that some neuron selects
+    columns, local = index.unique(
+        return_inverse=True
+    )  # the 9 of 32 inputs that some neuron selects
     ways = sparse.selected_gradient(g, x[:, columns], local), sparse.sampled_gradient(g, x, index)
     gap = max((found - (g.T @ x).gather(1, index)).abs().max().item() for found in ways)
     assert gap < 1e-5
@@ -106,11 +128,16 @@ def masked_update(evidence):
 @check("T08")
 def vtab_mean(evidence):
     means = paper.VTAB_MEANS
-    words = (f"the paper's LoRA has {means['LoRA']}, and GPS, left out in the brief, {means['GPS']}: the lead over the "
-             f"strongest peer is {means['TR-PTS'] - means['GPS']:.2f}")  # fmt: skip
+    words = (
+        f"the paper's LoRA has {means['LoRA']}, and GPS, left out in the brief, {means['GPS']}: "
+        "the lead over the "
+        f"strongest peer is {means['TR-PTS'] - means['GPS']:.2f}"
+    )
     try:
         gaps = {rival: evidence.gap(OURS, rival) for rival in ("full", LORA, "GPS", "random")}
-        words += ". In the lab: " + ", ".join(f"against {rival} {points(gap)}" for rival, gap in gaps.items())
+        words += ". In the lab: " + ", ".join(
+            f"against {rival} {points(gap)}" for rival, gap in gaps.items()
+        )
     except NotMeasured as missing:
         words += f". In the lab: needs {missing}"
     return CONTRADICTED, words, "arithmetic; comparison"
@@ -120,25 +147,37 @@ def vtab_mean(evidence):
 def group_means(evidence):
     groups = paper.BRIEF_GROUPS.values()
     by_task = sum(mean * n for mean, n in groups) / sum(n for _, n in groups)
-    words = (f"the mean over tasks would be {by_task:.2f}, over groups {fmean(mean for mean, _ in groups):.2f}: "
-             f"neither is {paper.VTAB_MEANS['TR-PTS']}; and GPS is better in two of the three")  # fmt: skip
+    words = (
+        f"the mean over tasks would be {by_task:.2f}, over groups "
+        f"{fmean(mean for mean, _ in groups):.2f}: "
+        f"neither is {paper.VTAB_MEANS['TR-PTS']}; and GPS is better in two of the three"
+    )
     return INCONSISTENT, words, "arithmetic"
 
 
 @check("T10")
 def fgvc_mean(evidence):
     mean = fmean(paper.BRIEF_FGVC.values())
-    return CONTRADICTED, f"the five numbers have the mean {mean:.2f}; the paper's five {paper.FGVC_MEAN}", "arithmetic"
+    return (
+        CONTRADICTED,
+        f"the five numbers have the mean {mean:.2f}; the paper's five {paper.FGVC_MEAN}",
+        "arithmetic",
+    )
 
 
 @check("T14")
 def parts(evidence):
     alone, mean = paper.TOKENS_ALONE.values()
-    words = (f"the paper has this ablation by task: tokens alone reach {alone} on dSprites location, with a frozen "
-             f"backbone whose linear mean is {paper.VTAB_MEANS['linear']}; {mean} cannot be its mean")  # fmt: skip
+    words = (
+        f"the paper has this ablation by task: tokens alone reach {alone} on dSprites location, "
+        "with a frozen "
+        f"backbone whose linear mean is {paper.VTAB_MEANS['linear']}; {mean} cannot be its mean"
+    )
     try:
         gaps = {v: evidence.ablation("parts", v, OURS) for v in ("tokens alone", WITH_TOKENS)}
-        words += ". In the lab, against parameters alone: " + "; ".join(f"{v} {points(g)}" for v, g in gaps.items())
+        words += ". In the lab, against parameters alone: " + "; ".join(
+            f"{v} {points(g)}" for v, g in gaps.items()
+        )
     except NotMeasured as missing:
         words += f". In the lab: needs {missing}"
     return CONTRADICTED, words, "public numbers; ablation: parts"
@@ -148,7 +187,11 @@ def parts(evidence):
 def gradient(evidence):
     gap = evidence.ablation("score", "score: gradient", OURS)
     lead = tuple(-x for x in (gap[0], gap[2], gap[1]))
-    return decide(lead[1], lead[2]), f"Fisher against the summed gradient: {points(lead)}", "ablation: score"
+    return (
+        decide(lead[1], lead[2]),
+        f"Fisher against the summed gradient: {points(lead)}",
+        "ablation: score",
+    )
 
 
 @check("T18")
@@ -169,32 +212,48 @@ def late_layers(evidence):
         for task, parts_ in by_task.items():
             middle = sum(b * p for b, p in parts_.items()) / sum(parts_.values())
             centre[TWINS[task].group][task].append(middle)
-    # The claim is about kinds of tasks, so that tasks are what varies; seeds draw the same ones anew.
+    # The claim is about kinds of tasks, so that tasks are what varies; seeds draw the same ones
+    # anew.
     by_task = {group: [fmean(seeds) for seeds in tasks.values()] for group, tasks in centre.items()}
     fine, structured = by_task["fgvc"], by_task["structured"]
     if min(len(fine), len(structured)) < 2:
         raise NotMeasured("two tasks of each kind: `trpts run --profile full`")
     later = ttest_ind(fine, structured, equal_var=False).confidence_interval()
-    n_blocks = len({name.rsplit("/", 1)[1] for name in evidence.records("selection")[0]["metrics"]["block_share"]})
+    n_blocks = len(
+        {
+            name.rsplit("/", 1)[1]
+            for name in evidence.records("selection")[0]["metrics"]["block_share"]
+        }
+    )
     words = ", ".join(f"{group} {fmean(found):.2f}" for group, found in by_task.items())
-    words = (f"centre of the score over {n_blocks} blocks, from zero: {words}; fine-grained later than structured by "
-             f"{fmean(fine) - fmean(structured):+.2f} ({later.low:+.2f} to {later.high:+.2f}) blocks, over {len(fine)} "
-             f"and {len(structured)} tasks")  # fmt: skip
+    words = (
+        f"centre of the score over {n_blocks} blocks, from zero: {words}; fine-grained later "
+        "than structured by "
+        f"{fmean(fine) - fmean(structured):+.2f} ({later.low:+.2f} to {later.high:+.2f}) blocks, "
+        f"over {len(fine)} "
+        f"and {len(structured)} tasks"
+    )
     return decide(later.low, later.high), words, "records: selection"
 
 
 @check("T20")
 def kept_on_objects(evidence):
-    words = ("needs photographs with outlines of their objects and a backbone that knows photographs; the chapter on "
-             "tokens shows what the laboratory's backbone keeps, which need not be the object")  # fmt: skip
+    words = (
+        "needs photographs with outlines of their objects and a backbone that knows photographs; "
+        "the chapter on "
+        "tokens shows what the laboratory's backbone keeps, which need not be the object"
+    )
     return UNTESTABLE, words, "pictures"
 
 
 @check("T21")
 def defaults(evidence):
     gap = evidence.ablation("placement", placed("sparse", paper.BRIEF_KEEP), OURS)
-    words = (f"{paper.BRIEF_KEEP:.0%} of the tokens in three blocks against all: {points(gap)}; a share of the "
-             "parameters does not carry over to narrower models, connections per neuron do")  # fmt: skip
+    words = (
+        f"{paper.BRIEF_KEEP:.0%} of the tokens in three blocks against all: {points(gap)}; a "
+        "share of the "
+        "parameters does not carry over to narrower models, connections per neuron do"
+    )
     return loses_less_than(MARGIN, gap), words, "ablation: placement"
 
 
@@ -202,10 +261,15 @@ def defaults(evidence):
 def hyper_parameters(evidence):
     left_out = {"scores", "model", "seed", "blocks", "shortcut"}
     both = (allocation.allocate, tokens.token_selection)
-    switches = [n for function in both for n in inspect.signature(function).parameters if n not in left_out]
+    switches = [
+        n for function in both for n in inspect.signature(function).parameters if n not in left_out
+    ]
     assert {"top_fraction", "c_min", "n_token_blocks", "keep"} <= set(switches)
-    words = ("its own equations need at least M, C_min, the number of selecting blocks and ρ; what the public text "
-             f"leaves open makes it {len(switches)} switches here")  # fmt: skip
+    words = (
+        "its own equations need at least M, C_min, the number of selecting blocks and ρ; what "
+        "the public text "
+        f"leaves open makes it {len(switches)} switches here"
+    )
     return FAILS, words, "arithmetic"
 
 
@@ -217,8 +281,11 @@ def independent_layers(evidence):
     after = allocation.allocate(raised, per_neuron=2.0, w="mean").connections
     others = [name for name in before if name != "blocks.0.x"]
     moved = [name for name in others if before[name] != after[name]]
-    words = ("the best-scored inputs of a neuron are its own affair, but how many there are depends on all layers: "
-             f"raising one layer's score changed {len(moved)} of {len(others)} others")  # fmt: skip
+    words = (
+        "the best-scored inputs of a neuron are its own affair, but how many there are depends "
+        "on all layers: "
+        f"raising one layer's score changed {len(moved)} of {len(others)} others"
+    )
     return FAILS if moved else HOLDS, words, "arithmetic"
 
 
@@ -230,14 +297,21 @@ def density_and_redundancy(evidence):
             by_task[task].append(correlation)
     # few trained parameters, much redundancy: a negative correlation; tasks are what varies
     mean, low, high = interval([-fmean(found) for found in by_task.values()])
-    words = ("rank correlation of trained connections and token redundancy over blocks, mean over tasks: "
-             f"{-mean:+.2f} ({-high:+.2f} to {-low:+.2f})")  # fmt: skip
+    words = (
+        "rank correlation of trained connections and token redundancy over blocks, mean "
+        "over tasks: "
+        f"{-mean:+.2f} ({-high:+.2f} to {-low:+.2f})"
+    )
     return decide(low, high), words, "records: selection"
 
 
 @check("T33")
 def three_runs(evidence):
-    return UNCONFIRMED, "no public number of the paper comes with a deviation; this book's do", "public numbers"
+    return (
+        UNCONFIRMED,
+        "no public number of the paper comes with a deviation; this book's do",
+        "public numbers",
+    )
 
 
 @check("T34")

@@ -1,7 +1,9 @@
-"""How many different inputs a score selects: where all neurons take the same few, the update is of low rank.
+"""How many different inputs a score selects: where all neurons take the same few, the update is of
+low rank.
 
-The Fisher score of a connection is E[(Σ_t g_j x_i)²]. Within a neuron, what tells two inputs apart is above all how
-large they are, and that is the same for all neurons of a layer. The measure is the participation ratio of the inputs,
+The Fisher score of a connection is E[(Σ_t g_j x_i)²]. Within a neuron, what tells two inputs apart
+is above all how large they are, and that is the same for all neurons of a layer. The measure is the
+participation ratio of the inputs,
 
     effective inputs = 1 / Σ_i p_i²,    p_i the share of a layer's connections that sit at input i,
 
@@ -32,18 +34,24 @@ def fisher_per_input(model, batches):
     """
     batches = list(batches)
     size = mean_squares(model, batches)
-    return {name: score / size[name].clamp_min(TINY) for name, score in fisher_scores(model, batches).items()}
+    return {
+        name: score / size[name].clamp_min(TINY)
+        for name, score in fisher_scores(model, batches).items()
+    }
 
 
 def fisher_drawn(model, batches, seed=0):
-    """log F + Gumbel noise, moved to be positive: connections drawn without replacement in proportion to their score.
+    """log F + Gumbel noise, moved to be positive: connections drawn without replacement in
+    proportion to their score.
 
-    Taking the largest of log w + Gumbel is drawing in proportion to w (Kool et al., ICML 2019). Not in the paper
-    either, and made at the same time.
+    Taking the largest of log w + Gumbel is drawing in proportion to w (Kool et al., ICML 2019). Not
+    in the paper either, and made at the same time.
     """
     generator, drawn = torch.Generator().manual_seed(seed), {}
     for name, score in fisher_scores(model, batches).items():
-        uniform = torch.rand(score.shape, generator=generator).clamp(TINY, 1 - 1e-7).to(score.device)
+        uniform = (
+            torch.rand(score.shape, generator=generator).clamp(TINY, 1 - 1e-7).to(score.device)
+        )
         noisy = score.clamp_min(TINY).log() - (-uniform.log()).log()
         drawn[name] = noisy - noisy.min() + 1.0
     return drawn
@@ -66,7 +74,9 @@ def mean_squares(model, batches):
         for images, _ in batches:
             model(images)
             for name, (x, *_) in captured.items():
-                totals[name] = totals.get(name, 0) + x.float().square().flatten(0, -2).mean(0) * len(images)
+                totals[name] = totals.get(name, 0) + x.float().square().flatten(0, -2).mean(
+                    0
+                ) * len(images)
             n += len(images)
             captured.clear()
     return {name: total / n for name, total in totals.items()}
@@ -79,7 +89,8 @@ def effective_inputs(index, n_inputs):
 
 
 def run(config):
-    """Metrics of one score, task and seed; `config` has backbone, weights, task, variant (the score), per_neuron, …
+    """Metrics of one score, task and seed; `config` has backbone, weights, task, variant (the
+    score), per_neuron, …
 
     effective_share  effective inputs over a layer's inputs, mean over layers
     used_share       inputs that any neuron takes, likewise
@@ -87,19 +98,27 @@ def run(config):
     by_kind          effective_share of each kind of layer (qkv, proj, fc1, fc2)
     """
     task, size = task_of(config).to(config["device"]), config.get("image_size")
-    model = create_backbone(config["backbone"], task.n_classes, weights_path(config), config["seed"], size)
+    model = create_backbone(
+        config["backbone"], task.n_classes, weights_path(config), config["seed"], size
+    )
     model = model.to(config["device"])
     probe_head(model, task.train)
     batches = list(task.train.first(min(config["n_scored"], len(task.train))).batches(32))
     scores = score_of(config["variant"], config["seed"])(model, batches)
-    index = allocate(scores, model=model, per_neuron=config["per_neuron"], n_token_blocks=0).select(scores)
+    index = allocate(scores, model=model, per_neuron=config["per_neuron"], n_token_blocks=0).select(
+        scores
+    )
     rows, by_kind = [], {}
     for name, chosen in index.items():
         n_inputs = scores[name].shape[1]
         counts = torch.bincount(chosen.flatten().cpu(), minlength=n_inputs)
         effective = effective_inputs(chosen, n_inputs) / n_inputs
-        rows.append((effective, (counts > 0).float().mean().item(), counts.max().item() / chosen.numel()))
+        rows.append(
+            (effective, (counts > 0).float().mean().item(), counts.max().item() / chosen.numel())
+        )
         by_kind.setdefault(name.rpartition(".")[2], []).append(effective)
     names = ("effective_share", "used_share", "largest_share")
-    means = {name: fmean(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    means = {
+        name: fmean(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    }
     return means | {"by_kind": {kind: fmean(values) for kind, values in by_kind.items()}}

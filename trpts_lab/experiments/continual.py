@@ -1,4 +1,5 @@
-"""One task after another in the same weights, no delta kept: how much of the first is left after the second?
+"""One task after another in the same weights, no delta kept: how much of the first is left after
+the second?
 
 free        the second task selects where its score is high
 protected   the first task's connections are not selected again; biases are trained in neither
@@ -22,12 +23,21 @@ WAYS = {"free": "trpts", "protected": "trpts", "full": "full", "head": "linear"}
 
 
 def run(config):
-    """Metrics of one pair of tasks and one way; `config` has backbone, weights, two tasks, way, seed, …"""
-    first, second = (lab_task(name, config["seed"]).to(config["device"]) for name in config["tasks"])
-    settings = {name: config[name] for name in SETTINGS} | {"seed": config["seed"], "method": WAYS[config["way"]]}
+    """Metrics of one pair of tasks and one way; `config` has backbone, weights, two tasks, way,
+    seed, …
+    """
+    first, second = (
+        lab_task(name, config["seed"]).to(config["device"]) for name in config["tasks"]
+    )
+    settings = {name: config[name] for name in SETTINGS} | {
+        "seed": config["seed"],
+        "method": WAYS[config["way"]],
+    }
     if settings["method"] == "trpts":
         settings |= {"keep": 1, "biases": False, "per_neuron": config["per_neuron"]}
-    model = create_backbone(config["backbone"], first.n_classes, weights_path(config), config["seed"])
+    model = create_backbone(
+        config["backbone"], first.n_classes, weights_path(config), config["seed"]
+    )
     model = model.to(torch.device(config["device"]))
     learnt = tune(model, first, **settings)
     taken = {name: layer.index for name, layer in sparse_layers(model).items()}
@@ -50,7 +60,9 @@ def run(config):
 
 def without(scores, taken):
     """Scores in which the connections `taken` {layer: int64 [out, C]} score nothing."""
-    return {name: s.scatter(1, taken[name], 0.0) if name in taken else s for name, s in scores.items()}
+    return {
+        name: s.scatter(1, taken[name], 0.0) if name in taken else s for name, s in scores.items()
+    }
 
 
 def _common(index, other):

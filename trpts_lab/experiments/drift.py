@@ -1,6 +1,8 @@
-"""A task that drifts: its images change, its labels do not. Is it worth selecting the connections anew?
+"""A task that drifts: its images change, its labels do not. Is it worth selecting the connections
+anew?
 
-The drift turns the colours (red becomes green, green blue, blue red) and the contrast, by a share between 0 and 1.
+The drift turns the colours (red becomes green, green blue, blue red) and the contrast, by a share
+between 0 and 1.
 """
 
 import time
@@ -23,15 +25,19 @@ N_SCORED = 500
 
 
 def run(config):
-    """Metrics of one task and seed; `config` has backbone, weights, task, drift, per_neuron, seed, …
+    """Metrics of one task and seed; `config` has backbone, weights, task, drift, per_neuron, seed,
+    …
 
-    unchanged, old, anew  test accuracy on the drifted images: not tuned again; tuned again in the connections that the
-                          task had selected before it drifted; and in newly selected ones
+    unchanged, old, anew  test accuracy on the drifted images: not tuned again; tuned again in the
+                          connections that the task had selected before it drifted; and in newly
+                          selected ones
     phase_s               seconds of selecting anew and of training again
     """
     task = lab_task(config["task"], config["seed"]).to(config["device"])
     later = drifted(task, config["drift"])
-    model = create_backbone(config["backbone"], task.n_classes, weights_path(config), config["seed"])
+    model = create_backbone(
+        config["backbone"], task.n_classes, weights_path(config), config["seed"]
+    )
     model = model.to(torch.device(config["device"]))
     probe_head(model, task.train)
     index = select(model, task.train, config)
@@ -75,18 +81,33 @@ class Drifted:
 
 def drifted(task, share):
     """The task with each of its images mixed with its recoloured, paler self."""
-    return replace(task, **{part: Drifted(getattr(task, part), share) for part in ("train", "val", "test")})
+    return replace(
+        task, **{part: Drifted(getattr(task, part), share) for part in ("train", "val", "test")}
+    )
 
 
 def select(model, split, config):
-    """{layer: index} of the connections that a split selects, in the state in which the model is."""
+    """{layer: index} of the connections that a split selects, in the state in which the model
+    is.
+    """
     scores = fisher_scores(model, split.first(min(N_SCORED, len(split))).batches(32))
-    return allocate(scores, model=model, per_neuron=config["per_neuron"], n_token_blocks=0).select(scores)
+    return allocate(scores, model=model, per_neuron=config["per_neuron"], n_token_blocks=0).select(
+        scores
+    )
 
 
 def tuned(model, split, index, config):
-    """Train the indexed connections, their biases and the head; the model is plain again afterwards."""
+    """Train the indexed connections, their biases and the head; the model is plain again
+    afterwards.
+    """
     attach(model, index)
-    train(model, split, optimizer="adam", weight_decay=0.0, seed=config["seed"], **{n: config[n] for n in SETTINGS})
+    train(
+        model,
+        split,
+        optimizer="adam",
+        weight_decay=0.0,
+        seed=config["seed"],
+        **{n: config[n] for n in SETTINGS},
+    )
     assert sparse_layers(model)
     detach(model)

@@ -1,8 +1,10 @@
-"""Where does the Fisher information of a new task lie in a small pre-trained ViT? Real digits, chapter 01.
+"""Where does the Fisher information of a new task lie in a small pre-trained ViT? Real digits,
+chapter 01.
 
-Upstream: the digits 0 to 4, on which the small ViT is trained from scratch (a backbone with `weights` of its own
-skips this). Task: the digits 5 to 9, which it has never seen. The head is a linear probe on the task's training
-images; the Fisher information is taken over `n_fisher` of them. The test images are used for one accuracy, no choice.
+Upstream: the digits 0 to 4, on which the small ViT is trained from scratch (a backbone with
+`weights` of its own skips this). Task: the digits 5 to 9, which it has never seen. The head is a
+linear probe on the task's training images; the Fisher information is taken over `n_fisher` of them.
+The test images are used for one accuracy, no choice.
 """
 
 import torch
@@ -25,12 +27,18 @@ FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 def load_tasks(model):
     """(upstream, task) at the image size, colour channels and device that `model` expects."""
     embed = model.patch_embed
-    size, channels, device = embed.img_size[0], embed.proj.in_channels, next(model.parameters()).device
+    size, channels, device = (
+        embed.img_size[0],
+        embed.proj.in_channels,
+        next(model.parameters()).device,
+    )
     return tuple(digits.load(classes, size, channels).to(device) for classes in (UPSTREAM, TASK))
 
 
 def prepare(config):
-    """(model, task, metrics): the backbone, pre-trained unless it brings weights, with a probed head for the task."""
+    """(model, task, metrics): the backbone, pre-trained unless it brings weights, with a probed
+    head for the task.
+    """
     model = create_backbone(config["backbone"], len(UPSTREAM), weights_path(config), config["seed"])
     model = model.to(config["device"])
     upstream, task = load_tasks(model)
@@ -43,7 +51,9 @@ def prepare(config):
 
 
 def run(config):
-    """Metrics of one seed; `config` has backbone, weights (path or None), epochs, n_fisher, seed and device."""
+    """Metrics of one seed; `config` has backbone, weights (path or None), epochs, n_fisher, seed
+    and device.
+    """
     model, task, metrics = prepare(config)
     sample = task.train.first(config["n_fisher"])
     scores = fisher_scores(model, sample.batches(BATCH_SIZE))
@@ -62,7 +72,9 @@ def run(config):
 
 
 def inputs(config):
-    """Hashes of what goes in beside code and configuration: the digits as carried, and the weights file."""
+    """Hashes of what goes in beside code and configuration: the digits as carried, and the weights
+    file.
+    """
     task = digits.load(range(10))
     parts = [t for split in (task.train, task.val, task.test) for t in (split.images, split.labels)]
     path = weights_path(config)
@@ -100,7 +112,9 @@ def density(scores):
 
 
 def top_shares(scores):
-    """{fraction: part of the summed Fisher information that this fraction of the weights, the top ones, holds}."""
+    """{fraction: part of the summed Fisher information that this fraction of the weights, the top
+    ones, holds}.
+    """
     ranked = flat(scores).double().sort(descending=True).values
     running = ranked.cumsum(0) / ranked.sum()
     return {str(f): running[round(f * len(ranked)) - 1].item() for f in FRACTIONS}

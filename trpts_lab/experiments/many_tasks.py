@@ -1,4 +1,6 @@
-"""Many tasks on one backbone: a delta each, put in and taken out in turn. Does any task notice the others?"""
+"""Many tasks on one backbone: a delta each, put in and taken out in turn. Does any task notice the
+others?
+"""
 
 import tempfile
 from pathlib import Path
@@ -19,7 +21,8 @@ SETTINGS = ("epochs", "lr", "batch_size")
 def run(config):
     """Metrics of one seed; `config` has backbone, weights, tasks, seed, per_neuron, epochs, lr, …
 
-    alone, swapped  {task: test accuracy}: after its tuning; with its delta in the shared model, after others'
+    alone, swapped  {task: test accuracy}: after its tuning; with its delta in the shared model,
+                    after others'
     """
     tasks = {name: lab_task(name, config["seed"]).to(config["device"]) for name in config["tasks"]}
     settings = {name: config[name] for name in SETTINGS}
@@ -27,14 +30,24 @@ def run(config):
     with tempfile.TemporaryDirectory() as folder:
         for name, task in tasks.items():
             model = _fresh(config, task.n_classes)
-            result = tune(model, task, seed=config["seed"], keep=1, per_neuron=config["per_neuron"], **settings)
+            result = tune(
+                model,
+                task,
+                seed=config["seed"],
+                keep=1,
+                per_neuron=config["per_neuron"],
+                **settings,
+            )
             alone[name] = result.test_accuracy
             save_delta(model, Path(folder) / name)
             sizes[name] = (Path(folder) / name).stat().st_size
         shared = _fresh(config, 2)
         before = {name: p.clone() for name, p in shared.state_dict().items()}
         names = list(tasks)
-        for name in (*names, *reversed(names[:-1])):  # each is read last when it was put in after another one
+        for name in (
+            *names,
+            *reversed(names[:-1]),
+        ):  # each is read last when it was put in after another one
             load_delta(shared, read_delta(Path(folder) / name))
             swapped[name] = accuracy(shared, tasks[name].test)
         unload_delta(shared)

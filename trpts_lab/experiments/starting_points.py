@@ -1,8 +1,9 @@
-"""What a task gives before any tuning: chance, and linear probes on a random and on the pre-trained backbone.
+"""What a task gives before any tuning: chance, and linear probes on a random and on the pre-trained
+backbone.
 
-It shows that a task is neither trivial nor impossible, and whether pre-training helps. A probe's penalty is chosen from
-L2 on the validation images, for each backbone alike. Test images are used for the accuracies that are reported, no
-choice.
+It shows that a task is neither trivial nor impossible, and whether pre-training helps. A probe's
+penalty is chosen from L2 on the validation images, for each backbone alike. Test images are used
+for the accuracies that are reported, no choice.
 """
 
 from trpts.backbones import create_backbone
@@ -24,7 +25,9 @@ def run(config):
     task = lab_task(config["task"], config["seed"]).to(config["device"])
     metrics = {"n_classes": task.n_classes, "chance": 1 / task.n_classes}
     for name, weights in (("random_probe", None), ("probe", weights_path(config))):
-        model = create_backbone(config["backbone"], task.n_classes, weights, config["seed"]).to(config["device"])
+        model = create_backbone(config["backbone"], task.n_classes, weights, config["seed"]).to(
+            config["device"]
+        )
         metrics |= probed(model, task, name)
     return metrics
 

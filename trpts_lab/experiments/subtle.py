@@ -1,7 +1,9 @@
-"""What pruning changes where the answer stays the same: the distribution that the word is taken from.
+"""What pruning changes where the answer stays the same: the distribution that the word is taken
+from.
 
-A long text that changes subtly is made of words that stay and words that turn. The laboratory's model answers in one
-word; how far its distribution moves under a word that stays is what can be seen here of it.
+A long text that changes subtly is made of words that stay and words that turn. The laboratory's
+model answers in one word; how far its distribution moves under a word that stays is what can be
+seen here of it.
 """
 
 import numpy as np
@@ -26,24 +28,34 @@ def distributions(model, pairs):
 
 
 def compare(p, q):
-    """(share of rows whose first choice differs, mean total variation ½ Σ |p − q| over the rows where it does not)."""
+    """(share of rows whose first choice differs, mean total variation ½ Σ |p − q| over the rows
+    where it does not).
+    """
     same = p.argmax(1) == q.argmax(1)
     distance = (p - q).abs().sum(1) / 2
     return 1 - same.float().mean().item(), distance[same].mean().item() if same.any() else 0.0
 
 
 def run(config):
-    """Metrics of one variant and seed; `config` has weights, variant, n_questions (of each kind), seed and device.
+    """Metrics of one variant and seed; `config` has weights, variant, n_questions (of each kind),
+    seed and device.
 
     changed   share of the answers that became another word, by kind
     distance  mean total variation where the word stayed, by kind
     """
-    model, schedule = load_lvlm(weights_path(config)).to(config["device"]), pruned.variants()[config["variant"]]
+    model, schedule = (
+        load_lvlm(weights_path(config)).to(config["device"]),
+        pruned.variants()[config["variant"]],
+    )
     changed, distance = {}, {}
     for kind in KINDS:
         pairs = questions_of("test", kind, config["n_questions"], config["seed"])
         plain = distributions(model, pairs)
         with pruning(model, pruned.own_draws(schedule, len(pairs), config["seed"], kind, 0)):
             changed[kind], distance[kind] = compare(plain, distributions(model, pairs))
-    return {"changed": changed, "distance": distance, "mean_changed": float(np.mean(list(changed.values()))),
-            "mean_distance": float(np.mean(list(distance.values())))}  # fmt: skip
+    return {
+        "changed": changed,
+        "distance": distance,
+        "mean_changed": float(np.mean(list(changed.values()))),
+        "mean_distance": float(np.mean(list(distance.values()))),
+    }

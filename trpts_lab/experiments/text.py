@@ -1,7 +1,8 @@
 """A transformer that reads letters instead of patches: does selection carry over?
 
-Texts are drawn: each language is a table of which letter follows which. The model is trained on some languages, then
-tuned to tell other ones apart, from few texts, by each of the three methods that need nothing but Linear layers.
+Texts are drawn: each language is a table of which letter follows which. The model is trained on
+some languages, then tuned to tell other ones apart, from few texts, by each of the three methods
+that need nothing but Linear layers.
 """
 
 from copy import deepcopy
@@ -21,12 +22,18 @@ N_LETTERS, LENGTH, SHARPNESS = 24, 32, 2.0
 WIDTH, DEPTH, HEADS = 64, 4, 4
 N_KNOWN, N_NEW = 40, 12  # languages
 N_TRAIN, N_VAL, N_TEST = 300, 120, 600
-METHODS = {"linear": ("linear", {}), "full": ("full", {}), "C = 2": ("trpts", {"per_neuron": 2.0, "keep": 1}),
-           "C = 2, random": ("trpts", {"per_neuron": 2.0, "keep": 1, "score": "random"})}  # fmt: skip
+METHODS = {
+    "linear": ("linear", {}),
+    "full": ("full", {}),
+    "C = 2": ("trpts", {"per_neuron": 2.0, "keep": 1}),
+    "C = 2, random": ("trpts", {"per_neuron": 2.0, "keep": 1, "score": "random"}),
+}
 
 
 class TextTransformer(nn.Module):
-    """Letters [B, T] int64 -> logits; timm's blocks and names, so that everything that reads them works as it is."""
+    """Letters [B, T] int64 -> logits; timm's blocks and names, so that everything that reads them
+    works as it is.
+    """
 
     num_prefix_tokens = 1
 
@@ -41,7 +48,10 @@ class TextTransformer(nn.Module):
         self.head = nn.Linear(WIDTH, n_classes)
 
     def forward_features(self, letters):
-        x = torch.cat([self.cls_token.expand(len(letters), -1, -1), self.letters(letters)], dim=1) + self.positions
+        x = (
+            torch.cat([self.cls_token.expand(len(letters), -1, -1), self.letters(letters)], dim=1)
+            + self.positions
+        )
         return self.norm(self.blocks(x))
 
     def forward_head(self, x, pre_logits=False):
@@ -59,7 +69,9 @@ class TextTransformer(nn.Module):
 
 def languages(n, generator):
     """Transition tables [n, N_LETTERS, N_LETTERS]."""
-    return torch.softmax(SHARPNESS * torch.randn(n, N_LETTERS, N_LETTERS, generator=generator), dim=2)
+    return torch.softmax(
+        SHARPNESS * torch.randn(n, N_LETTERS, N_LETTERS, generator=generator), dim=2
+    )
 
 
 def texts(tables, n, generator):
@@ -68,7 +80,9 @@ def texts(tables, n, generator):
     letters = torch.empty(n, LENGTH, dtype=torch.int64)
     letters[:, 0] = torch.randint(N_LETTERS, (n,), generator=generator)
     for t in range(1, LENGTH):
-        letters[:, t] = torch.multinomial(tables[labels, letters[:, t - 1]], 1, generator=generator)[:, 0]
+        letters[:, t] = torch.multinomial(
+            tables[labels, letters[:, t - 1]], 1, generator=generator
+        )[:, 0]
     return Split(letters, labels)
 
 
@@ -76,12 +90,16 @@ def new_languages(seed):
     """The task to tune on."""
     generator = torch.Generator().manual_seed(10_000 + seed)
     tables = languages(N_NEW, generator)
-    return Task("new languages", N_NEW, *(texts(tables, n, generator) for n in (N_TRAIN, N_VAL, N_TEST)))
+    return Task(
+        "new languages", N_NEW, *(texts(tables, n, generator) for n in (N_TRAIN, N_VAL, N_TEST))
+    )
 
 
 @cache
 def reader(seed, n_texts, epochs, device="cpu"):
-    """A transformer that tells the known languages apart, and its last training loss; once in a process for a seed."""
+    """A transformer that tells the known languages apart, and its last training loss; once in a
+    process for a seed.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -92,8 +110,12 @@ def reader(seed, n_texts, epochs, device="cpu"):
 
 
 def run(config):
-    """Metrics of one method and seed; `config` has variant, seed, upstream_epochs, n_upstream, epochs, …"""
-    known, loss = reader(config["seed"], config["n_upstream"], config["upstream_epochs"], config["device"])
+    """Metrics of one method and seed; `config` has variant, seed, upstream_epochs, n_upstream,
+    epochs, …
+    """
+    known, loss = reader(
+        config["seed"], config["n_upstream"], config["upstream_epochs"], config["device"]
+    )
     model = deepcopy(known)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
@@ -105,8 +127,13 @@ def run(config):
         result = tune(model, task, method, seed=config["seed"], **settings, **options)
     except Diverged:  # of all that is tried, this learning rate is the last to choose
         return {"diverged": 1, "val_accuracy": 0.0, "test_accuracy": 0.0}
-    return {"upstream_loss": loss, "val_accuracy": result.val_accuracy, "test_accuracy": result.test_accuracy,
-            "n_trainable": result.n_trainable, "chance": 1 / N_NEW}  # fmt: skip
+    return {
+        "upstream_loss": loss,
+        "val_accuracy": result.val_accuracy,
+        "test_accuracy": result.test_accuracy,
+        "n_trainable": result.n_trainable,
+        "chance": 1 / N_NEW,
+    }
 
 
 def inputs(config):

@@ -1,10 +1,11 @@
 """One task tuned by one method at one learning rate: accuracies, what was trained, what it costs.
 
-The seed draws a twin's images, the order of the batches and what a method draws: the spread over seeds is that of
-drawing the whole experiment again. Digits and the real data sets have one draw, and their spread is that of the rest.
+The seed draws a twin's images, the order of the batches and what a method draws: the spread over
+seeds is that of drawing the whole experiment again. Digits and the real data sets have one draw,
+and their spread is that of the rest.
 
-Comparison, choice of learning rates and ablations are all this experiment (`trpts_lab.grid`): where two of them ask for
-the same run, they find the same record.
+Comparison, choice of learning rates and ablations are all this experiment (`trpts_lab.grid`): where
+two of them ask for the same run, they find the same record.
 """
 
 import torch
@@ -22,7 +23,9 @@ TUNING = ("epochs", "lr", "batch_size", "head_lr")
 
 
 def cell(variant, method, options, task, seed, lr, **common):
-    """The configuration of one run; `variant` is the name that tables have for the method with these options."""
+    """The configuration of one run; `variant` is the name that tables have for the method with
+    these options.
+    """
     return {
         "task": task,
         "seed": seed,
@@ -35,22 +38,29 @@ def cell(variant, method, options, task, seed, lr, **common):
 
 
 def run(config):
-    """Metrics of one run; `config` has backbone, weights, task, method, options (of the method), lr, seed, epochs, …
+    """Metrics of one run; `config` has backbone, weights, task, method, options (of the method),
+    lr, seed, epochs, …
 
-    image_size, normalization, resize  where it has them, how the task is read, and the size that the backbone takes
-    matmul     where it has it, how exact products of float32 are (`torch.set_float32_matmul_precision`): "high" lets a
-               GPU round their factors to 10 bits
+    image_size, normalization, resize  where it has them, how the task is read, and the size that
+                                       the backbone takes
+    matmul     where it has it, how exact products of float32 are
+               (`torch.set_float32_matmul_precision`): "high" lets a GPU round their factors to 10
+               bits
     """
     if "matmul" in config:
         torch.set_float32_matmul_precision(config["matmul"])
     task, size = task_of(config).to(config["device"]), config.get("image_size")
-    model = create_backbone(config["backbone"], task.n_classes, weights_path(config), config["seed"], size)
+    model = create_backbone(
+        config["backbone"], task.n_classes, weights_path(config), config["seed"], size
+    )
     model = model.to(config["device"])
     images, _ = next(iter(task.val.batches(1)))
     untouched = counted_flops(model, images)
     settings = {name: config[name] for name in TUNING if name in config}
     try:
-        result = tune(model, task, config["method"], **settings, seed=config["seed"], **config["options"])
+        result = tune(
+            model, task, config["method"], **settings, seed=config["seed"], **config["options"]
+        )
     except Diverged:  # of all that is tried, this learning rate is the last to choose
         return {"diverged": 1, "val_accuracy": 0.0}
     with result.around():
@@ -60,7 +70,8 @@ def run(config):
         "test_accuracy": result.test_accuracy,
         "last_test_accuracy": result.last_test_accuracy,
         "n_trainable": result.n_trainable,
-        "n_trainable_without_head": result.n_trainable - sum(p.numel() for p in model.get_classifier().parameters()),
+        "n_trainable_without_head": result.n_trainable
+        - sum(p.numel() for p in model.get_classifier().parameters()),
         "trainable_fraction": result.n_trainable / result.n_parameters,
         "flops_ratio": flops / untouched,
         "phase_s": result.time_s,
@@ -69,5 +80,7 @@ def run(config):
         metrics["losses"] = {str(epoch): loss for epoch, loss in enumerate(result.losses, 1)}
     if result.plan is not None:
         metrics["connections_per_neuron"] = result.plan.connections_per_neuron
-        metrics["token_blocks"] = {str(b): 1.0 * (b in result.plan.token_blocks) for b in range(len(model.blocks))}
+        metrics["token_blocks"] = {
+            str(b): 1.0 * (b in result.plan.token_blocks) for b in range(len(model.blocks))
+        }
     return metrics

@@ -1,1 +1,3 @@
-"""A tiny vision-language model that answers, and scenes whose questions say which image tokens matter."""
+"""A tiny vision-language model that answers, and scenes whose questions say which image tokens
+matter.
+"""

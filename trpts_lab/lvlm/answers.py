@@ -1,7 +1,7 @@
 """How many questions the model answers rightly, by kind, inside or outside a pruning context.
 
-Every answer is one word, chosen greedily from the prompt alone, so that no word of the true answer can steer what is
-pruned, and a question costs one prefill and nothing else.
+Every answer is one word, chosen greedily from the prompt alone, so that no word of the true answer
+can steer what is pruned, and a question costs one prefill and nothing else.
 """
 
 import numpy as np
@@ -17,7 +17,9 @@ def answer(model, images, questions, batch_size=64):
     answers = []
     for start in range(0, len(questions), batch_size):
         part = slice(start, start + batch_size)
-        inputs = {name: t.to(model.device) for name, t in prompt(images[part], questions[part]).items()}
+        inputs = {
+            name: t.to(model.device) for name, t in prompt(images[part], questions[part]).items()
+        }
         tokens = model.generate(**inputs, min_new_tokens=1, max_new_tokens=1, do_sample=False)
         answers += tokenizer().batch_decode(tokens[:, -1:])  # [B, 1]
     return answers
@@ -30,9 +32,16 @@ def right_answers(model, pairs, blank=False, batch_size=64):
     """
     images = [np.full_like(scene.image, 127) if blank else scene.image for scene, _ in pairs]
     given = answer(model, images, [question.words for _, question in pairs], batch_size)
-    return np.array([word == question.answer for word, (_, question) in zip(given, pairs, strict=True)])
+    return np.array(
+        [word == question.answer for word, (_, question) in zip(given, pairs, strict=True)]
+    )
 
 
 def accuracy(model, pairs_by_kind, blank=False, batch_size=64):
-    """{kind: share of its pairs answered rightly}, of {kind: pairs}; options as of `right_answers`."""
-    return {kind: float(right_answers(model, pairs, blank, batch_size).mean()) for kind, pairs in pairs_by_kind.items()}
+    """{kind: share of its pairs answered rightly}, of {kind: pairs}; options as of
+    `right_answers`.
+    """
+    return {
+        kind: float(right_answers(model, pairs, blank, batch_size).mean())
+        for kind, pairs in pairs_by_kind.items()
+    }

@@ -1,15 +1,22 @@
-"""A LLaVA of one million parameters in the library's own classes: CLIP tower, projector, Llama; weights in one file.
+"""A LLaVA of one million parameters in the library's own classes: CLIP tower, projector, Llama;
+weights in one file.
 
-model = load_lvlm("data/weights/lvlm_tiny.safetensors")
-inputs = prompt([image], ["where is the red-circle ?"])
-tokenizer().batch_decode(model.generate(**inputs, max_new_tokens=1)[:, inputs["input_ids"].shape[1]:])
+model = load_lvlm("data/weights/lvlm_tiny.safetensors") inputs = prompt([image], ["where is the
+red-circle ?"]) tokenizer().batch_decode(model.generate(**inputs, max_new_tokens=1)[:,
+inputs["input_ids"].shape[1]:])
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import CLIPVisionConfig, GenerationConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    CLIPVisionConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 from trpts.files import read_tensors, write_tensors
 from trpts.hashes import file_hash
@@ -26,13 +33,20 @@ PAD_ID, BOS_ID, EOS_ID, IMAGE_ID = (VOCABULARY.index(word) for word in (PAD, BOS
 def create_lvlm(seed=0):
     """The model with random weights drawn from `seed`; torch's global generator stays as it was."""
     ids = dict(pad_token_id=PAD_ID, bos_token_id=BOS_ID, eos_token_id=EOS_ID)
-    vision = CLIPVisionConfig(**VISION, image_size=SIZE, patch_size=PATCH, projection_dim=VISION["hidden_size"])
+    vision = CLIPVisionConfig(
+        **VISION, image_size=SIZE, patch_size=PATCH, projection_dim=VISION["hidden_size"]
+    )
     config = LlavaConfig(
         vision_config=vision,
-        text_config=LlamaConfig(**TEXT, **ids, vocab_size=len(VOCABULARY), max_position_embeddings=2 * N_TOKENS),
-        image_token_index=IMAGE_ID, image_seq_length=N_TOKENS,
-        vision_feature_layer=-1, vision_feature_select_strategy="default", tie_word_embeddings=False,
-    )  # fmt: skip
+        text_config=LlamaConfig(
+            **TEXT, **ids, vocab_size=len(VOCABULARY), max_position_embeddings=2 * N_TOKENS
+        ),
+        image_token_index=IMAGE_ID,
+        image_seq_length=N_TOKENS,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=False,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlavaForConditionalGeneration(config)
@@ -42,7 +56,9 @@ def create_lvlm(seed=0):
 
 
 def save_lvlm(model, path):
-    """Write the weights in half precision, and what they are the weights of, as safetensors, whole or not at all."""
+    """Write the weights in half precision, and what they are the weights of, as safetensors, whole
+    or not at all.
+    """
     write_tensors(path, {name: t.half() for name, t in model.state_dict().items()}, _architecture())
 
 
@@ -50,7 +66,8 @@ def load_lvlm(path):
     """The model with the weights of a file that `save_lvlm` wrote, as float32, ready to answer.
 
     `weights_hash` of the model is the file's hash.
-    raises  FileNotFoundError: no such file; ValueError: not safetensors, or weights of another architecture
+    raises  FileNotFoundError: no such file; ValueError: not safetensors, or weights of another
+            architecture
     """
     path = Path(path)
     if not path.is_file():
@@ -58,12 +75,20 @@ def load_lvlm(path):
     tensors, found = read_tensors(path, "a file of weights that `trpts lvlm-train` wrote")
     for key, value in _architecture().items():
         if found.get(key) != value:
-            raise ValueError(f"{path} holds weights of another architecture: {key} is {found.get(key, 'not given')} "
-                             f"there, the model expects {value}")  # fmt: skip
+            raise ValueError(
+                f"{path} holds weights of another architecture: {key} is "
+                f"{found.get(key, 'not given')} "
+                f"there, the model expects {value}"
+            )
     model = create_lvlm()
     fits = all(t.is_floating_point() for t in tensors.values())
-    if not fits or {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in model.state_dict().items()}:
-        raise ValueError(f"{path} lacks weights of the model or holds others: make it anew with `trpts lvlm-train`")
+    if not fits or {n: t.shape for n, t in tensors.items()} != {
+        n: t.shape for n, t in model.state_dict().items()
+    }:
+        raise ValueError(
+            f"{path} lacks weights of the model or holds others: make it anew with `trpts "
+            "lvlm-train`"
+        )
     model.load_state_dict({name: t.float() for name, t in tensors.items()})
     model.weights_hash = file_hash(path)
     return model
@@ -79,8 +104,14 @@ def pixels(images):
 
 
 def prompt(images, questions):
-    """What `generate` takes, for B images and as many questions in words: shorter ones are padded on the left."""
+    """What `generate` takes, for B images and as many questions in words: shorter ones are padded
+    on the left.
+    """
     rows = [[BOS_ID] + [IMAGE_ID] * N_TOKENS + encode(words) for words in questions]
     T = max(map(len, rows))
     ids = torch.tensor([[PAD_ID] * (T - len(row)) + row for row in rows])  # [B, T]
-    return {"input_ids": ids, "attention_mask": (ids != PAD_ID).long(), "pixel_values": pixels(images)}
+    return {
+        "input_ids": ids,
+        "attention_mask": (ids != PAD_ID).long(),
+        "pixel_values": pixels(images),
+    }

@@ -1,7 +1,8 @@
-"""K questions with their answers packed behind one image, for training at a fraction of the cost of one by one.
+"""K questions with their answers packed behind one image, for training at a fraction of the cost of
+one by one.
 
-Each question sees the image and itself alone, and its positions start anew behind the image: its logits are those of
-the question asked alone.
+Each question sees the image and itself alone, and its positions start anew behind the image: its
+logits are those of the question asked alone.
 """
 
 import numpy as np
@@ -15,12 +16,16 @@ IGNORED = -100  # label of what is not an answer
 
 
 def slot_lengths(kinds):
-    """Tokens set aside for a question of each kind with its answer: the longest there can be, or those of "where"."""
+    """Tokens set aside for a question of each kind with its answer: the longest there can be, or
+    those of "where".
+    """
     return [{"count": 8, "relation": 9}.get(kind, 7) for kind in kinds]
 
 
 def pack(questions, lengths):
-    """(input ids, labels), both int64 [B, 1 + N + Σ lengths], of B lists of K questions behind an image each."""
+    """(input ids, labels), both int64 [B, 1 + N + Σ lengths], of B lists of K questions behind an
+    image each.
+    """
     T = 1 + N_TOKENS + sum(lengths)
     ids, labels = np.full((len(questions), T), PAD_ID), np.full((len(questions), T), IGNORED)
     ids[:, : 1 + N_TOKENS] = [BOS_ID] + [IMAGE_ID] * N_TOKENS
@@ -30,14 +35,21 @@ def pack(questions, lengths):
             words, answer = encode(question.words), encode(question.answer)
             n, end = start + len(words), start + len(words) + len(answer)
             ids[b, start:end] = words + answer
-            labels[b, n - 1 : end] = [*answer, EOS_ID]  # a token's label is the word that follows it
+            labels[b, n - 1 : end] = [
+                *answer,
+                EOS_ID,
+            ]  # a token's label is the word that follows it
     return torch.from_numpy(ids), torch.from_numpy(labels)
 
 
 def pack_mask(lengths):
-    """(mask bool [1, 1, T, T], True: is seen; position ids [1, T]) of an image and K questions, T as in `pack`."""
+    """(mask bool [1, 1, T, T], True: is seen; position ids [1, T]) of an image and K questions, T
+    as in `pack`.
+    """
     P, lengths = 1 + N_TOKENS, torch.tensor(lengths)
-    owner = torch.arange(len(lengths) + 1).repeat_interleave(torch.cat([torch.tensor([P]), lengths]))  # [T]
+    owner = torch.arange(len(lengths) + 1).repeat_interleave(
+        torch.cat([torch.tensor([P]), lengths])
+    )  # [T]
     positions = torch.cat([torch.arange(P), *(torch.arange(P, P + n) for n in lengths)])[None]
     seen = (owner[None] == owner[:, None]) | (owner[None] == 0)  # [T, T]: itself or the image
     return seen.tril()[None, None], positions

@@ -1,11 +1,13 @@
 """Questions about a scene, with their answers and the image tokens that decide them.
 
-    question = ask(scene, "where", rng)     # "where is the red-circle ?" -> "2-3"; None if the scene allows none
-    question.tokens                         # bool [N_TOKENS]: where what it asks about is to be seen
+    question = ask(scene, "where", rng)     # "where is the red-circle ?" -> "2-3"; None if the
+                                            scene allows none
+    question.tokens                         # bool [N_TOKENS]: where what it asks about is to be
+                                            seen
 
-Within each kind all answers are equally likely, whatever the words of the question. The full name of an object is one
-word, and so is a place (row-column, from 0): a model this small does not learn to join two words before it looks for
-what they name.
+Within each kind all answers are equally likely, whatever the words of the question. The full name
+of an object is one word, and so is a place (row-column, from 0): a model this small does not learn
+to join two words before it looks for what they name.
 """
 
 from dataclasses import dataclass
@@ -31,15 +33,48 @@ CHANCE = {kind: 1 / len(answers) for kind, answers in ANSWERS.items()}
 
 PAD, BOS, EOS, IMAGE, UNKNOWN = "<pad>", "<bos>", "<eos>", "<image>", "<unk>"
 _WORDS = (
-    "what", "how", "many", "where", "is", "are", "there", "a", "the", "at", "of", "?",
-    "colour", "shape", "thing", "things", "left", "right", "above", "below", "yes", "no",
-)  # fmt: skip
+    "what",
+    "how",
+    "many",
+    "where",
+    "is",
+    "are",
+    "there",
+    "a",
+    "the",
+    "at",
+    "of",
+    "?",
+    "colour",
+    "shape",
+    "thing",
+    "things",
+    "left",
+    "right",
+    "above",
+    "below",
+    "yes",
+    "no",
+)
 _NAMES = tuple(f"{colour}-{shape}" for colour in COLOURS for shape in SHAPES)
 _PLURAL_WORDS, _COUNTS_AND_PLACES = _PLURALS.values(), ANSWERS["count"] + ANSWERS["where"]
-VOCABULARY = (PAD, BOS, EOS, IMAGE, UNKNOWN, *_WORDS, *COLOURS, *SHAPES, *_PLURAL_WORDS, *_COUNTS_AND_PLACES, *_NAMES)
+VOCABULARY = (
+    PAD,
+    BOS,
+    EOS,
+    IMAGE,
+    UNKNOWN,
+    *_WORDS,
+    *COLOURS,
+    *SHAPES,
+    *_PLURAL_WORDS,
+    *_COUNTS_AND_PLACES,
+    *_NAMES,
+)
 _NUMBERS = {word: n for n, word in enumerate(VOCABULARY)}
 
-_AFTER = {  # word of a relation -> which coordinate decides, and whether the first object's is the larger
+# word of a relation -> which coordinate decides, and whether the first object's is the larger
+_AFTER = {
     "left": ("column", False),
     "right": ("column", True),
     "above": ("row", False),
@@ -49,7 +84,8 @@ _AFTER = {  # word of a relation -> which coordinate decides, and whether the fi
 
 @dataclass(frozen=True)
 class Question:
-    """One question: its kind, its words, its answer's words, and the tokens of the objects it is about.
+    """One question: its kind, its words, its answer's words, and the tokens of the objects it is
+    about.
 
     tokens  bool [N_TOKENS]; none of them where the true answer is "no such thing" or 0
     """
@@ -61,7 +97,8 @@ class Question:
 
 
 def ask(scene, kind, rng):
-    """A question of one of KINDS, drawn with the NumPy generator `rng`; None if the scene allows none.
+    """A question of one of KINDS, drawn with the NumPy generator `rng`; None if the scene allows
+    none.
 
     raises  ValueError: an unknown kind
     """
@@ -71,7 +108,11 @@ def ask(scene, kind, rng):
     if asked is None:
         return None
     words, answer, things = asked
-    tokens = scene.thing_tokens[[scene.things.index(t) for t in things]].any(0) if things else np.zeros(N_TOKENS, bool)
+    tokens = (
+        scene.thing_tokens[[scene.things.index(t) for t in things]].any(0)
+        if things
+        else np.zeros(N_TOKENS, bool)
+    )
     return Question(kind, words, answer, tokens)
 
 
@@ -80,7 +121,9 @@ def questions_of(split, kind, n, seed=0):
     pairs, number = [], 0
     while len(pairs) < n:
         scene = draw_scene(split, number, seed)
-        question = ask(scene, kind, np.random.default_rng([SPLITS[split], seed, number, KINDS.index(kind)]))
+        question = ask(
+            scene, kind, np.random.default_rng([SPLITS[split], seed, number, KINDS.index(kind)])
+        )
         if question is not None:
             pairs.append((scene, question))
         number += 1
@@ -92,7 +135,9 @@ def _pick(rng, options):
 
 
 def _exist(scene, rng):
-    """Half of what is missing is missing in combination only: its colour and its shape are there, on other objects."""
+    """Half of what is missing is missing in combination only: its colour and its shape are there,
+    on other objects.
+    """
     there = {(t.colour, t.shape) for t in scene.things}
     colours, shapes = {c for c, _ in there}, {s for _, s in there}
     absent = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in there]
@@ -102,7 +147,11 @@ def _exist(scene, rng):
     if rng.random() < 0.5:
         thing = _pick(rng, scene.things)
         return f"is there a {thing.colour}-{thing.shape} ?", "yes", [thing]
-    return "is there a {}-{} ?".format(*_pick(rng, near if rng.random() < 0.5 else absent)), "no", []
+    return (
+        "is there a {}-{} ?".format(*_pick(rng, near if rng.random() < 0.5 else absent)),
+        "no",
+        [],
+    )
 
 
 def _colour(scene, rng):
@@ -139,7 +188,9 @@ def _relation(scene, rng):
     word = _pick(rng, tuple(_AFTER))
     along, larger = _AFTER[word]
     true = rng.random() < 0.5
-    pairs = [(a, b) for a in scene.things for b in scene.things if _holds(a, b, along, larger == true)]
+    pairs = [
+        (a, b) for a in scene.things for b in scene.things if _holds(a, b, along, larger == true)
+    ]
     if not pairs:
         return None
     a, b = _pick(rng, pairs)
@@ -163,9 +214,14 @@ def tokenizer():
     words = Tokenizer(models.WordLevel(_NUMBERS, unk_token=UNKNOWN))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, padding_side="left", pad_token=PAD, bos_token=BOS, eos_token=EOS, unk_token=UNKNOWN,
+        tokenizer_object=words,
+        padding_side="left",
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
         extra_special_tokens={"image_token": IMAGE},
-    )  # fmt: skip
+    )
 
 
 def encode(text):
@@ -175,6 +231,8 @@ def encode(text):
     """
     unknown = [word for word in text.split() if word not in _NUMBERS]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is not a word of the model: expected {len(VOCABULARY)} words such as "
-                         f"{', '.join(COLOURS)}, {', '.join(SHAPES)}")  # fmt: skip
+        raise ValueError(
+            f"{unknown[0]!r} is not a word of the model: expected {len(VOCABULARY)} words such as "
+            f"{', '.join(COLOURS)}, {', '.join(SHAPES)}"
+        )
     return [_NUMBERS[word] for word in text.split()]

@@ -1,11 +1,13 @@
-"""Procedural scenes: coloured shapes in a grid of cells, and clutter that catches the eye and answers nothing.
+"""Procedural scenes: coloured shapes in a grid of cells, and clutter that catches the eye and
+answers nothing.
 
     scene = draw_scene("test", 0)       # the same scene on every machine
     scene.image                         # uint8 [SIZE, SIZE, 3]
     cell_tokens(row, column)            # bool [N_TOKENS]: the image tokens of a cell
 
-Every object fills one cell, every cell is 2 x 2 patches, so the tokens that show an object are known. Clutter is black
-and white and as large as an object: contrast alone does not tell the two apart from what is asked.
+Every object fills one cell, every cell is 2 x 2 patches, so the tokens that show an object are
+known. Clutter is black and white and as large as an object: contrast alone does not tell the two
+apart from what is asked.
 """
 
 from dataclasses import dataclass
@@ -29,7 +31,11 @@ COLOURS = {
     "orange": (245, 140, 30),
 }
 SHAPES = ("circle", "square", "triangle", "cross")
-SPLITS = {"train": 0, "val": 1, "test": 2}  # first word of every seed: no scene of one is drawn for another
+SPLITS = {
+    "train": 0,
+    "val": 1,
+    "test": 2,
+}  # first word of every seed: no scene of one is drawn for another
 
 _Y, _X = np.mgrid[:CELL, :CELL] - (CELL - 1) / 2  # pixel centres, from the middle of the cell
 _MASKS = {
@@ -56,7 +62,8 @@ class Scene:
 
     things   the objects, no two alike in both colour and shape
     clutter  (row, column) of the cells with clutter
-    counted  a colour or a shape whose number of objects was drawn first, all of 0 to MOST_COUNTED equally likely
+    counted  a colour or a shape whose number of objects was drawn first, all of 0 to MOST_COUNTED
+             equally likely
     """
 
     image: np.ndarray
@@ -111,7 +118,9 @@ def _draw_kinds(rng):
 
 
 def _render(things, clutter, rng):
-    """uint8 [SIZE, SIZE, 3]: a gradient with noise, then clutter, then objects in slightly varied colours."""
+    """uint8 [SIZE, SIZE, 3]: a gradient with noise, then clutter, then objects in slightly varied
+    colours.
+    """
     corners = rng.uniform(70, 170, (2, 2, 3))
     t = np.linspace(0, 1, SIZE)
     ends = np.stack([1 - t, t])  # [2, SIZE]

@@ -1,4 +1,5 @@
-"""Manifests of the real tasks: where each image comes from, what was done to it, and how to know it again.
+"""Manifests of the real tasks: where each image comes from, what was done to it, and how to know it
+again.
 
 One compressed table for each task, `manifests/<task>.tsv.gz`: paths and hashes, no image. Made by
 `scripts/manifests.py` from the tasks as they were first cut.
@@ -26,7 +27,8 @@ class Row(NamedTuple):
 
     operation  "", "box LEFT,TOP,RIGHT,BOTTOM" or "red and blue swapped"
     size       (width, height) as stored
-    quarters   mean red, green and blue of the stored image's four quarters, as 24 hex digits: see `quarters`
+    quarters   mean red, green and blue of the stored image's four quarters, as 24 hex digits: see
+               `quarters`
     Hashes are the first 16 hex digits of the SHA-256 of the whole file.
     """
 
@@ -41,7 +43,9 @@ class Row(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """rows in the order of train800.txt, val200.txt, test.txt; class_names by label; n_bytes of all images."""
+    """rows in the order of train800.txt, val200.txt, test.txt; class_names by label; n_bytes of all
+    images.
+    """
 
     rows: tuple
     class_names: tuple
@@ -56,7 +60,9 @@ class Manifest(NamedTuple):
 def read_manifest(name: str, folder: str | Path = FOLDER) -> Manifest:
     """The Manifest of a task, say "nlvr_count"."""
     rows, class_names, n_bytes = [], [], 0
-    for line in gzip.decompress((Path(folder) / f"{name}.tsv.gz").read_bytes()).decode().splitlines():
+    for line in (
+        gzip.decompress((Path(folder) / f"{name}.tsv.gz").read_bytes()).decode().splitlines()
+    ):
         first, *rest = line.split("\t")
         if first == "#bytes":
             n_bytes = int(rest[0])
@@ -65,7 +71,18 @@ def read_manifest(name: str, folder: str | Path = FOLDER) -> Manifest:
         else:
             label, source, source_hash, operation, size, stored_hash, means = rest
             width, height = map(int, size.split("x"))
-            rows.append(Row(first, int(label), source, source_hash, operation, (width, height), stored_hash, means))
+            rows.append(
+                Row(
+                    first,
+                    int(label),
+                    source,
+                    source_hash,
+                    operation,
+                    (width, height),
+                    stored_hash,
+                    means,
+                )
+            )
     return Manifest(tuple(rows), tuple(class_names), n_bytes)
 
 
@@ -76,7 +93,9 @@ def write_manifest(name: str, manifest: Manifest, folder: str | Path = FOLDER) -
         width, height = row.size
         lines.append("\t".join(map(str, row._replace(size=f"{width}x{height}"))))
     buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=9, mtime=0) as file:  # no name and no date inside
+    with gzip.GzipFile(
+        fileobj=buffer, mode="wb", compresslevel=9, mtime=0
+    ) as file:  # no name and no date inside
         file.write(("\n".join(lines) + "\n").encode())
     (Path(folder) / f"{name}.tsv.gz").write_bytes(buffer.getvalue())
 
@@ -87,10 +106,12 @@ def short_hash_of(content: bytes) -> str:
 
 
 def quarters(image: Image.Image) -> str:
-    """Mean red, green and blue of a Pillow image's upper left, upper right, lower left and lower right quarter.
+    """Mean red, green and blue of a Pillow image's upper left, upper right, lower left and lower
+    right quarter.
 
-    24 hex digits, rounded to whole numbers of 255. Where every pixel of two images is within TOLERANCE, so are these
-    (but for rounding): they tell a reader without our copy that the right part of the right image was taken.
+    24 hex digits, rounded to whole numbers of 255. Where every pixel of two images is within
+    TOLERANCE, so are these (but for rounding): they tell a reader without our copy that the right
+    part of the right image was taken.
     """
     pixels = np.asarray(image.convert("RGB"), dtype=np.float64)  # [height, width, 3]
     y, x = (max(1, n // 2) for n in pixels.shape[:2])

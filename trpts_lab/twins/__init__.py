@@ -1,8 +1,9 @@
-"""Twins: 24 procedural tasks that stand in for VTAB-1k's 19 and FGVC's 5, offline and deterministic by seed.
+"""Twins: 24 procedural tasks that stand in for VTAB-1k's 19 and FGVC's 5, offline and deterministic
+by seed.
 
-A twin asks what its real counterpart asks, of rendered 32 x 32 images: its `differs` says what is different.
-The six that show solids on a plane or sprites can be drawn at any size (`Twin.any_size`).
-Pre-training (`trpts_lab.weights.formula`) shares no generator with them.
+A twin asks what its real counterpart asks, of rendered 32 x 32 images: its `differs` says what is
+different. The six that show solids on a plane or sprites can be drawn at any size
+(`Twin.any_size`). Pre-training (`trpts_lab.weights.formula`) shares no generator with them.
 """
 
 from trpts_lab.twins import (
@@ -36,7 +37,16 @@ _MADE = {twin.name: twin for module in _MODULES for twin in module.TWINS}
 _ORDER = (
     *("cifar100", "caltech101", "dtd", "flowers102", "pets", "svhn", "sun397"),
     *("camelyon", "eurosat", "resisc45", "retinopathy"),
-    *("clevr_count", "clevr_dist", "dmlab", "kitti", "dsprites_loc", "dsprites_ori", "smallnorb_azi", "smallnorb_ele"),
+    *(
+        "clevr_count",
+        "clevr_dist",
+        "dmlab",
+        "kitti",
+        "dsprites_loc",
+        "dsprites_ori",
+        "smallnorb_azi",
+        "smallnorb_ele",
+    ),
     *("cub", "nabirds", "oxford_flowers", "dogs", "cars"),
 )
 TWINS = {f"{name}_twin": _MADE[f"{name}_twin"] for name in _ORDER}

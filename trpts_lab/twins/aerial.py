@@ -1,11 +1,24 @@
 """Land seen from above, painted in layers.
 
-The colours of a layer vary so much, and shift together in hue, that the layout has to tell scenes apart.
+The colours of a layer vary so much, and shift together in hue, that the layout has to tell scenes
+apart.
 """
 
 import numpy as np
 
-from trpts_lab.twins.canvas import EDGE, blank, box, cover, grid, hsv, noise, paint, per, segment, turned
+from trpts_lab.twins.canvas import (
+    EDGE,
+    blank,
+    box,
+    cover,
+    grid,
+    hsv,
+    noise,
+    paint,
+    per,
+    segment,
+    turned,
+)
 
 TONES = {  # hue, saturation, value: from, to
     "green": ((0.15, 0.38), (0.20, 0.55), (0.30, 0.62)),
@@ -24,8 +37,8 @@ TONES = {  # hue, saturation, value: from, to
 class Scene:
     """n views from above of one class, each in a frame u, v of its own: turned, shifted and scaled.
 
-    Every layer paints over what is there and returns the scene, so that a class is a chain of layers. Lengths are
-    in half picture widths; `turn` turns a layer against the frame.
+    Every layer paints over what is there and returns the scene, so that a class is a chain of
+    layers. Lengths are in half picture widths; `turn` turns a layer against the frame.
     """
 
     def __init__(self, n, rng, shift=0.15, zoom=(0.85, 1.15)):
@@ -47,7 +60,9 @@ class Scene:
         return self
 
     def cells(self, pitch, jitter, turn=0.0):
-        """A grid of cells: offsets from each cell's own point, and two random numbers of each cell, all [n, S, S]."""
+        """A grid of cells: offsets from each cell's own point, and two random numbers of each cell,
+        all [n, S, S].
+        """
         pitch_u, pitch_v = pitch if isinstance(pitch, tuple) else (pitch, pitch)
         u, v = turned(self.u, self.v, turn)
         i, j = np.floor(u / pitch_u), np.floor(v / pitch_v)
@@ -67,7 +82,9 @@ class Scene:
         """A road, a river: a straight or winding band along u. Bands of one scene wind together."""
         a, b = turned(self.u, self.v, turn)
         if wiggle:
-            b = b + wiggle * (np.sin(2.6 * a + self.phase[0]) + 0.6 * np.sin(5.1 * a + self.phase[1]))
+            b = b + wiggle * (
+                np.sin(2.6 * a + self.phase[0]) + 0.6 * np.sin(5.1 * a + self.phase[1])
+            )
         return self.put(tone, np.abs(b - at) - width)
 
     def dashes(self, tone, pitch, length, width, at=0.0, turn=0.0, reach=3.0):
@@ -84,7 +101,9 @@ class Scene:
         return self.put(tone, np.hypot(du, dv) + here)
 
     def roofs(self, pitch, half, share=1.0, jitter=0.25, turn=0.0):
-        """Buildings: a rectangle with a shadow in a share of the cells, each as bright as it likes."""
+        """Buildings: a rectangle with a shadow in a share of the cells, each as bright as it
+        likes.
+        """
         du, dv, chance, shade = self.cells(pitch, jitter, turn)
         a, b = half
         here = 9.0 * (chance > share)
@@ -94,7 +113,9 @@ class Scene:
         return self
 
     def parcels(self, pitch, rows=0.0, hedge=0.0, contrast=0.5):
-        """Fields: a patchwork of tints, ploughed in rows of a direction of their own, between hedges."""
+        """Fields: a patchwork of tints, ploughed in rows of a direction of their own, between
+        hedges.
+        """
         du, dv, tint, lie = self.cells(pitch, 0.0)
         mix = np.clip((tint - 0.5) * 2 * contrast + 0.5, 0, 1)[..., None]
         first, second = (self.colours(tone)[:, None, None] for tone in ("land", "land"))
@@ -125,7 +146,9 @@ class Scene:
 
     def shore(self, tone, at=0.0, wobble=0.4):
         """Everything beyond an uneven line. Lines of one scene run together."""
-        uneven = wobble * (np.sin(2.6 * self.u + self.phase[0]) + 0.6 * np.sin(5.1 * self.u + self.phase[1]))
+        uneven = wobble * (
+            np.sin(2.6 * self.u + self.phase[0]) + 0.6 * np.sin(5.1 * self.u + self.phase[1])
+        )
         return self.put(tone, at - self.v + 0.5 * uneven)
 
     def ripples(self, tone, pitch, width, warp=0.3, amount=1.0, soft=EDGE):

@@ -1,4 +1,6 @@
-"""Two tables of views from above (land use, kinds of place): one row is one class, a short chain of layers."""
+"""Two tables of views from above (land use, kinds of place): one row is one class, a short chain of
+layers.
+"""
 
 import numpy as np
 
@@ -7,7 +9,9 @@ from trpts_lab.twins.canvas import SIZE, finish
 
 
 def _views(labels, rng, table, grain=0.015):
-    """Scenes by a table of chains, one per class; light, haze and camera grain differ from picture to picture."""
+    """Scenes by a table of chains, one per class; light, haze and camera grain differ from picture
+    to picture.
+    """
     images = np.zeros((len(labels), SIZE, SIZE, 3), np.uint8)
     for k, layers in enumerate(table.values()):
         rows = np.flatnonzero(labels == k)
@@ -26,15 +30,27 @@ def _town(s):
 LAND_USE = {
     "annual crop": lambda s: s.parcels((1.1, 0.75), rows=0.14),
     "forest": lambda s: s.ground("dark").dots("dark", 0.2, 0.1, 0.6),
-    "herbaceous": lambda s: s.ground("land").patches("land", 4, 0.5, 0.2).patches("dark", 9, 0.62, 0.05),
-    "highway": lambda s: s.parcels((1.5, 1.1)).band("tarmac", 0.15, wiggle=0.06).band("shadow", 0.02, wiggle=0.06),
-    "industrial": lambda s: (
-        s.ground("tarmac").roofs((0.8, 0.55), (0.33, 0.2), 0.85, 0.1).dots("dark", 0.5, 0.08, 1, 0.2)
+    "herbaceous": lambda s: (
+        s.ground("land").patches("land", 4, 0.5, 0.2).patches("dark", 9, 0.62, 0.05)
     ),
-    "pasture": lambda s: s.parcels((1.3, 1.0), hedge=0.045, contrast=0.15).dots("dark", 0.6, 0.06, 0.9, 0.25),
+    "highway": lambda s: (
+        s.parcels((1.5, 1.1)).band("tarmac", 0.15, wiggle=0.06).band("shadow", 0.02, wiggle=0.06)
+    ),
+    "industrial": lambda s: (
+        s.ground("tarmac")
+        .roofs((0.8, 0.55), (0.33, 0.2), 0.85, 0.1)
+        .dots("dark", 0.5, 0.08, 1, 0.2)
+    ),
+    "pasture": lambda s: s.parcels((1.3, 1.0), hedge=0.045, contrast=0.15).dots(
+        "dark", 0.6, 0.06, 0.9, 0.25
+    ),
     "permanent crop": lambda s: s.parcels((1.6, 1.3), contrast=0.3).dots("dark", 0.22, 0.07, 0.1),
-    "residential": lambda s: s.ground("green").dashes("tarmac", 0.72, 0.06, 9).roofs(0.24, (0.075, 0.065), 0.8),
-    "river": lambda s: s.ground("land", 0.3).band("land", 0.28, wiggle=0.22).band("water", 0.17, wiggle=0.22),
+    "residential": lambda s: (
+        s.ground("green").dashes("tarmac", 0.72, 0.06, 9).roofs(0.24, (0.075, 0.065), 0.8)
+    ),
+    "river": lambda s: (
+        s.ground("land", 0.3).band("land", 0.28, wiggle=0.22).band("water", 0.17, wiggle=0.22)
+    ),
     "sea or lake": lambda s: s.ground("water", 0.12, 3).shore("land", s.rng.uniform(0.5, 1.6)),
 }
 
@@ -59,9 +75,14 @@ SCENES = {
         .block("any", (0.14, 0.14), (0.55, 0.0))
         .block("any", (0.14, 0.14), (-0.55, 0.0))
     ),
-    "beach": lambda s: s.ground("water", 0.1).shore("white", -0.1).shore("soil", 0.0).shore("green", 0.55, 0.2),
+    "beach": lambda s: (
+        s.ground("water", 0.1).shore("white", -0.1).shore("soil", 0.0).shore("green", 0.55, 0.2)
+    ),
     "bridge": lambda s: (
-        s.ground("green").band("water", 0.5).band("shadow", 0.1, 0.06, np.pi / 2).band("tarmac", 0.09, 0, np.pi / 2)
+        s.ground("green")
+        .band("water", 0.5)
+        .band("shadow", 0.1, 0.06, np.pi / 2)
+        .band("tarmac", 0.09, 0, np.pi / 2)
     ),
     "chaparral": lambda s: s.ground("soil", 0.15).dots("dark", 0.26, 0.07, 0.9, 0.75),
     "church": lambda s: (
@@ -76,7 +97,9 @@ SCENES = {
     "commercial area": lambda s: (
         s.ground("tarmac").roofs((0.62, 0.5), (0.26, 0.18), 1, 0.1).roofs(0.31, (0.1, 0.1), 0.5)
     ),
-    "dense residential": lambda s: s.ground("dark").dashes("tarmac", 0.8, 0.06, 9).roofs(0.2, (0.08, 0.07)),
+    "dense residential": lambda s: (
+        s.ground("dark").dashes("tarmac", 0.8, 0.06, 9).roofs(0.2, (0.08, 0.07))
+    ),
     "desert": lambda s: s.ground("soil", 0.1).ripples("soil", 0.36, 0.1, 0.5, 0.7, 0.16),
     "forest": lambda s: s.ground("dark").dots("dark", 0.2, 0.1, 0.6),
     "freeway": lambda s: (
@@ -94,7 +117,10 @@ SCENES = {
         .blob("white", 0.13, 0.4, (0.1, -0.5))
     ),
     "ground track field": lambda s: (
-        _town(s).oval("any", 0.48, 0.42).oval("green", 0.3, 0.42).oval("white", 0.39, 0.42, line=0.02)
+        _town(s)
+        .oval("any", 0.48, 0.42)
+        .oval("green", 0.3, 0.42)
+        .oval("white", 0.39, 0.42, line=0.02)
     ),
     "harbor": lambda s: (
         s.ground("water", 0.1)
@@ -103,10 +129,15 @@ SCENES = {
         .roofs((0.2, 0.17), (0.07, 0.03), 0.75, 0)
     ),
     "industrial area": lambda s: (
-        s.ground("tarmac").roofs((1.1, 0.42), (0.48, 0.14), 0.9, 0.05).dots("white", 0.5, 0.1, 1, 0.2)
+        s.ground("tarmac")
+        .roofs((1.1, 0.42), (0.48, 0.14), 0.9, 0.05)
+        .dots("white", 0.5, 0.1, 1, 0.2)
     ),
     "intersection": lambda s: (
-        s.ground("green").roofs(0.4, (0.12, 0.1)).band("tarmac", 0.17).band("tarmac", 0.17, 0, np.pi / 2)
+        s.ground("green")
+        .roofs(0.4, (0.12, 0.1))
+        .band("tarmac", 0.17)
+        .band("tarmac", 0.17, 0, np.pi / 2)
     ),
     "island": lambda s: s.ground("water", 0.1).blob("soil", 0.55).blob("green", 0.36),
     "lake": lambda s: s.ground("green").dots("dark", 0.24, 0.08, 0.9, 0.5).blob("water", 0.55),
@@ -154,7 +185,9 @@ SCENES = {
         .block("white", (0.8, 0.1), (0.1, -0.25))
     ),
     "rectangular farmland": lambda s: s.parcels((0.9, 0.5), rows=0.1),
-    "river": lambda s: s.ground("green").dots("dark", 0.24, 0.08, 0.9, 0.4).band("water", 0.17, wiggle=0.24),
+    "river": lambda s: (
+        s.ground("green").dots("dark", 0.24, 0.08, 0.9, 0.4).band("water", 0.17, wiggle=0.24)
+    ),
     "roundabout": lambda s: (
         s.ground("green")
         .band("tarmac", 0.12)
@@ -200,15 +233,21 @@ SCENES = {
         .oval("shadow", 0.2, at=(0.35, -0.3))
         .blob("white", 0.35, 0.5, (0.1, 0.4), 0.4, 0.8)
     ),
-    "wetland": lambda s: s.ground("water").patches("green", 4, 0.48, 0.08).patches("dark", 8, 0.6, 0.08),
+    "wetland": lambda s: (
+        s.ground("water").patches("green", 4, 0.48, 0.08).patches("dark", 8, 0.6, 0.08)
+    ),
 }
 
 
 def eurosat(labels, rng, split):
-    """The land use (layout and texture from above) is the class; colours, hue, direction, scale and haze vary."""
+    """The land use (layout and texture from above) is the class; colours, hue, direction, scale and
+    haze vary.
+    """
     return _views(labels, rng, LAND_USE)
 
 
 def resisc45(labels, rng, split):
-    """The kind of scene, told by what stands where, is the class; colours, direction, place, scale and haze vary."""
+    """The kind of scene, told by what stands where, is the class; colours, direction, place, scale
+    and haze vary.
+    """
     return _views(labels, rng, SCENES)

@@ -1,12 +1,13 @@
 """A small canvas for procedural images: many pictures at once, analytic shapes with soft edges.
 
-Arrays are float32 NumPy. A batch of pictures is [n, S, S, 3] with colours in [0, 1] and S = 2 * SIZE: drawn at twice
-the final resolution, `finish` averages 2 x 2 pixels. Coordinates run from -1 (left, top) to 1 (right, bottom).
-Parameters that differ from picture to picture have shape [n] and are given through `per`, which makes them [n, 1, 1].
+Arrays are float32 NumPy. A batch of pictures is [n, S, S, 3] with colours in [0, 1] and S = 2 *
+SIZE: drawn at twice the final resolution, `finish` averages 2 x 2 pixels. Coordinates run from -1
+(left, top) to 1 (right, bottom). Parameters that differ from picture to picture have shape [n] and
+are given through `per`, which makes them [n, 1, 1].
 
-Pictures have SIZE = 32 pixels per side unless they are drawn inside `with at_size(84):`. There the functions below work
-at that size, and S in their docstrings means `drawn_side()`. The constants stay those of 32 pixels: a module that uses
-them can only draw at 32.
+Pictures have SIZE = 32 pixels per side unless they are drawn inside `with at_size(84):`. There the
+functions below work at that size, and S in their docstrings means `drawn_side()`. The constants
+stay those of 32 pixels: a module that uses them can only draw at 32.
 """
 
 import functools
@@ -25,7 +26,9 @@ _size = ContextVar("pixels per side of a finished picture", default=SIZE)
 
 @contextmanager
 def at_size(size: int) -> Iterator[None]:
-    """Draw pictures of `size` x `size` pixels inside this context; raises ValueError: fewer than one."""
+    """Draw pictures of `size` x `size` pixels inside this context; raises ValueError: fewer than
+    one.
+    """
     if size < 1:
         raise ValueError(f"size={size}: expected at least 1 pixel")
     token = _size.set(size)
@@ -81,7 +84,9 @@ def box(x, y, a, b):
 
 
 def polygon(x, y, n_sides, radius):
-    """Signed distance to a regular polygon's sides; `n_sides` may differ per picture. A corner points up."""
+    """Signed distance to a regular polygon's sides; `n_sides` may differ per picture. A corner
+    points up.
+    """
     sector = 2 * np.pi / n_sides
     angle = np.mod(np.arctan2(x, -y) + sector / 2, sector) - sector / 2
     inner = radius * np.cos(sector / 2)
@@ -98,13 +103,17 @@ def segment(x, y, x0, y0, x1, y1):
 
 
 def cover(distance: np.ndarray, edge: float | np.ndarray | None = None) -> np.ndarray:
-    """Coverage in [0, 1] of a shape from its signed distance; `edge`: width of the soft edge, by default one pixel."""
+    """Coverage in [0, 1] of a shape from its signed distance; `edge`: width of the soft edge, by
+    default one pixel.
+    """
     edge = 2.0 / drawn_side() if edge is None else edge
     return np.clip(0.5 - distance / edge, 0, 1).astype(np.float32)
 
 
 def paint(pictures, colour, coverage):
-    """Lay a colour over the pictures, in place. colour: [3], [n, 3] or [n, S, S, 3]; coverage [n, S, S]."""
+    """Lay a colour over the pictures, in place. colour: [3], [n, 3] or [n, S, S, 3]; coverage [n,
+    S, S].
+    """
     colour = np.asarray(colour, dtype=np.float32)
     if colour.ndim == 2:
         colour = colour[:, None, None, :]
@@ -127,7 +136,9 @@ def hsv(h, s, v):
 
 
 def noise(rng: np.random.Generator, n: int, cells: int, octaves: int = 1) -> np.ndarray:
-    """Smooth noise in [0, 1], [n, S, S]: random values on a grid of `cells`, bilinear; octaves double the cells."""
+    """Smooth noise in [0, 1], [n, S, S]: random values on a grid of `cells`, bilinear; octaves
+    double the cells.
+    """
     side = drawn_side()
     total, weight = np.zeros((n, side, side), np.float32), 0.0
     for octave in range(octaves):
@@ -137,16 +148,21 @@ def noise(rng: np.random.Generator, n: int, cells: int, octaves: int = 1) -> np.
         i = np.minimum(at.astype(int), k - 1)
         t = at - i
         t = t * t * (3 - 2 * t)
-        rows = values[:, i] * (1 - t)[None, :, None] + values[:, i + 1] * t[None, :, None]  # [n, S, k+1]
+        rows = (
+            values[:, i] * (1 - t)[None, :, None] + values[:, i + 1] * t[None, :, None]
+        )  # [n, S, k+1]
         total += (rows[:, :, i] * (1 - t) + rows[:, :, i + 1] * t) / 2**octave
         weight += 1 / 2**octave
     return total / weight
 
 
-def finish(pictures: np.ndarray, rng: np.random.Generator | None = None, grain: float = 0.0) -> np.ndarray:
+def finish(
+    pictures: np.ndarray, rng: np.random.Generator | None = None, grain: float = 0.0
+) -> np.ndarray:
     """[n, S, S, 3] in [0, 1] -> uint8 [n, S / 2, S / 2, 3].
 
-    `grain` is the deviation of camera noise, which rng draws for each pixel of the finished picture.
+    `grain` is the deviation of camera noise, which rng draws for each pixel of the finished
+    picture.
     """
     n, side = len(pictures), final_side()
     small = pictures.reshape(n, side, 2, side, 2, 3).mean((2, 4))
@@ -156,11 +172,17 @@ def finish(pictures: np.ndarray, rng: np.random.Generator | None = None, grain: 
 
 
 def in_parts(render, size=50):
-    """Make render(labels, rng, split) draw `size` pictures at a time: half the time, since they stay in the cache."""
+    """Make render(labels, rng, split) draw `size` pictures at a time: half the time, since they
+    stay in the cache.
+    """
 
     @functools.wraps(render)
     def parts(labels, rng, split):
         pieces = [render(labels[i : i + size], rng, split) for i in range(0, len(labels), size)]
-        return np.concatenate(pieces) if pieces else np.zeros((0, final_side(), final_side(), 3), np.uint8)
+        return (
+            np.concatenate(pieces)
+            if pieces
+            else np.zeros((0, final_side(), final_side(), 3), np.uint8)
+        )
 
     return parts

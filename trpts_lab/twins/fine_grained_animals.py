@@ -2,7 +2,19 @@
 
 import numpy as np
 
-from trpts_lab.twins.canvas import cover, disc, ellipse, grid, hsv, in_parts, noise, paint, per, segment, turned
+from trpts_lab.twins.canvas import (
+    cover,
+    disc,
+    ellipse,
+    grid,
+    hsv,
+    in_parts,
+    noise,
+    paint,
+    per,
+    segment,
+    turned,
+)
 from trpts_lab.twins.traits import Traits, backdrop, colour, joined, photo, pose
 from trpts_lab.twins.twin import Twin
 
@@ -25,15 +37,22 @@ CUB = Traits(
 
 @in_parts
 def cub(labels, rng, split):
-    """A perched bird from the side: beak length and hook, crest, tail, plumpness, wing bars, hood and the colours of
-    back and belly are the class; side, tilt, size, light, perch and background vary."""
+    """A perched bird from the side: beak length and hook, crest, tail, plumpness, wing bars, hood
+    and the colours of back and belly are the class; side, tilt, size, light, perch and background
+    vary.
+    """
     n = len(labels)
     t = CUB.of(labels, rng)
     pictures = backdrop(rng, n)
     u, v = pose(rng, n, 0.25, 0.1, (1.0, 1.25))
     bark = hsv(rng.uniform(0.02, 0.15, n), rng.uniform(0.1, 0.5, n), rng.uniform(0.2, 0.5, n))
     paint(
-        pictures, bark, cover(np.abs(v - 0.62 - 0.1 * u * per(rng.uniform(-1, 1, n))) - per(rng.uniform(0.03, 0.09, n)))
+        pictures,
+        bark,
+        cover(
+            np.abs(v - 0.62 - 0.1 * u * per(rng.uniform(-1, 1, n)))
+            - per(rng.uniform(0.03, 0.09, n))
+        ),
     )
     back = colour(t["back_hue"], 0.45, t["back_value"])
     belly = colour(t["belly_hue"], 0.45, t["belly_value"])
@@ -47,12 +66,17 @@ def cub(labels, rng, split):
     wing = ellipse(a + 0.12, b + 0.03, 0.36, 0.15)
     paint(pictures, back * 0.75, cover(wing))
     for at in (-0.02, -0.2):
-        paint(pictures, (0.97, 0.97, 0.93), cover(np.maximum(np.abs(a - at - 0.5 * b) - t["bars"] / 2, wing)))
+        paint(
+            pictures,
+            (0.97, 0.97, 0.93),
+            cover(np.maximum(np.abs(a - at - 0.5 * b) - t["bars"] / 2, wing)),
+        )
 
     hu, hv = 0.33, -0.36  # the head: over the breast in every posture
     lift = t["crest"]
     crest = np.maximum(
-        np.abs(u - hu + 0.1 + 0.5 * (hv - v)) - 0.09 * np.clip(1 - (hv - 0.1 - v) / np.maximum(lift, 1e-3), 0, 1),
+        np.abs(u - hu + 0.1 + 0.5 * (hv - v))
+        - 0.09 * np.clip(1 - (hv - 0.1 - v) / np.maximum(lift, 1e-3), 0, 1),
         v - hv,
     )
     paint(pictures, back, cover(crest + 9.0 * (hv - 0.1 - v > lift)))
@@ -61,7 +85,9 @@ def cub(labels, rng, split):
     paint(pictures, back, cover(np.maximum(head, v - hv - t["hood"])))
     along = (u - hu - 0.16) / t["beak"]
     half = 0.075 * np.clip(1 - along, 0, 1)
-    beak = np.maximum(np.abs(v - hv - 0.02 - t["hook"] * t["beak"] * along**2) - half, np.abs(along - 0.5) - 0.5)
+    beak = np.maximum(
+        np.abs(v - hv - 0.02 - t["hook"] * t["beak"] * along**2) - half, np.abs(along - 0.5) - 0.5
+    )
     paint(pictures, hsv(0.11, 0.5, rng.uniform(0.25, 0.5, n)), cover(beak))
     paint(pictures, (0.02, 0.02, 0.02), cover(disc(u - hu - 0.06, v - hv + 0.04, 0.045)))
     return photo(pictures, rng)
@@ -87,8 +113,10 @@ NABIRDS = Traits(
 
 @in_parts
 def nabirds(labels, rng, split):
-    """A bird in flight from below: span, chord, sweep and point of the wings, tail and its fork, neck, wing tips and
-    stripe are the class; males wear the class's colours and females a drab plumage; heading, roll, light, sky vary."""
+    """A bird in flight from below: span, chord, sweep and point of the wings, tail and its fork,
+    neck, wing tips and stripe are the class; males wear the class's colours and females a drab
+    plumage; heading, roll, light, sky vary.
+    """
     n = len(labels)
     t = NABIRDS.of(labels, rng)
     pictures = backdrop(rng, n)
@@ -98,25 +126,40 @@ def nabirds(labels, rng, split):
     u, v = turned(x, y, per(heading))  # u: towards the beak, v: towards a wing tip
     zoom = per(rng.uniform(0.9, 1.08, n))
     roll = per(rng.uniform(-0.3, 0.3, n))
-    u, v = u / zoom, np.abs(v) / zoom / (1 + roll * np.sign(v))  # a bird that rolls shows one wing foreshortened
+    u, v = (
+        u / zoom,
+        np.abs(v) / zoom / (1 + roll * np.sign(v)),
+    )  # a bird that rolls shows one wing foreshortened
     male = per(rng.random(n) < 0.5)
     body = colour(t["hue"], 0.15 + 0.45 * male, t["value"] * (0.75 + 0.25 * male))
     cap = colour(t["hue"] + 0.4, 0.1 + 0.6 * male, t["head"])
 
     out = v / t["span"]  # 0 at the body, 1 at the tip
-    middle = 0.08 + 0.12 * out - t["sweep"] * np.maximum(out - 0.35, 0)  # the wing bends back at its wrist
-    half = t["chord"] * np.clip(1 - t["point"] * out, 0.08, 1) * np.sqrt(np.clip((1.02 - out) * 5, 0, 1))
+    middle = (
+        0.08 + 0.12 * out - t["sweep"] * np.maximum(out - 0.35, 0)
+    )  # the wing bends back at its wrist
+    half = (
+        t["chord"]
+        * np.clip(1 - t["point"] * out, 0.08, 1)
+        * np.sqrt(np.clip((1.02 - out) * 5, 0, 1))
+    )
     wing = np.maximum(np.abs(u - middle) - half, v - t["span"])
     paint(pictures, body * 0.8, cover(wing))
     paint(pictures, (0.06, 0.06, 0.08), cover(np.maximum(wing, (t["tip"] - out) * 0.5)))
     paint(
         pictures,
         (0.97, 0.97, 0.93),
-        cover(np.maximum(np.abs(u - middle + half * 0.4) - t["stripe"] / 2, np.maximum(wing, v - 0.9))),
+        cover(
+            np.maximum(np.abs(u - middle + half * 0.4) - t["stripe"] / 2, np.maximum(wing, v - 0.9))
+        ),
     )
     back = -u - 0.3  # along the tail
     end = t["tail"] + t["fork"] * (v - 0.1)  # forked or wedge-shaped
-    paint(pictures, body * 0.65, cover(np.maximum(np.maximum(v - 0.06 - 0.3 * back, back - end), -back)))
+    paint(
+        pictures,
+        body * 0.65,
+        cover(np.maximum(np.maximum(v - 0.06 - 0.3 * back, back - end), -back)),
+    )
     paint(pictures, body, cover(ellipse(u, v, 0.42, 0.14)))
     reach = 0.4 + t["neck"]
     paint(pictures, body, cover(segment(u, v, 0.3, 0.0, reach, 0.0) - 0.075))
@@ -145,15 +188,20 @@ DOGS = Traits(
 
 @in_parts
 def dogs(labels, rng, split):
-    """A dog from the side: snout, ears from erect to hanging, legs, body, tail and its curl, and the pattern of the
-    coat are the class; the coat's tint, gait, head carriage, side, size, light, floor and background vary."""
+    """A dog from the side: snout, ears from erect to hanging, legs, body, tail and its curl, and
+    the pattern of the coat are the class; the coat's tint, gait, head carriage, side, size, light,
+    floor and background vary.
+    """
     n = len(labels)
     t = DOGS.of(labels, rng)
     pictures = backdrop(rng, n)
     u, v = pose(rng, n, 0.12, 0.1, (0.9, 1.08))
     floor = hsv(rng.random(n), rng.uniform(0.1, 0.4, n), rng.uniform(0.3, 0.8, n))
     paint(pictures, floor, cover(per(rng.uniform(0.3, 0.6, n)) - v, 0.1))
-    coat = hsv(rng.uniform(0.02, 0.13, n), rng.uniform(0.15, 0.65, n), 1.0) * np.ravel(t["fur"])[:, None]
+    coat = (
+        hsv(rng.uniform(0.02, 0.13, n), rng.uniform(0.15, 0.65, n), 1.0)
+        * np.ravel(t["fur"])[:, None]
+    )
     dark = coat * 0.35
     top = 0.68 - t["legs"] - t["girth"]  # height of the body's axis over the floor at 0.68
     half = t["body"]
@@ -166,7 +214,9 @@ def dogs(labels, rng, split):
 
     paint(pictures, coat * 0.7, cover(joined(leg(-0.85, -1), leg(0.8, 1))))  # the far side's
     tail, px, py = [], -half - 0.05, top - 0.08
-    heading = np.pi + 0.5 + 0 * px  # the tail starts backwards and upwards, and turns by its curl on the way
+    heading = (
+        np.pi + 0.5 + 0 * px
+    )  # the tail starts backwards and upwards, and turns by its curl on the way
     for _ in range(3):
         qx, qy = px + np.cos(heading) * t["tail"] / 2.3, py + np.sin(heading) * t["tail"] / 2.3
         tail.append(segment(u, v, px, py, qx, qy) - 0.045)
@@ -182,13 +232,18 @@ def dogs(labels, rng, split):
     paint(pictures, coat, cover(joined(neck, disc(u - hu, v - hv, 0.17))))
     snout = segment(u, v, hu + 0.08, hv + 0.06, hu + 0.13 + t["snout"], hv + 0.09) - t["depth"]
     paint(pictures, coat * 0.9, cover(snout))
-    nose, eye = disc(u - hu - 0.15 - t["snout"], v - hv - 0.05, 0.05), disc(u - hu - 0.08, v - hv + 0.04, 0.035)
+    nose, eye = (
+        disc(u - hu - 0.15 - t["snout"], v - hv - 0.05, 0.05),
+        disc(u - hu - 0.08, v - hv + 0.04, 0.035),
+    )
     paint(pictures, (0.03, 0.03, 0.03), cover(joined(nose, eye)))
     ex, ey = hu - 0.08, hv - 0.1  # the ear points up at -1, back at 0, down at 1
     eu, ev = -np.cos(t["ear"] * np.pi / 2), np.sin(t["ear"] * np.pi / 2)
     a, b = (u - ex) * eu + (v - ey) * ev, (v - ey) * eu - (u - ex) * ev
     long = t["ear_size"] * 1.4
-    ear = np.maximum(np.abs(b) - 0.1 * (1 - 0.6 * a / long), np.abs(a - long / 2 + 0.04) - long / 2 - 0.04)
+    ear = np.maximum(
+        np.abs(b) - 0.1 * (1 - 0.6 * a / long), np.abs(a - long / 2 + 0.04) - long / 2 - 0.04
+    )
     paint(pictures, dark, cover(ear))
     return photo(pictures, rng)
 
@@ -198,7 +253,8 @@ TWINS = (
         name="cub_twin",
         group="fgvc",
         stands_for="CUB-200-2011",
-        differs="30 drawn species of eleven traits instead of 200 photographed ones; always from the side",
+        differs="30 drawn species of eleven traits instead of 200 photographed ones; always from "
+        "the side",
         n_classes=30,
         render=cub,
     ),
@@ -206,7 +262,8 @@ TWINS = (
         name="nabirds_twin",
         group="fgvc",
         stands_for="NABirds",
-        differs="40 drawn species in flight instead of 555 photographed ones; two plumages a species",
+        differs="40 drawn species in flight instead of 555 photographed ones; two plumages "
+        "a species",
         n_classes=40,
         render=nabirds,
     ),
@@ -214,7 +271,8 @@ TWINS = (
         name="dogs_twin",
         group="fgvc",
         stands_for="Stanford Dogs",
-        differs="30 drawn breeds of twelve traits instead of 120 photographed ones; always standing, from the side",
+        differs="30 drawn breeds of twelve traits instead of 120 photographed ones; always "
+        "standing, from the side",
         n_classes=30,
         render=dogs,
     ),

@@ -6,7 +6,15 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from trpts_lab.twins.canvas import cover, finish, hsv, paint, per
-from trpts_lab.twins.studio import backdrop, class_by_class, lit, part, pose, silhouette, two_colours
+from trpts_lab.twins.studio import (
+    backdrop,
+    class_by_class,
+    lit,
+    part,
+    pose,
+    silhouette,
+    two_colours,
+)
 from trpts_lab.twins.twin import Twin
 
 SILHOUETTES = {
@@ -25,7 +33,11 @@ SILHOUETTES = {
     "bottle": [("b", 0, 0.35, 0.35, 0.55), ("h", 0, -0.15, 0.35, 0.3), ("b", 0, -0.6, 0.12, 0.35)],
     "butterfly": [
         ("e", 0, 0, 0.09, 0.7),
-        *(("e", s * 0.45, y, 0.42, b, s * t) for s in (-1, 1) for y, b, t in ((-0.35, 0.3, 0.6), (0.4, 0.26, -0.6))),
+        *(
+            ("e", s * 0.45, y, 0.42, b, s * t)
+            for s in (-1, 1)
+            for y, b, t in ((-0.35, 0.3, 0.6), (0.4, 0.26, -0.6))
+        ),
     ],
     "key": [
         ("o", -0.5, 0, 0.34, 0.34),
@@ -50,14 +62,22 @@ SILHOUETTES = {
         ("b", 0, 0.6, 0.05, 0.3),
     ],
     "moon": [("e", 0, 0, 0.85, 0.85), ("x", 0.4, -0.1, 0.7, 0.7)],
-    "heart": [("e", -0.37, -0.3, 0.42, 0.42), ("e", 0.37, -0.3, 0.42, 0.42), ("t", 0, 0.35, 0.77, 0.5, np.pi)],
+    "heart": [
+        ("e", -0.37, -0.3, 0.42, 0.42),
+        ("e", 0.37, -0.3, 0.42, 0.42),
+        ("t", 0, 0.35, 0.77, 0.5, np.pi),
+    ],
     "snowman": [
         ("e", 0, 0.4, 0.52, 0.5),
         ("e", 0, -0.3, 0.34, 0.33),
         ("b", 0, -0.65, 0.42, 0.07),
         ("b", 0, -0.85, 0.22, 0.2),
     ],
-    "boat": [("h", 0, 0.35, 0.9, 0.5, np.pi), ("t", 0.28, -0.3, 0.4, 0.55), ("b", -0.2, -0.25, 0.06, 0.65)],
+    "boat": [
+        ("h", 0, 0.35, 0.9, 0.5, np.pi),
+        ("t", 0.28, -0.3, 0.4, 0.55),
+        ("b", -0.2, -0.25, 0.06, 0.65),
+    ],
     "person": [
         ("e", 0, -0.7, 0.24, 0.24),
         ("b", 0, -0.05, 0.24, 0.42),
@@ -69,13 +89,17 @@ FILLINGS = ("plain", "banded", "barred", "dotted", "outlined")
 
 
 def cifar100_twin(labels, rng, split):
-    """Class = one of 20 silhouettes (superclass) x one of 5 fillings, not the colour; place, size, tilt, hues vary."""
+    """Class = one of 20 silhouettes (superclass) x one of 5 fillings, not the colour; place, size,
+    tilt, hues vary.
+    """
     shapes = list(SILHOUETTES.values())
 
     def draw(c, n, rng):
         x, y, edge = pose(rng, n, 0.16, (0.58, 0.84), 0.22)
         ground, first = two_colours(rng, n)
-        second = first * per(rng.uniform(0.2, 0.45, n))[:, 0]  # darker markings on a bright thing, and the reverse
+        second = (
+            first * per(rng.uniform(0.2, 0.45, n))[:, 0]
+        )  # darker markings on a bright thing, and the reverse
         second = np.where(first.mean(1, keepdims=True) < 0.4, 1 - (1 - first) * 0.35, second)
         d = silhouette(x, y, shapes[c // len(FILLINGS)])
         waves = per(rng.uniform(8.5, 11.5, n))
@@ -93,12 +117,16 @@ def cifar100_twin(labels, rng, split):
 
 @cache
 def caltech_things():
-    """50 things of 2 to 4 parts, drawn once: [(parts, tone of each part)]; every second thing is mirror-symmetric."""
+    """50 things of 2 to 4 parts, drawn once: [(parts, tone of each part)]; every second thing is
+    mirror-symmetric.
+    """
     rng = np.random.default_rng(20101)
     things = []
     for c in range(50):
         count = 2 + c % 3
-        parts = [(rng.choice(list("eebth")), 0.0, rng.uniform(-0.2, 0.3), *rng.uniform(0.3, 0.62, 2))]
+        parts = [
+            (rng.choice(list("eebth")), 0.0, rng.uniform(-0.2, 0.3), *rng.uniform(0.3, 0.62, 2))
+        ]
         while len(parts) < count:
             reach, angle = rng.uniform(0.5, 0.75), rng.uniform(0, 2 * np.pi)
             at = (reach * np.cos(angle), reach * np.sin(angle))
@@ -111,7 +139,9 @@ def caltech_things():
 
 
 def caltech101_twin(labels, rng, split):
-    """Class = which parts a centred thing has, where, and which are dark or bright; clutter, hues and pose vary."""
+    """Class = which parts a centred thing has, where, and which are dark or bright; clutter, hues
+    and pose vary.
+    """
     tones = np.array([1.0, 0.42, 0.75, 0.2])
 
     def draw(c, n, rng):
@@ -119,10 +149,18 @@ def caltech101_twin(labels, rng, split):
         x, y, edge = pose(rng, n, 0.1, (0.68, 0.88), 0.22)
         x = x * per(rng.uniform(0.85, 1.18, n))  # seen a little from the side
         pictures = backdrop(
-            rng, n, hsv(rng.random(n), rng.uniform(0, 0.5, n), rng.uniform(0.15, 0.9, n)), 0.5, clutter=5
+            rng,
+            n,
+            hsv(rng.random(n), rng.uniform(0, 0.5, n), rng.uniform(0.15, 0.9, n)),
+            0.5,
+            clutter=5,
         )
         hue, grey = rng.random(n), rng.uniform(0.1, 0.6, n)
-        paint(pictures, np.float32([0.05, 0.05, 0.05]), 0.8 * cover(silhouette(x, y, parts) - 0.06, edge))  # contour
+        paint(
+            pictures,
+            np.float32([0.05, 0.05, 0.05]),
+            0.8 * cover(silhouette(x, y, parts) - 0.06, edge),
+        )  # contour
         for i, p in enumerate(parts):
             tone = tones[order[i % 4]] * rng.uniform(0.85, 1.0, n)
             paint(pictures, hsv(hue + 0.07 * i, grey, tone), cover(part(x, y, *p), edge))
@@ -137,16 +175,23 @@ def _digits():
 
 
 def digit_sources(split):
-    """Rows of scikit-learn's 1,797 handwritten digits that this split may draw from; the splits share none."""
+    """Rows of scikit-learn's 1,797 handwritten digits that this split may draw from; the splits
+    share none.
+    """
     order = np.random.default_rng(1797).permutation(len(_digits().target))
     train, val, test = np.split(order, [1078, 1437])  # 60, 20, 20 %
     return {"train": train, "val": val, "test": test}[split]
 
 
 def svhn_twin(labels, rng, split):
-    """Class = the centre digit, handwritten by real people; neighbours, colours, contrast, tilt, size, wall vary."""
+    """Class = the centre digit, handwritten by real people; neighbours, colours, contrast, tilt,
+    size, wall vary.
+    """
     labels, n, rows = np.asarray(labels), len(labels), digit_sources(split)
-    targets, strips = _digits().target[rows], np.zeros((n, 12, 33), np.float32)  # left, centre and right digit
+    targets, strips = (
+        _digits().target[rows],
+        np.zeros((n, 12, 33), np.float32),
+    )  # left, centre and right digit
     gap = rng.integers(7, 9, n)
     for place in (-1, 0, 1):
         source = rng.choice(rows, n)
@@ -163,7 +208,9 @@ def svhn_twin(labels, rng, split):
         )
         strips[at] = np.maximum(strips[at], _digits().images[source] / 16 * shown[:, None, None])
     x, y, _ = pose(rng, n, 0.1, (0.55, 0.85), 0.15, mirror=False)
-    u = np.clip((x + y * per(rng.uniform(-0.25, 0.25, n))) * per(rng.uniform(4.2, 5.5, n)) + 15.5, 0, 31.99)
+    u = np.clip(
+        (x + y * per(rng.uniform(-0.25, 0.25, n))) * per(rng.uniform(4.2, 5.5, n)) + 15.5, 0, 31.99
+    )
     v = np.clip(y * 4 + 5.5, 0, 10.99)
     i, j, a, p = v.astype(np.int32), u.astype(np.int32), u % 1, np.arange(n)[:, None, None]
     upper = strips[p, i, j] * (1 - a) + strips[p, i, j + 1] * a
@@ -181,7 +228,8 @@ TWINS = (
         name="cifar100_twin",
         group="natural",
         stands_for="CIFAR-100",
-        differs="Drawn silhouettes with drawn fillings instead of photographs of 100 things in 20 superclasses.",
+        differs="Drawn silhouettes with drawn fillings instead of photographs of 100 things in "
+        "20 superclasses.",
         n_classes=100,
         render=cifar100_twin,
     ),
@@ -189,7 +237,8 @@ TWINS = (
         name="caltech101_twin",
         group="natural",
         stands_for="Caltech101",
-        differs="50 invented things made of two to four flat parts instead of photographs of 101 kinds of object.",
+        differs="50 invented things made of two to four flat parts instead of photographs of 101 "
+        "kinds of object.",
         n_classes=50,
         render=caltech101_twin,
     ),
@@ -197,7 +246,8 @@ TWINS = (
         name="svhn_twin",
         group="natural",
         stands_for="SVHN",
-        differs="Real handwritten digits (8 x 8 pixels) on drawn walls instead of photographed house numbers.",
+        differs="Real handwritten digits (8 x 8 pixels) on drawn walls instead of photographed "
+        "house numbers.",
         n_classes=10,
         render=svhn_twin,
     ),

@@ -1,4 +1,6 @@
-"""Twins of VTAB's Natural group: living things (Pets, Flowers102). A class is a row of separately visible traits."""
+"""Twins of VTAB's Natural group: living things (Pets, Flowers102). A class is a row of separately
+visible traits.
+"""
 
 from functools import cache
 
@@ -26,12 +28,16 @@ FURS = (
 
 @cache
 def breeds():
-    """37 rows of (ear, width, muzzle, marking, fur, ruff), chosen to differ from one another in as many as possible."""
+    """37 rows of (ear, width, muzzle, marking, fur, ruff), chosen to differ from one another in as
+    many as possible.
+    """
     return spread(np.random.default_rng(37), (4, 3, 3, 6, 6, 2), 37)
 
 
 def pets_twin(labels, rng, split):
-    """Class = an animal face's ears, width, muzzle, marking, fur family and ruff; pose, light, eyes, ground vary."""
+    """Class = an animal face's ears, width, muzzle, marking, fur family and ruff; pose, light,
+    eyes, ground vary.
+    """
 
     def draw(c, n, rng):
         ear, width, muzzle, marking, fur, ruff = breeds()[c]
@@ -39,16 +45,26 @@ def pets_twin(labels, rng, split):
         x = x + 0.12 * per(rng.uniform(-1, 1, n)) * (1 - y * y)  # the head turns a little
         ax = np.abs(x)
         h, s, v = FURS[fur]
-        coat = hsv(h + rng.normal(0, 0.012, n), s * rng.uniform(0.8, 1.2, n), v * rng.uniform(0.85, 1.05, n))
+        coat = hsv(
+            h + rng.normal(0, 0.012, n),
+            s * rng.uniform(0.8, 1.2, n),
+            v * rng.uniform(0.85, 1.05, n),
+        )
         other = np.clip(coat * 0.35 if v > 0.5 else coat * 0.3 + 0.62, 0, 1)  # of the markings
         pictures = backdrop(
-            rng, n, hsv(rng.random(n), rng.uniform(0.1, 0.6, n), rng.uniform(0.2, 0.85, n)), 0.4, clutter=2
+            rng,
+            n,
+            hsv(rng.random(n), rng.uniform(0.1, 0.6, n), rng.uniform(0.2, 0.85, n)),
+            0.4,
+            clutter=2,
         )
         if ruff:
             paint(
                 pictures,
                 coat * 0.7,
-                cover(ellipse(x, y - 0.25, 0.88, 0.75) + 0.06 * np.sin(14 * np.arctan2(y, ax)), edge),
+                cover(
+                    ellipse(x, y - 0.25, 0.88, 0.75) + 0.06 * np.sin(14 * np.arctan2(y, ax)), edge
+                ),
             )
         half = (0.5, 0.6, 0.72)[width]
         head = cover(ellipse(x, y, half, 0.62), edge)
@@ -62,15 +78,24 @@ def pets_twin(labels, rng, split):
             0.13 + 0.1 * y - ax,  # blaze down the middle
             y - 0.08,  # mask over the lower face
             0.3 - np.hypot(x - 0.27, y + 0.1),  # patch around one eye
-            0.1 * np.sin(22 * ax + 6 * y) - 0.5 * np.maximum(y + 0.12, 0),  # stripes on the forehead
+            0.1 * np.sin(22 * ax + 6 * y)
+            - 0.5 * np.maximum(y + 0.12, 0),  # stripes on the forehead
             np.float32(-1),  # dark ears, above
         )[marking]
         paint(pictures, other, head * cover(-marks, edge))
         if ear == 2:
             paint(pictures, tip, ears)
         size = (0.2, 0.3, 0.42)[muzzle]
-        paint(pictures, np.clip(coat * 0.5 + 0.42, 0, 1), 0.85 * cover(ellipse(x, y - 0.33, size, size * 0.75), edge))
-        paint(pictures, np.float32([0.1, 0.06, 0.06]), cover(ellipse(x, y - 0.33 + size * 0.4, 0.1, 0.07), edge))
+        paint(
+            pictures,
+            np.clip(coat * 0.5 + 0.42, 0, 1),
+            0.85 * cover(ellipse(x, y - 0.33, size, size * 0.75), edge),
+        )
+        paint(
+            pictures,
+            np.float32([0.1, 0.06, 0.06]),
+            cover(ellipse(x, y - 0.33 + size * 0.4, 0.1, 0.07), edge),
+        )
         eye = np.hypot(ax - 0.27 * half / 0.6, y + 0.1)
         paint(pictures, hsv(rng.uniform(0.08, 0.5, n), 0.7, 0.85), cover(eye - 0.13, edge))
         paint(pictures, np.float32([0.03, 0.03, 0.03]), cover(eye - 0.075, edge))
@@ -93,12 +118,16 @@ COLOURS += ((0.64, 0.7, 0.85),)
 
 @cache
 def species():
-    """40 rows of (petals, width, tip, centre size, colour, dark centre, second ring), differing in many traits."""
+    """40 rows of (petals, width, tip, centre size, colour, dark centre, second ring), differing in
+    many traits.
+    """
     return spread(np.random.default_rng(40), (5, 3, 3, 3, 7, 2, 2), 40)
 
 
 def petals(x, y, count, wide, tip, length):
-    """Signed distance to a ring of `count` petals, and the place along the petal (0 at the centre, 1 at its tip)."""
+    """Signed distance to a ring of `count` petals, and the place along the petal (0 at the centre,
+    1 at its tip).
+    """
     sector = 2 * np.pi / count
     angle = np.mod(np.arctan2(x, -y) + sector / 2, sector) - sector / 2
     r = np.hypot(x, y)
@@ -112,7 +141,9 @@ def petals(x, y, count, wide, tip, length):
 
 
 def flowers102_twin(labels, rng, split):
-    """Class = a flower's petals (number, width, tip), centre, rings and colour family; pose, light, leaves vary."""
+    """Class = a flower's petals (number, width, tip), centre, rings and colour family; pose, light,
+    leaves vary.
+    """
 
     def draw(c, n, rng):
         count, width, tip, middle, colour, dark, second = species()[c]
@@ -120,7 +151,9 @@ def flowers102_twin(labels, rng, split):
         x = x / per(rng.uniform(0.65, 1.0, n))  # seen from the side
         hue, s, v = COLOURS[colour]
         v = v * rng.uniform(0.8, 1.05, n)
-        colours = hsv(hue + rng.normal(0, 0.015, n), np.clip(s * rng.uniform(0.75, 1.15, n), 0, 1), v)
+        colours = hsv(
+            hue + rng.normal(0, 0.015, n), np.clip(s * rng.uniform(0.75, 1.15, n), 0, 1), v
+        )
         leaf = hsv(rng.uniform(0.2, 0.42, n), rng.uniform(0.2, 0.8, n), rng.uniform(0.12, 0.6, n))
         pictures = backdrop(rng, n, leaf, 0.25)
         for _ in range(3):  # blades and stalks behind
@@ -131,15 +164,21 @@ def flowers102_twin(labels, rng, split):
                 cover(segment(*grid(), *ends) - per(rng.uniform(0.03, 0.1, n))),
             )
         wide = (0.5, 0.8, 1.15)[width]
-        rings = ((1.0, 0.0, 1.0), (0.62, np.pi / PETALS[count], 0.75)) if second else ((1.0, 0.0, 1.0),)
+        rings = (
+            ((1.0, 0.0, 1.0), (0.62, np.pi / PETALS[count], 0.75)) if second else ((1.0, 0.0, 1.0),)
+        )
         for length, turn, tone in rings:
             d, t = petals(*turned(x, y, turn), PETALS[count], wide, tip, length)
-            shade = (0.55 + 0.45 * t) * np.clip(0.55 - d / 0.12, 0.55, 1)  # darker inside and at the rim
+            shade = (0.55 + 0.45 * t) * np.clip(
+                0.55 - d / 0.12, 0.55, 1
+            )  # darker inside and at the rim
             paint(pictures, (colours * tone)[:, None, None, :] * shade[..., None], cover(d, edge))
         radius = (0.13, 0.23, 0.36)[middle]
         core = hsv(0.07, 0.75, 0.25) if dark else hsv(0.14, 0.85, 0.9)
         d = np.hypot(x, y) - radius
-        paint(pictures, np.broadcast_to(core, (n, 3)) * rng.uniform(0.8, 1.1, (n, 1)), cover(d, edge))
+        paint(
+            pictures, np.broadcast_to(core, (n, 3)) * rng.uniform(0.8, 1.1, (n, 1)), cover(d, edge)
+        )
         return finish(lit(rng, pictures, 0.7), rng, 0.025)
 
     return class_by_class(labels, rng, draw)
@@ -150,7 +189,8 @@ TWINS = (
         name="pets_twin",
         group="natural",
         stands_for="Pets",
-        differs="Frontal cartoon faces of 37 invented breeds instead of photographs of whole cats and dogs.",
+        differs="Frontal cartoon faces of 37 invented breeds instead of photographs of whole "
+        "cats and dogs.",
         n_classes=37,
         render=pets_twin,
     ),
@@ -158,7 +198,8 @@ TWINS = (
         name="flowers102_twin",
         group="natural",
         stands_for="Flowers102",
-        differs="One open, drawn flower of 40 invented species instead of photographs of 102 kinds.",
+        differs="One open, drawn flower of 40 invented species instead of photographs of "
+        "102 kinds.",
         n_classes=40,
         render=flowers102_twin,
     ),

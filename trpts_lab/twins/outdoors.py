@@ -1,7 +1,9 @@
-"""Places out of doors, layer by layer: what the twin of Sun397 draws under a sky, but for landmarks (in `places`).
+"""Places out of doors, layer by layer: what the twin of Sun397 draws under a sky, but for landmarks
+(in `places`).
 
-A place is a list of words; each word draws one layer (sky, ground, a house ...) over those before it. Layers see a
-`View`: the pictures and coordinates x, y with the horizon at y = 0, already shifted, scaled and mirrored.
+A place is a list of words; each word draws one layer (sky, ground, a house ...) over those before
+it. Layers see a `View`: the pictures and coordinates x, y with the horizon at y = 0, already
+shifted, scaled and mirrored.
 """
 
 from dataclasses import dataclass
@@ -47,7 +49,9 @@ class View:
         hue, s, v = TONES[name]
         hue = self.rng.random(self.n) if hue is None else hue + self.rng.normal(0, 0.05, self.n)
         return hsv(
-            hue % 1, s * self.rng.uniform(0.6, 1.2, self.n), np.clip(v * self.rng.uniform(0.6, 1.25, self.n), 0, 1)
+            hue % 1,
+            s * self.rng.uniform(0.6, 1.2, self.n),
+            np.clip(v * self.rng.uniform(0.6, 1.25, self.n), 0, 1),
         )
 
     def any(self, low, high):
@@ -55,17 +59,28 @@ class View:
         return per(self.rng.uniform(low, high, self.n))
 
     def near(self, far):
-        """How often something repeats per unit of height on the ground, more towards the horizon: perspective."""
+        """How often something repeats per unit of height on the ground, more towards the horizon:
+        perspective.
+        """
         return 1 / np.maximum(self.y + far, 0.05)
 
     def put(self, tone, distance):
         """Paint where distance < 0 in a tone's name or a colour."""
-        paint(self.pictures, self.tone(tone) if isinstance(tone, str) else tone, cover(distance, self.edge))
+        paint(
+            self.pictures,
+            self.tone(tone) if isinstance(tone, str) else tone,
+            cover(distance, self.edge),
+        )
 
     def thing(self, *layers, at=0.0, foot=0.3, size=1.0):
-        """Layers of (tone, parts) standing at x = `at`, y = `foot`, with a little play in place and size."""
+        """Layers of (tone, parts) standing at x = `at`, y = `foot`, with a little play in place and
+        size.
+        """
         k = size * self.any(0.7, 1.2)
-        u, v = (self.x - at - self.any(-0.25, 0.25)) / k, (self.y - foot - self.any(-0.06, 0.06)) / k
+        u, v = (
+            (self.x - at - self.any(-0.25, 0.25)) / k,
+            (self.y - foot - self.any(-0.06, 0.06)) / k,
+        )
         for tone, parts in layers:
             self.put(tone, silhouette(u, v, parts) * k)
 
@@ -75,7 +90,11 @@ def sky(w):
     hue, s = w.rng.choice([0.58, 0.6, 0.08], w.n, p=[0.5, 0.3, 0.2]), w.rng.uniform(0.05, 0.7, w.n)
     high, low = hsv(hue, s, top)[:, None, None], hsv(hue, s * 0.4, low)[:, None, None]
     w.pictures[:] = high + (low - high) * np.clip(w.y + 1, 0, 1)[..., None]
-    paint(w.pictures, w.tone("white"), 0.7 * np.clip(noise(w.rng, w.n, 4, 2) * 4 - 2.3, 0, 1) * w.any(0, 1))  # clouds
+    paint(
+        w.pictures,
+        w.tone("white"),
+        0.7 * np.clip(noise(w.rng, w.n, 4, 2) * 4 - 2.3, 0, 1) * w.any(0, 1),
+    )  # clouds
 
 
 def ground(tone):
@@ -88,7 +107,9 @@ def ground(tone):
 
 def ocean(w, bottom=9.0):
     w.put("water", np.maximum(-w.y, w.y - bottom))
-    glint = np.sin(w.any(10, 14) * np.log(np.abs(w.y) + 0.15) * 1.5 + 2 * np.sin(3 * w.x + w.any(0, 6)))
+    glint = np.sin(
+        w.any(10, 14) * np.log(np.abs(w.y) + 0.15) * 1.5 + 2 * np.sin(3 * w.x + w.any(0, 6))
+    )
     paint(w.pictures, w.tone("white"), 0.3 * cover(np.maximum(-w.y, w.y - bottom)) * (glint > 0.4))
 
 
@@ -97,7 +118,11 @@ def ridge(tone, height, wide, pointed=False, shift=0.0):
 
     def draw(w):
         t = w.x * wide + w.any(0, 6)
-        top = tent(t) * 0.75 + 0.25 * tent(2.7 * t) if pointed else 0.6 + 0.3 * np.sin(4 * t) + 0.12 * np.sin(9.3 * t)
+        top = (
+            tent(t) * 0.75 + 0.25 * tent(2.7 * t)
+            if pointed
+            else 0.6 + 0.3 * np.sin(4 * t) + 0.12 * np.sin(9.3 * t)
+        )
         w.put(tone, np.maximum(shift - w.y - height * top, w.y - shift))
 
     return draw
@@ -117,7 +142,9 @@ def skyline(w):
     shade = w.rng.uniform(0.6, 1.2, (w.n, 10))[np.arange(w.n)[:, None, None], at]
     inside = np.maximum(-w.y - high, w.y)
     w.put(w.tone("wall")[:, None, None] * shade[..., None] * 0.7, inside)
-    w.put("sand", np.maximum(inside + 0.06, 0.6 - tent(w.x * 9.6 + 14.4) * tent(w.y * 6)))  # windows
+    w.put(
+        "sand", np.maximum(inside + 0.06, 0.6 - tent(w.x * 9.6 + 14.4) * tent(w.y * 6))
+    )  # windows
 
 
 def crops(w):
@@ -129,12 +156,20 @@ def road(w):
     w.put("grey", np.maximum(-w.y, np.abs(w.x) - 0.06 - 0.65 * w.y))
     w.put(
         "white",
-        np.maximum(np.maximum(-w.y, np.abs(w.x) - 0.01 - 0.05 * w.y), 0.4 - tent(1.2 * w.near(0.3) + w.any(0, 1))),
+        np.maximum(
+            np.maximum(-w.y, np.abs(w.x) - 0.01 - 0.05 * w.y),
+            0.4 - tent(1.2 * w.near(0.3) + w.any(0, 1)),
+        ),
     )
 
 
 def river(w):
-    w.put("water", np.maximum(-w.y, np.abs(w.x - 0.35 * w.y * np.sin(5 * w.y + w.any(0, 1))) - 0.04 - 0.35 * w.y))
+    w.put(
+        "water",
+        np.maximum(
+            -w.y, np.abs(w.x - 0.35 * w.y * np.sin(5 * w.y + w.any(0, 1))) - 0.04 - 0.35 * w.y
+        ),
+    )
 
 
 def rails(w):
@@ -145,10 +180,13 @@ def rails(w):
 
 def palm(w):
     fronds = [
-        ("e", 0.3 * np.sin(a), -0.95 - 0.22 * np.cos(a), 0.09, 0.32, a) for a in (-1.9, -1.1, -0.3, 0.5, 1.3, 2.0)
+        ("e", 0.3 * np.sin(a), -0.95 - 0.22 * np.cos(a), 0.09, 0.32, a)
+        for a in (-1.9, -1.1, -0.3, 0.5, 1.3, 2.0)
     ]
     for at in (-0.45, 0.35):
-        w.thing(("wood", [("b", 0, -0.45, 0.05, 0.5)]), ("leaf", fronds), at=at, foot=0.45, size=0.85)
+        w.thing(
+            ("wood", [("b", 0, -0.45, 0.05, 0.5)]), ("leaf", fronds), at=at, foot=0.45, size=0.85
+        )
 
 
 def canyon(w):
@@ -168,7 +206,14 @@ def house(w, at=0.0, foot=0.3, size=0.8, wall="wall"):
     w.thing(
         (wall, [("b", 0, -0.25, 0.45, 0.25)]),
         ("roof", [("t", 0, -0.7, 0.62, 0.22)]),
-        ("dark", [("b", 0, -0.15, 0.08, 0.15), ("b", -0.26, -0.3, 0.07, 0.08), ("b", 0.26, -0.3, 0.07, 0.08)]),
+        (
+            "dark",
+            [
+                ("b", 0, -0.15, 0.08, 0.15),
+                ("b", -0.26, -0.3, 0.07, 0.08),
+                ("b", 0.26, -0.3, 0.07, 0.08),
+            ],
+        ),
         at=at,
         foot=foot,
         size=size,
@@ -182,7 +227,12 @@ def houses(w):
 
 def tents(w):
     for at in (-0.45, 0.45):
-        w.thing(("cloth", [("t", 0, -0.25, 0.4, 0.27)]), ("dark", [("t", 0, -0.15, 0.12, 0.17)]), at=at, foot=0.4)
+        w.thing(
+            ("cloth", [("t", 0, -0.25, 0.4, 0.27)]),
+            ("dark", [("t", 0, -0.15, 0.12, 0.17)]),
+            at=at,
+            foot=0.4,
+        )
 
 
 def pyramids(w):
@@ -197,7 +247,12 @@ def pier(w):
 
 def trees(w):
     for at in (-0.6, 0.1, 0.65):
-        w.thing(("wood", [("b", 0, -0.2, 0.05, 0.25)]), ("leaf", [("e", 0, -0.6, 0.3, 0.35)]), at=at, foot=0.3)
+        w.thing(
+            ("wood", [("b", 0, -0.2, 0.05, 0.25)]),
+            ("leaf", [("e", 0, -0.6, 0.3, 0.35)]),
+            at=at,
+            foot=0.3,
+        )
 
 
 def windmill(w):
@@ -213,7 +268,14 @@ def turbines(w):
     for at, size in ((-0.6, 0.55), (0.0, 0.9), (0.6, 0.65)):
         a, top = w.any(0, 2), -0.75 * size
         arms = [
-            segment(w.x, w.y, at, top, at + 0.36 * size * np.cos(a + t), top + 0.36 * size * np.sin(a + t))
+            segment(
+                w.x,
+                w.y,
+                at,
+                top,
+                at + 0.36 * size * np.cos(a + t),
+                top + 0.36 * size * np.sin(a + t),
+            )
             for t in (0, 2.1, 4.2)
         ]
         w.put("white", np.minimum.reduce([*arms, segment(w.x, w.y, at, top, at, 0.15)]) - 0.035)
@@ -227,17 +289,45 @@ def bridge(w):
 
 def wheel(w):
     r, a = np.hypot(w.x, w.y + 0.25), np.arctan2(w.x, w.y + 0.25)
-    w.put("dark", np.minimum(segment(w.x, w.y, 0, -0.25, -0.3, 0.5), segment(w.x, w.y, 0, -0.25, 0.3, 0.5)) - 0.03)
+    w.put(
+        "dark",
+        np.minimum(segment(w.x, w.y, 0, -0.25, -0.3, 0.5), segment(w.x, w.y, 0, -0.25, 0.3, 0.5))
+        - 0.03,
+    )
     spokes = np.maximum(np.abs(np.sin(4 * a)) * r / 4 - 0.02, r - 0.55)
     w.put("cloth", np.minimum(np.abs(r - 0.55) - 0.045, spokes))
 
 
 OUTDOORS = {
-    "sky": sky, "grass": ground("grass"), "sand": ground("sand"), "snow": ground("snow"), "dirt": ground("earth"),
-    "rocks": ground("rock"), "asphalt": ground("grey"), "ocean": ocean, "bay": lambda w: ocean(w, 0.3), "crops": crops,
-    "hills": ridge("grass", 0.4, 0.35), "dunes": ridge("sand", 0.35, 0.45), "forest": ridge("leaf", 0.65, 2.0),
-    "firs": ridge("leaf", 0.6, 2.6, pointed=True), "peaks": peaks, "skyline": skyline, "canyon": canyon, "road": road,
-    "river": river, "rails": rails, "palm": palm, "trees": trees, "windmill": windmill, "bridge": bridge,
-    "houses": houses, "waterfall": waterfall, "turbines": turbines, "wheel": wheel, "tents": tents,
-    "pyramids": pyramids, "pier": pier,
-}  # fmt: skip
+    "sky": sky,
+    "grass": ground("grass"),
+    "sand": ground("sand"),
+    "snow": ground("snow"),
+    "dirt": ground("earth"),
+    "rocks": ground("rock"),
+    "asphalt": ground("grey"),
+    "ocean": ocean,
+    "bay": lambda w: ocean(w, 0.3),
+    "crops": crops,
+    "hills": ridge("grass", 0.4, 0.35),
+    "dunes": ridge("sand", 0.35, 0.45),
+    "forest": ridge("leaf", 0.65, 2.0),
+    "firs": ridge("leaf", 0.6, 2.6, pointed=True),
+    "peaks": peaks,
+    "skyline": skyline,
+    "canyon": canyon,
+    "road": road,
+    "river": river,
+    "rails": rails,
+    "palm": palm,
+    "trees": trees,
+    "windmill": windmill,
+    "bridge": bridge,
+    "houses": houses,
+    "waterfall": waterfall,
+    "turbines": turbines,
+    "wheel": wheel,
+    "tents": tents,
+    "pyramids": pyramids,
+    "pier": pier,
+}

@@ -1,4 +1,6 @@
-"""Twin of VTAB's Natural group: places (Sun397). Rooms and landmarks; other layers out of doors are in `outdoors`."""
+"""Twin of VTAB's Natural group: places (Sun397). Rooms and landmarks; other layers out of doors are
+in `outdoors`.
+"""
 
 import numpy as np
 
@@ -8,7 +10,9 @@ from trpts_lab.twins.studio import class_by_class, lit, pose
 from trpts_lab.twins.textures import tent
 from trpts_lab.twins.twin import Twin
 
-LIGHTS = np.float32([[1, 1, 1], [1.05, 0.8, 0.65], [0.45, 0.5, 0.75], [0.8, 0.8, 0.82], [1, 0.85, 0.9]])  # times of day
+LIGHTS = np.float32(
+    [[1, 1, 1], [1.05, 0.8, 0.65], [0.45, 0.5, 0.75], [0.8, 0.8, 0.82], [1, 0.85, 0.9]]
+)  # times of day
 
 
 def room(w):
@@ -25,18 +29,28 @@ def room(w):
 
 def panes(w, centres, top=-0.38, bottom=0.05, half=0.17):
     for at in centres:
-        pane = np.maximum(np.abs(w.x - at) - half, np.abs(w.y - (top + bottom) / 2) - (bottom - top) / 2)
+        pane = np.maximum(
+            np.abs(w.x - at) - half, np.abs(w.y - (top + bottom) / 2) - (bottom - top) / 2
+        )
         w.put("wood", pane - 0.04)
         w.put("white", pane)
-        w.put("wood", np.maximum(pane, np.minimum(np.abs(w.x - at), np.abs(w.y - (top + bottom) / 2)) - 0.02))
+        w.put(
+            "wood",
+            np.maximum(pane, np.minimum(np.abs(w.x - at), np.abs(w.y - (top + bottom) / 2)) - 0.02),
+        )
 
 
 def shelves(w):
     boards = np.maximum(np.abs(w.x) - 0.9, np.abs(w.y + 0.02) - 0.62)
     w.put("wood", boards)
-    k = np.clip(((w.x + 1.1) * 9).astype(int), 0, 19), np.clip(((w.y + 0.64) * 3.9).astype(int), 0, 4)
+    k = (
+        np.clip(((w.x + 1.1) * 9).astype(int), 0, 19),
+        np.clip(((w.y + 0.64) * 3.9).astype(int), 0, 4),
+    )
     colours = hsv(w.rng.random((w.n, 20, 5)), 0.6, w.rng.uniform(0.3, 0.9, (w.n, 20, 5)))
-    books = np.maximum(boards + 0.03, np.maximum(0.3 - tent((w.x + 1.1) * 9), 0.3 - tent((w.y + 0.64) * 3.9)) * 0.1)
+    books = np.maximum(
+        boards + 0.03, np.maximum(0.3 - tent((w.x + 1.1) * 9), 0.3 - tent((w.y + 0.64) * 3.9)) * 0.1
+    )
     w.put(colours[np.arange(w.n)[:, None, None], k[0], k[1]], books)
 
 
@@ -44,7 +58,10 @@ def doors(w):
     w.put("dark", np.maximum(np.abs(w.x) - 0.16, np.abs(w.y - 0.1) - 0.3))
     for near, far in ((1.05, 0.9), (0.8, 0.7)):
         u = np.abs(w.x)
-        w.put("wood", np.maximum(np.maximum(u - near, far - u), np.maximum(w.y - u * 0.64, -w.y - u * 0.45)))
+        w.put(
+            "wood",
+            np.maximum(np.maximum(u - near, far - u), np.maximum(w.y - u * 0.64, -w.y - u * 0.45)),
+        )
 
 
 def board(w):
@@ -67,7 +84,10 @@ def rows(tone, first=0.4):
     def draw(w):
         for k in range(3):
             y, half = first + 0.2 * k, 0.45 + 0.22 * k
-            seats = np.maximum(np.abs(w.y - y) - 0.06, np.maximum(np.abs(w.x) - half, 0.08 + 0.03 * k - np.abs(w.x)))
+            seats = np.maximum(
+                np.abs(w.y - y) - 0.06,
+                np.maximum(np.abs(w.x) - half, 0.08 + 0.03 * k - np.abs(w.x)),
+            )
             w.put(tone, seats)
 
     return draw
@@ -81,7 +101,12 @@ def stairs(w):
 
 def frames(w):
     for at in (-0.62, 0.0, 0.62):
-        w.thing(("wood", [("b", 0, 0, 0.24, 0.2)]), ("cloth", [("b", 0, 0, 0.18, 0.14)]), at=at, foot=-0.12)
+        w.thing(
+            ("wood", [("b", 0, 0, 0.24, 0.2)]),
+            ("cloth", [("b", 0, 0, 0.18, 0.14)]),
+            at=at,
+            foot=-0.12,
+        )
 
 
 def machines(w):
@@ -118,30 +143,59 @@ def standing(*layers, **place):
 
 
 LANDMARKS = {  # out of doors
-    "boat": standing(("dark", [("h", 0, -0.1, 0.5, 0.2, np.pi)]), ("white", [("t", 0.12, -0.55, 0.3, 0.4)])),
+    "boat": standing(
+        ("dark", [("h", 0, -0.1, 0.5, 0.2, np.pi)]), ("white", [("t", 0.12, -0.55, 0.3, 0.4)])
+    ),
     "lighthouse": standing(
-        ("rock", [("h", 0, 0.15, 0.7, 0.3)]), ("white", [("b", 0, -0.5, 0.13, 0.5)]),
-        ("cloth", [("b", 0, -0.25, 0.13, 0.12), ("b", 0, -0.7, 0.13, 0.12), ("t", 0, -1.1, 0.2, 0.12)]), size=0.8),
+        ("rock", [("h", 0, 0.15, 0.7, 0.3)]),
+        ("white", [("b", 0, -0.5, 0.13, 0.5)]),
+        (
+            "cloth",
+            [("b", 0, -0.25, 0.13, 0.12), ("b", 0, -0.7, 0.13, 0.12), ("t", 0, -1.1, 0.2, 0.12)],
+        ),
+        size=0.8,
+    ),
     "barn": standing(
-        ("cloth", [("b", 0, -0.25, 0.5, 0.28), ("h", 0, -0.5, 0.52, 0.35)]), ("white", [("b", 0, -0.15, 0.18, 0.18)])),
+        ("cloth", [("b", 0, -0.25, 0.5, 0.28), ("h", 0, -0.5, 0.52, 0.35)]),
+        ("white", [("b", 0, -0.15, 0.18, 0.18)]),
+    ),
     "church": standing(
         ("wall", [("b", 0.2, -0.2, 0.45, 0.25), ("b", -0.35, -0.5, 0.16, 0.55)]),
-        ("roof", [("t", 0.2, -0.6, 0.5, 0.16), ("t", -0.35, -1.2, 0.2, 0.3)]), size=0.75),
+        ("roof", [("t", 0.2, -0.6, 0.5, 0.16), ("t", -0.35, -1.2, 0.2, 0.3)]),
+        size=0.75,
+    ),
     "castle": standing(
-        ("rock", [("b", 0, -0.2, 0.6, 0.3), ("b", -0.6, -0.4, 0.17, 0.5), ("b", 0.6, -0.4, 0.17, 0.5)]),
+        (
+            "rock",
+            [("b", 0, -0.2, 0.6, 0.3), ("b", -0.6, -0.4, 0.17, 0.5), ("b", 0.6, -0.4, 0.17, 0.5)],
+        ),
         ("rock", [("b", u, -0.55, 0.06, 0.1) for u in (-0.3, 0, 0.3)]),
-        ("dark", [("h", 0, 0.1, 0.15, 0.4)]), size=0.85),
+        ("dark", [("h", 0, 0.1, 0.15, 0.4)]),
+        size=0.85,
+    ),
     "temple": standing(
         ("sand", [("t", 0, -0.85, 0.8, 0.18), ("b", 0, -0.65, 0.75, 0.05), ("b", 0, 0, 0.8, 0.08)]),
-        ("white", [("b", u, -0.33, 0.08, 0.3) for u in (-0.6, -0.2, 0.2, 0.6)]), size=0.85),
+        ("white", [("b", u, -0.33, 0.08, 0.3) for u in (-0.6, -0.2, 0.2, 0.6)]),
+        size=0.85,
+    ),
     "pagoda": standing(
         ("wall", [("b", 0, -0.5, 0.25, 0.6)]),
-        ("roof", [("t", 0, y, h, 0.13) for y, h in ((-0.3, 0.65), (-0.7, 0.5), (-1.1, 0.38))]), size=0.8),
+        ("roof", [("t", 0, y, h, 0.13) for y, h in ((-0.3, 0.65), (-0.7, 0.5), (-1.1, 0.38))]),
+        size=0.8,
+    ),
     "goal": standing(
-        ("white", [("b", -0.5, -0.3, 0.04, 0.35), ("b", 0.5, -0.3, 0.04, 0.35), ("b", 0, -0.63, 0.54, 0.04)]),
-        ("white", [("e", 0.2, 0.3, 0.1, 0.1)])),
+        (
+            "white",
+            [
+                ("b", -0.5, -0.3, 0.04, 0.35),
+                ("b", 0.5, -0.3, 0.04, 0.35),
+                ("b", 0, -0.63, 0.54, 0.04),
+            ],
+        ),
+        ("white", [("e", 0.2, 0.3, 0.1, 0.1)]),
+    ),
     "igloo": standing(("white", [("h", 0, 0, 0.65, 0.6)]), ("dark", [("h", 0.1, 0, 0.2, 0.3)])),
-}  # fmt: skip
+}
 
 INDOORS = {
     "room": room,
@@ -172,12 +226,23 @@ INDOORS = {
         ("dark", [("b", 0, 0.05, 0.46, 0.03)]),
         foot=0.45,
     ),
-    "picture": standing(("wood", [("b", 0, 0, 0.3, 0.16)]), ("cloth", [("b", 0, 0, 0.24, 0.1)]), foot=-0.2),
+    "picture": standing(
+        ("wood", [("b", 0, 0, 0.3, 0.16)]), ("cloth", [("b", 0, 0, 0.24, 0.1)]), foot=-0.2
+    ),
     "table": standing(
-        ("wood", [("e", 0, -0.05, 0.65, 0.15), ("b", -0.4, 0.2, 0.05, 0.25), ("b", 0.4, 0.2, 0.05, 0.25)]),
+        (
+            "wood",
+            [
+                ("e", 0, -0.05, 0.65, 0.15),
+                ("b", -0.4, 0.2, 0.05, 0.25),
+                ("b", 0.4, 0.2, 0.05, 0.25),
+            ],
+        ),
         foot=0.4,
     ),
-    "lamp": standing(("dark", [("b", 0, -0.25, 0.02, 0.3)]), ("sand", [("t", 0, 0, 0.25, 0.12)]), foot=-0.35),
+    "lamp": standing(
+        ("dark", [("b", 0, -0.25, 0.02, 0.3)]), ("sand", [("t", 0, 0, 0.25, 0.12)]), foot=-0.35
+    ),
     "bath": standing(
         ("white", [("h", 0, -0.1, 0.6, 0.4, np.pi), ("b", 0, -0.1, 0.68, 0.06)]),
         ("dark", [("b", -0.5, -0.4, 0.03, 0.3)]),
@@ -186,22 +251,64 @@ INDOORS = {
 }
 
 PLACES = [  # the layers of each, from far to near
-    "sky bay sand palm", "sky ocean", "sky ocean boat", "sky ocean lighthouse", "sky dunes sand", "sky sand pyramids",
-    "sky peaks grass", "sky firs snow", "sky peaks snow", "sky peaks ocean", "sky forest grass road", "sky sand road",
-    "sky skyline asphalt", "sky skyline ocean", "sky crops", "sky hills crops", "sky hills grass barn",
-    "sky grass houses", "sky grass church", "sky hills grass castle", "sky grass windmill",
-    "sky hills grass turbines", "sky ocean bridge", "sky forest grass river", "sky hills dirt rails",
-    "sky firs grass tents", "sky rocks temple", "sky forest grass pagoda", "sky grass trees", "sky grass goal",
-    "sky asphalt wheel", "sky dirt canyon river", "sky forest waterfall", "sky ocean pier", "sky snow igloo",
-    "room window bed", "room picture sofa", "room lamp table", "room shelves", "room window counter", "room doors",
-    "room board", "room vault pews", "room frames", "room tiles bath", "room stairs", "room cinema seats",
-    "room windows pool", "room machines", "tunnel road",
-]  # fmt: skip
+    "sky bay sand palm",
+    "sky ocean",
+    "sky ocean boat",
+    "sky ocean lighthouse",
+    "sky dunes sand",
+    "sky sand pyramids",
+    "sky peaks grass",
+    "sky firs snow",
+    "sky peaks snow",
+    "sky peaks ocean",
+    "sky forest grass road",
+    "sky sand road",
+    "sky skyline asphalt",
+    "sky skyline ocean",
+    "sky crops",
+    "sky hills crops",
+    "sky hills grass barn",
+    "sky grass houses",
+    "sky grass church",
+    "sky hills grass castle",
+    "sky grass windmill",
+    "sky hills grass turbines",
+    "sky ocean bridge",
+    "sky forest grass river",
+    "sky hills dirt rails",
+    "sky firs grass tents",
+    "sky rocks temple",
+    "sky forest grass pagoda",
+    "sky grass trees",
+    "sky grass goal",
+    "sky asphalt wheel",
+    "sky dirt canyon river",
+    "sky forest waterfall",
+    "sky ocean pier",
+    "sky snow igloo",
+    "room window bed",
+    "room picture sofa",
+    "room lamp table",
+    "room shelves",
+    "room window counter",
+    "room doors",
+    "room board",
+    "room vault pews",
+    "room frames",
+    "room tiles bath",
+    "room stairs",
+    "room cinema seats",
+    "room windows pool",
+    "room machines",
+    "tunnel road",
+]
 LAYERS = OUTDOORS | LANDMARKS | INDOORS
 
 
 def sun397_twin(labels, rng, split):
-    """Class = which elements make up a place and where; time of day, weather, colours and viewpoint vary."""
+    """Class = which elements make up a place and where; time of day, weather, colours and viewpoint
+    vary.
+    """
 
     def draw(c, n, rng):
         x, y, edge = pose(rng, n, 0.3, (0.8, 1.3), 0.08)
@@ -209,7 +316,9 @@ def sun397_twin(labels, rng, split):
         for layer in PLACES[c].split():
             LAYERS[layer](view)
         for _ in range(2):  # passers-by and other small things in front
-            spot = np.hypot(x - view.any(-1, 1), (y - view.any(0, 0.9)) * view.any(0.4, 1)) - view.any(-0.05, 0.09)
+            spot = np.hypot(
+                x - view.any(-1, 1), (y - view.any(0, 0.9)) * view.any(0.4, 1)
+            ) - view.any(-0.05, 0.09)
             view.put("cloth", spot)
         light = LIGHTS[rng.integers(0, len(LIGHTS), n)]
         return finish(lit(rng, view.pictures * light[:, None, None]), rng, 0.03)
@@ -222,7 +331,8 @@ TWINS = (
         name="sun397_twin",
         group="natural",
         stands_for="Sun397",
-        differs="50 places put together from drawn layers instead of photographs of 397 kinds of place.",
+        differs="50 places put together from drawn layers instead of photographs of 397 kinds "
+        "of place.",
         n_classes=50,
         render=sun397_twin,
     ),

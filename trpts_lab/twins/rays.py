@@ -1,8 +1,9 @@
 """An engine for small scenes of lit solids: one analytic ray per drawn pixel.
 
-World coordinates are right-handed with z up; the ground is z = 0. A solid is a unit solid (ball, block, tube or cone,
-reaching from -1 to 1 on each axis) that is stretched by half sizes, turned about the vertical and moved. Rays are
-carried into the unit solid's frame, where each intersection is one formula; the ray parameter t stays the same.
+World coordinates are right-handed with z up; the ground is z = 0. A solid is a unit solid (ball,
+block, tube or cone, reaching from -1 to 1 on each axis) that is stretched by half sizes, turned
+about the vertical and moved. Rays are carried into the unit solid's frame, where each intersection
+is one formula; the ray parameter t stays the same.
 """
 
 import numpy as np
@@ -11,18 +12,24 @@ from trpts_lab.twins import canvas
 
 BALL, BLOCK, TUBE, CONE = range(4)
 NOTHING = -1  # an empty place in a scene's list of solids
-CHUNK = 16  # pictures drawn at once, fewer if they are larger than 32 pixels: their rays stay in the processor's cache
+# pictures drawn at once, fewer if they are larger than 32 pixels: their rays stay in the
+# processor's cache
+CHUNK = 16
 FAR = np.float32(1e6)
 
 
 def view() -> np.ndarray:
-    """[3, P]: how far right, up and forward each of the P drawn pixels lies, before the camera is turned."""
+    """[3, P]: how far right, up and forward each of the P drawn pixels lies, before the camera is
+    turned.
+    """
     x, y = canvas.grid()
     return np.stack([x.ravel(), -y.ravel(), np.ones(x.size, np.float32)])
 
 
 def camera(yaw, pitch, field):
-    """[n, 3, 3]: takes `view` to ray directions. yaw 0 looks along +y, positive pitch up; field: half its angle."""
+    """[n, 3, 3]: takes `view` to ray directions. yaw 0 looks along +y, positive pitch up; field:
+    half its angle.
+    """
     n = len(yaw)
     cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
     wide = np.broadcast_to(np.tan(field), n)[:, None]
@@ -33,21 +40,31 @@ def camera(yaw, pitch, field):
 
 
 def orbit(yaw, pitch, distance):
-    """[n, 3]: the eye from which a camera of this yaw and pitch sees the origin at `distance` in the centre."""
+    """[n, 3]: the eye from which a camera of this yaw and pitch sees the origin at `distance` in
+    the centre.
+    """
     cp = np.cos(pitch)
-    return np.asarray(-distance)[..., None] * np.stack([cp * np.sin(yaw), cp * np.cos(yaw), np.sin(pitch)], 1)
+    return np.asarray(-distance)[..., None] * np.stack(
+        [cp * np.sin(yaw), cp * np.cos(yaw), np.sin(pitch)], 1
+    )
 
 
 def light_from(rng, n, low=0.6, high=1.2):
-    """[n, 3] unit vectors towards a light at any azimuth, between `low` and `high` radians above the horizon."""
+    """[n, 3] unit vectors towards a light at any azimuth, between `low` and `high` radians above
+    the horizon.
+    """
     azimuth, height = rng.uniform(0, 2 * np.pi, n), rng.uniform(low, high, n)
     flat = np.cos(height)
-    return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(height)], 1).astype(np.float32)
+    return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(height)], 1).astype(
+        np.float32
+    )
 
 
 def colours(rng, shape, saturation=(0.4, 1.0), value=(0.45, 1.0)):
     """Random colours [*shape, 3] of any hue."""
-    return canvas.hsv(rng.random(shape), rng.uniform(*saturation, shape), rng.uniform(*value, shape))
+    return canvas.hsv(
+        rng.random(shape), rng.uniform(*saturation, shape), rng.uniform(*value, shape)
+    )
 
 
 def solids(n, places):
@@ -81,7 +98,9 @@ def enter(kind, o, d):
         root = np.sqrt(np.maximum(under, 0))
         near, far = (-qb - root) / qa, np.where(under > 0, (-qb + root) / qa, -FAR)
         if kind == CONE:
-            far = np.where(qa < 0, FAR, far)  # a ray steeper than the side leaves through the bottom
+            far = np.where(
+                qa < 0, FAR, far
+            )  # a ray steeper than the side leaves through the bottom
         if kind != BALL:
             a, b = (-1 - oz) / dz, (1 - oz) / dz
             near, far = np.maximum(near, np.minimum(a, b)), np.minimum(far, np.maximum(a, b))
@@ -104,8 +123,9 @@ def unit_normal(kind, q):
 def draw(eye, aim, parts, light, ambient, backdrop, shadows=True):
     """Pictures [n, S, S, 3] of `parts` before a backdrop, chunk by chunk.
 
-    eye [n, 3], aim [n, 3, 3] from `camera`, parts from `solids`, light [n, 3] towards the light, ambient [n] in [0, 1].
-    backdrop(rows, eye, d) -> depth [c, P], lit colour [c, 3, P], and where the ground is, [c, P].
+    eye [n, 3], aim [n, 3, 3] from `camera`, parts from `solids`, light [n, 3] towards the light,
+    ambient [n] in [0, 1]. backdrop(rows, eye, d) -> depth [c, P], lit colour [c, 3, P], and where
+    the ground is, [c, P].
     """
     eye, ambient = eye.astype(np.float32), ambient.astype(np.float32)
     pixels, side = view(), canvas.drawn_side()
@@ -116,7 +136,9 @@ def draw(eye, aim, parts, light, ambient, backdrop, shadows=True):
             rows = np.arange(start, min(start + chunk, len(eye)))
             own = {key: value[rows] for key, value in parts.items()}
             d = aim[rows] @ pixels  # [c, 3, P]
-            pictures[rows] = _draw(eye[rows], d, own, light[rows], ambient[rows], rows, backdrop, shadows)
+            pictures[rows] = _draw(
+                eye[rows], d, own, light[rows], ambient[rows], rows, backdrop, shadows
+            )
     return pictures.reshape(-1, side, side, 3)
 
 
@@ -133,7 +155,9 @@ def _draw(eye, d, parts, light, ambient, rows, backdrop, shadows):
             c, s = np.cos(parts["turn"][at, k]), np.sin(parts["turn"][at, k])
             zero = np.zeros_like(c)
             into = np.stack([c, s, zero, -s, c, zero, zero, zero, zero + 1], 1).reshape(-1, 3, 3)
-            into = into / parts["half"][at, k][:, :, None]  # world directions into the unit solid's frame
+            into = (
+                into / parts["half"][at, k][:, :, None]
+            )  # world directions into the unit solid's frame
             o = into @ (eye[at] - parts["centre"][at, k])[:, :, None]
             if shadows:
                 across = into @ floor[at] - into @ parts["centre"][at, k][:, :, None]
@@ -173,10 +197,14 @@ def plain(tone, sky, light, ambient):
 
 
 def stand(parts, rows, k, kind, x, y, half, turn=0.0, z=None):
-    """Put solid number k of pictures `rows` at x, y; it stands on the ground unless its centre's z is given."""
+    """Put solid number k of pictures `rows` at x, y; it stands on the ground unless its centre's z
+    is given.
+    """
     half = np.broadcast_to(half, (len(rows), 3))
     parts["kind"][rows, k], parts["half"][rows, k], parts["turn"][rows, k] = kind, half, turn
-    parts["centre"][rows, k] = np.stack(np.broadcast_arrays(x, y, half[:, 2] if z is None else z), 1)
+    parts["centre"][rows, k] = np.stack(
+        np.broadcast_arrays(x, y, half[:, 2] if z is None else z), 1
+    )
 
 
 def lamp(rng, n, low=0.6):

@@ -1,4 +1,6 @@
-"""Twins of VTAB's structured tasks that look along a way: a room with a reward (DMLab) and a road (KITTI)."""
+"""Twins of VTAB's structured tasks that look along a way: a room with a reward (DMLab) and a road
+(KITTI).
+"""
 
 import numpy as np
 
@@ -21,15 +23,24 @@ from trpts_lab.twins.rays import (
 from trpts_lab.twins.twin import Twin
 
 REWARDS = ((1.7, 2.3), (3.0, 3.9), (5.2, 6.8))  # distance to the object: near, middle, far
-VEHICLES = ((6.0, 8.5), (11.0, 15.0), (18.0, 25.0), (1e3, 1e3))  # metres to the nearest: near, middle, far, none
+VEHICLES = (
+    (6.0, 8.5),
+    (11.0, 15.0),
+    (18.0, 25.0),
+    (1e3, 1e3),
+)  # metres to the nearest: near, middle, far, none
 NEAR, NONE = 0, 3  # rows of VEHICLES, and so KITTI's classes
 CARS, TREES, HOUSES = 3, 2, 2  # the most on one road
 
 
 def corridor(rng, n, light, ambient):
-    """A backdrop: the inside of a long room whose walls, floor and ceiling carry bricks or tiles of any colour."""
+    """A backdrop: the inside of a long room whose walls, floor and ceiling carry bricks or tiles of
+    any colour.
+    """
     side, height, length = rng.uniform(1.5, 2.3, n), rng.uniform(2.3, 3.2, n), rng.uniform(8, 13, n)
-    tones = colours(rng, (n, 3), (0.1, 0.6), (0.35, 0.85)).astype(np.float32)  # walls, floor, ceiling
+    tones = colours(rng, (n, 3), (0.1, 0.6), (0.35, 0.85)).astype(
+        np.float32
+    )  # walls, floor, ceiling
     brick = rng.uniform(0.5, 1.4, (n, 3, 2)).astype(np.float32)
     joint, patchy = rng.uniform(0.4, 0.9, (n, 3)), rng.uniform(0.1, 0.5, (n, 3))
     dusk = rng.uniform(0.02, 0.09, n)
@@ -51,7 +62,9 @@ def corridor(rng, n, light, ambient):
         u = np.where(back <= depth, x, y) / brick[rows][c, surface, 0]
         v = np.where(flat, x, z) / brick[rows][c, surface, 1]
         u = u + 0.5 * np.mod(np.floor(v), 2)  # every other course is shifted by half a brick
-        patch = np.mod(np.sin(np.floor(u) * 12.99 + np.floor(v) * 78.23 + own(seed)) * 437.5, 1)  # a hash per brick
+        patch = np.mod(
+            np.sin(np.floor(u) * 12.99 + np.floor(v) * 78.23 + own(seed)) * 437.5, 1
+        )  # a hash per brick
         seam = np.minimum(np.mod(u, 1), np.mod(v, 1)) < 0.12
         bright = (1 - patchy[rows][c, surface] * patch) * np.where(seam, joint[rows][c, surface], 1)
         bright = bright * np.where(walls <= depth, 0.85, 1) * np.exp(-own(dusk) * depth)
@@ -62,8 +75,10 @@ def corridor(rng, n, light, ambient):
 
 
 def dmlab(labels, rng, split):
-    """What stands in the room and how far off carries the class: a positive object (a ball on a stem: wide above) or a
-    negative one (a cone: wide below), near, middle or far. Colours, sizes, textures, room, heading and light vary."""
+    """What stands in the room and how far off carries the class: a positive object (a ball on a
+    stem: wide above) or a negative one (a cone: wide below), near, middle or far. Colours, sizes,
+    textures, room, heading and light vary.
+    """
     n = len(labels)
     negative, reach = labels // len(REWARDS), np.array(REWARDS)[labels % len(REWARDS)]
     parts = solids(n, 2)
@@ -75,23 +90,52 @@ def dmlab(labels, rng, split):
     x, y = np.clip(eye[:, 0] + distance * np.sin(angle), -1.1, 1.1), distance * np.cos(angle)
     cone, ball = np.flatnonzero(negative == 1), np.flatnonzero(negative == 0)
     one = np.ones((n, 1))
-    stand(parts, cone, 0, CONE, x[cone], y[cone], (size * np.hstack([wide * 1.2, wide * 1.2, 0.65 * one]))[cone])
+    stand(
+        parts,
+        cone,
+        0,
+        CONE,
+        x[cone],
+        y[cone],
+        (size * np.hstack([wide * 1.2, wide * 1.2, 0.65 * one]))[cone],
+    )
     stand(parts, ball, 0, TUBE, x[ball], y[ball], (size * [[0.1, 0.1, 0.4]])[ball])
-    stand(parts, ball, 1, BALL, x[ball], y[ball], (size * wide * one)[ball].repeat(3, 1), z=0.85 * size[ball, 0])
+    stand(
+        parts,
+        ball,
+        1,
+        BALL,
+        x[ball],
+        y[ball],
+        (size * wide * one)[ball].repeat(3, 1),
+        z=0.85 * size[ball, 0],
+    )
     parts["colour"][:] = colours(rng, (n, 1), (0.6, 1.0), (0.7, 1.0))
     parts["gloss"][:] = rng.uniform(0, 0.6, (n, 1))
     light, ambient = lamp(rng, n)
     aim = camera(yaw, rng.uniform(-0.14, 0.02, n), 0.56)
-    return canvas.finish(draw(eye, aim, parts, light, ambient, corridor(rng, n, light, ambient)), rng, grain=0.015)
+    return canvas.finish(
+        draw(eye, aim, parts, light, ambient, corridor(rng, n, light, ambient)), rng, grain=0.015
+    )
 
 
 def road(rng, n, light, ambient):
-    """A backdrop: sky, verge, pavement and a gently bending road with lane marks. Also where the road's middle lies."""
-    bend, middle, width = rng.uniform(-0.004, 0.004, n), rng.uniform(-2.2, -1.2, n), rng.uniform(3.4, 4.4, n)
-    verge = canvas.hsv(rng.uniform(0.08, 0.36, n), rng.uniform(0.1, 0.5, n), rng.uniform(0.25, 0.6, n))
+    """A backdrop: sky, verge, pavement and a gently bending road with lane marks. Also where the
+    road's middle lies.
+    """
+    bend, middle, width = (
+        rng.uniform(-0.004, 0.004, n),
+        rng.uniform(-2.2, -1.2, n),
+        rng.uniform(3.4, 4.4, n),
+    )
+    verge = canvas.hsv(
+        rng.uniform(0.08, 0.36, n), rng.uniform(0.1, 0.5, n), rng.uniform(0.25, 0.6, n)
+    )
     asphalt, kerb = grey(rng, n, 0.22, 0.5), grey(rng, n, 0.45, 0.75)
     pavement = rng.choice([0.3, 1.5, 2.5], n)
-    sky = canvas.hsv(rng.uniform(0.52, 0.64, n), rng.uniform(0.0, 0.45, n), rng.uniform(0.6, 1.0, n))
+    sky = canvas.hsv(
+        rng.uniform(0.52, 0.64, n), rng.uniform(0.0, 0.45, n), rng.uniform(0.6, 1.0, n)
+    )
     bright = (ambient + (1 - ambient) * light[:, 2])[:, None]
     dash = rng.choice([3.0, 5.0, 400.0], n)
 
@@ -106,7 +150,9 @@ def road(rng, n, light, ambient):
         lane = (across < 0.14) & (np.mod(y / dash[rows][:, None], 2) < 1)
         w = width[rows][:, None]
         lane |= np.abs(across - w + 0.3) < 0.1
-        kinds = np.where(lane, 3, np.where(across < w, 0, np.where(across < w + pavement[rows][:, None], 1, 2)))
+        kinds = np.where(
+            lane, 3, np.where(across < w, 0, np.where(across < w + pavement[rows][:, None], 1, 2))
+        )
         kinds[~ground] = 4
         tones = np.stack([asphalt, kerb, verge, np.full((n, 3), 0.85)], 1) * bright[:, None]
         tones = np.concatenate([tones, sky[:, None]], 1)[rows]
@@ -117,8 +163,9 @@ def road(rng, n, light, ambient):
 
 
 def kitti(labels, rng, split):
-    """The bin of the distance to the nearest vehicle (near, middle, far, none) carries the class. Other vehicles,
-    colours and lanes, the bend, road, kerbs, trees, houses, sky and light vary."""
+    """The bin of the distance to the nearest vehicle (near, middle, far, none) carries the class.
+    Other vehicles, colours and lanes, the bend, road, kerbs, trees, houses, sky and light vary.
+    """
     n = len(labels)
     light, ambient = light_from(rng, n, 0.5, 1.2), rng.uniform(0.35, 0.65, n)
     backdrop, axis, width = road(rng, n, light, ambient)
@@ -127,16 +174,25 @@ def kitti(labels, rng, split):
     reach = np.array(VEHICLES)[labels]
     y = np.cumsum(rng.uniform(5, 16, (n, CARS)), 1)
     y += (rng.uniform(reach[:, 0], reach[:, 1]) - y[:, 0])[:, None]  # the first is the nearest
-    lane = rng.choice([-0.5, 0.5, 0.5, 0.78], (n, CARS)) * width[:, None]  # oncoming, our own, parked
-    lane[:, 0] = np.where(labels == NEAR, rng.choice([0.15, 0.35, 0.6], n) * width, lane[:, 0])  # stay in the picture
+    lane = (
+        rng.choice([-0.5, 0.5, 0.5, 0.78], (n, CARS)) * width[:, None]
+    )  # oncoming, our own, parked
+    lane[:, 0] = np.where(
+        labels == NEAR, rng.choice([0.15, 0.35, 0.6], n) * width, lane[:, 0]
+    )  # stay in the picture
     x = axis(y) + lane
     number = np.where(labels == NONE, 0, rng.integers(1, CARS + 1, n))
-    bright, dull = colours(rng, (n, CARS), (0.4, 0.9), (0.3, 0.9)), rng.choice([0.1, 0.3, 0.6, 0.95], (n, CARS, 1))
+    bright, dull = (
+        colours(rng, (n, CARS), (0.4, 0.9), (0.3, 0.9)),
+        rng.choice([0.1, 0.3, 0.6, 0.95], (n, CARS, 1)),
+    )
     paint = np.where(rng.random((n, CARS, 1)) < 0.5, bright, dull)
     for k in range(CARS):
         rows = np.flatnonzero(number > k)
         tall = rng.uniform(0.9, 1.3, n)[rows]
-        size = np.stack([rng.uniform(0.8, 1.0, len(rows)), rng.uniform(1.8, 2.3, len(rows)), 0.32 * tall], 1)
+        size = np.stack(
+            [rng.uniform(0.8, 1.0, len(rows)), rng.uniform(1.8, 2.3, len(rows)), 0.32 * tall], 1
+        )
         at = x[rows, k], y[rows, k]
         stand(parts, rows, 3 * k, BLOCK, *at, size, z=0.3 + 0.32 * tall)
         stand(parts, rows, 3 * k + 1, BLOCK, *at, size * [0.85, 0.6, 0.9], z=0.3 + 0.9 * tall)
@@ -153,9 +209,21 @@ def kitti(labels, rng, split):
         at = axis(far[:, None], rows)[:, 0] + off, far
         crown = np.stack([size, size, size * rng.uniform(0.9, 1.6, len(rows))], 1)
         stand(parts, rows, place, TUBE, *at, np.stack([size * 0.12, size * 0.12, size], 1))
-        stand(parts, rows, place + 1, rng.choice([BALL, CONE], len(rows)), *at, crown, z=1.2 + size + crown[:, 2] * 0.5)
+        stand(
+            parts,
+            rows,
+            place + 1,
+            rng.choice([BALL, CONE], len(rows)),
+            *at,
+            crown,
+            z=1.2 + size + crown[:, 2] * 0.5,
+        )
         parts["colour"][rows, place] = [0.25, 0.18, 0.12]
-        parts["colour"][rows, place + 1] = colours(rng, len(rows), (0.3, 0.7), (0.2, 0.5)) * [0.6, 1, 0.5]
+        parts["colour"][rows, place + 1] = colours(rng, len(rows), (0.3, 0.7), (0.2, 0.5)) * [
+            0.6,
+            1,
+            0.5,
+        ]
     for k in range(HOUSES):
         rows, place = np.flatnonzero(rng.random(n) < 0.75), 3 * CARS + 2 * TREES + k
         far, m = rng.uniform(14, 60, len(rows)), len(rows)
@@ -173,7 +241,8 @@ TWINS = (
         name="dmlab_twin",
         group="structured",
         stands_for="DMLab",
-        differs="A straight room with one object whose shape, not colour, says whether it rewards; the original shows "
+        differs="A straight room with one object whose shape, not colour, says whether it "
+        "rewards; the original shows "
         "mazes from a game engine with several objects of many kinds.",
         n_classes=2 * len(REWARDS),
         render=dmlab,
@@ -182,7 +251,8 @@ TWINS = (
         name="kitti_twin",
         group="structured",
         stands_for="KITTI, distance",
-        differs="A rendered road with block-shaped vehicles, gaps between the distance bins and a narrower view; the "
+        differs="A rendered road with block-shaped vehicles, gaps between the distance bins and "
+        "a narrower view; the "
         "original is camera footage of German streets with bins that touch.",
         n_classes=len(VEHICLES),
         render=kitti,

@@ -1,4 +1,6 @@
-"""Twins of VTAB's structured tasks that are flat: where a white sprite lies, and how it is turned."""
+"""Twins of VTAB's structured tasks that are flat: where a white sprite lies, and how it is
+turned.
+"""
 
 import numpy as np
 
@@ -10,7 +12,9 @@ LOCATIONS, ORIENTATIONS = 16, 16
 
 
 def heart(x, y, size):
-    """Signed distance to a heart whose tip points to +x: a square on its corner and a disc on each upper side."""
+    """Signed distance to a heart whose tip points to +x: a square on its corner and a disc on each
+    upper side.
+    """
     u, v = canvas.turned(x + 0.1 * size, y, np.pi / 4)
     a = 0.48 * size
     lobes = np.minimum(canvas.disc(u + a, v, a), canvas.disc(u, v - a, a))
@@ -31,14 +35,18 @@ def letter_l(x, y, size):
 
 
 def sprites(shapes, chosen, x, y, size, angle, rng):
-    """White sprites on black: picture i shows shapes[chosen[i]] at x[i], y[i], turned by angle[i] (clockwise)."""
+    """White sprites on black: picture i shows shapes[chosen[i]] at x[i], y[i], turned by angle[i]
+    (clockwise).
+    """
     px, py = canvas.grid()
     pictures = canvas.blank(len(chosen))
     for kind, shape in enumerate(shapes):
         rows = np.flatnonzero(chosen == kind)
         u, v = canvas.turned(px - per(x[rows]), py - per(y[rows]), per(angle[rows]))
         pictures[rows] += canvas.cover(shape(u, v, per(size[rows])))[..., None]
-    grain = rng.standard_normal((*pictures.shape[:3], 1), dtype=np.float32)  # the same in all channels: grey pictures
+    grain = rng.standard_normal(
+        (*pictures.shape[:3], 1), dtype=np.float32
+    )  # the same in all channels: grey pictures
     return canvas.finish(pictures + 0.08 * grain)
 
 
@@ -48,8 +56,9 @@ def inside_bin(labels, n_bins, rng):
 
 
 def dsprites_loc(labels, rng, split):
-    """The bin of the sprite's horizontal position carries the class; shape (square, ellipse, heart), height, size and
-    orientation vary."""
+    """The bin of the sprite's horizontal position carries the class; shape (square, ellipse,
+    heart), height, size and orientation vary.
+    """
     n = len(labels)
     shapes = (
         lambda x, y, size: canvas.box(x, y, 0.75 * size, 0.75 * size),
@@ -58,15 +67,27 @@ def dsprites_loc(labels, rng, split):
     )
     x = -0.72 + 1.44 * inside_bin(labels, LOCATIONS, rng)
     y = rng.uniform(-0.72, 0.72, n)
-    return sprites(shapes, rng.integers(0, 3, n), x, y, rng.uniform(0.14, 0.28, n), rng.uniform(0, 2 * np.pi, n), rng)
+    return sprites(
+        shapes,
+        rng.integers(0, 3, n),
+        x,
+        y,
+        rng.uniform(0.14, 0.28, n),
+        rng.uniform(0, 2 * np.pi, n),
+        rng,
+    )
 
 
 def dsprites_ori(labels, rng, split):
-    """The bin of the sprite's orientation carries the class; shape (heart, L, drop), position and size vary."""
+    """The bin of the sprite's orientation carries the class; shape (heart, L, drop), position and
+    size vary.
+    """
     n = len(labels)
     angle = 2 * np.pi * inside_bin(labels, ORIENTATIONS, rng)
     x, y = rng.uniform(-0.45, 0.45, (2, n))
-    return sprites((heart, letter_l, drop), rng.integers(0, 3, n), x, y, rng.uniform(0.3, 0.5, n), angle, rng)
+    return sprites(
+        (heart, letter_l, drop), rng.integers(0, 3, n), x, y, rng.uniform(0.3, 0.5, n), angle, rng
+    )
 
 
 TWINS = (
@@ -74,7 +95,8 @@ TWINS = (
         name="dsprites_loc_twin",
         group="structured",
         stands_for="dSprites, x location",
-        differs="Positions are continuous inside the 16 bins and a slight sensor grain is added; the original has 32 "
+        differs="Positions are continuous inside the 16 bins and a slight sensor grain is added; "
+        "the original has 32 "
         "positions, two to a bin, and noiseless binary pictures of 64 x 64.",
         n_classes=LOCATIONS,
         render=dsprites_loc,
@@ -84,8 +106,10 @@ TWINS = (
         name="dsprites_ori_twin",
         group="structured",
         stands_for="dSprites, orientation",
-        differs="Only shapes without rotational symmetry (heart, L, drop), so that every picture has one right answer; "
-        "the original's squares and ellipses look alike in several bins. Larger sprites, any angle, slight grain.",
+        differs="Only shapes without rotational symmetry (heart, L, drop), so that every picture "
+        "has one right answer; "
+        "the original's squares and ellipses look alike in several bins. Larger sprites, any "
+        "angle, slight grain.",
         n_classes=ORIENTATIONS,
         render=dsprites_ori,
         any_size=True,

@@ -1,18 +1,35 @@
-"""Tools that twins of photographs share: pose, light, clutter, colours, and things put together from parts.
+"""Tools that twins of photographs share: pose, light, clutter, colours, and things put together
+from parts.
 
-A part is (kind, cx, cy, a, b[, turn]) in the thing's own frame, y pointing down: `e` ellipse, `b` box, `t` triangle
-with its tip up, `h` upper half of an ellipse, `o` ring; `x` cuts an ellipse out of the parts before it.
+A part is (kind, cx, cy, a, b[, turn]) in the thing's own frame, y pointing down: `e` ellipse, `b`
+box, `t` triangle with its tip up, `h` upper half of an ellipse, `o` ring; `x` cuts an ellipse out
+of the parts before it.
 """
 
 import numpy as np
 
-from trpts_lab.twins.canvas import EDGE, SIZE, box, cover, ellipse, grid, hsv, noise, paint, per, segment, turned
+from trpts_lab.twins.canvas import (
+    EDGE,
+    SIZE,
+    box,
+    cover,
+    ellipse,
+    grid,
+    hsv,
+    noise,
+    paint,
+    per,
+    segment,
+    turned,
+)
 
 RING = 0.09  # half thickness of a ring, in the object's frame
 
 
 def class_by_class(labels, rng, draw):
-    """Pictures drawn one class at a time by draw(class, n, rng) -> uint8 [n, 32, 32, 3], in the order of the labels."""
+    """Pictures drawn one class at a time by draw(class, n, rng) -> uint8 [n, 32, 32, 3], in the
+    order of the labels.
+    """
     labels = np.asarray(labels)
     images = np.empty((len(labels), SIZE, SIZE, 3), np.uint8)
     for c in np.unique(labels):
@@ -22,10 +39,15 @@ def class_by_class(labels, rng, draw):
 
 
 def pose(rng, n, shift, scale, turn, mirror=True):
-    """x, y [n, S, S] in the frame of an object seen at a random place, size (a range) and angle, and its soft edge."""
+    """x, y [n, S, S] in the frame of an object seen at a random place, size (a range) and angle,
+    and its soft edge.
+    """
     x, y = grid()
     size = per(rng.uniform(*scale, n))
-    x, y = (x - per(rng.uniform(-shift, shift, n))) / size, (y - per(rng.uniform(-shift, shift, n))) / size
+    x, y = (
+        (x - per(rng.uniform(-shift, shift, n))) / size,
+        (y - per(rng.uniform(-shift, shift, n))) / size,
+    )
     x, y = turned(x, y, per(rng.uniform(-turn, turn, n)))
     if mirror:
         x = x * per(rng.choice([-1, 1], n))
@@ -33,7 +55,9 @@ def pose(rng, n, shift, scale, turn, mirror=True):
 
 
 def two_colours(rng, n):
-    """Two random colours [n, 3] that differ in brightness, either of them the brighter: neither tells a class."""
+    """Two random colours [n, 3] that differ in brightness, either of them the brighter: neither
+    tells a class.
+    """
     dark, bright = rng.uniform(0.1, 0.42, n), rng.uniform(0.6, 1.0, n)
     swap = rng.random(n) < 0.5
     values = np.where(swap, bright, dark), np.where(swap, dark, bright)
@@ -54,7 +78,9 @@ def backdrop(rng, n, colour, variety=0.3, clutter=0):
 
 
 def lit(rng, pictures, low=0.65, high=1.15):
-    """Light that falls from a random side: a linear ramp of brightness over the picture, in place."""
+    """Light that falls from a random side: a linear ramp of brightness over the picture, in
+    place.
+    """
     n = len(pictures)
     x, y = grid()
     angle = per(rng.uniform(0, 2 * np.pi, n))
@@ -69,7 +95,9 @@ def part(x, y, kind, cx, cy, a, b, turn=0.0):
     if kind == "b":
         return box(u, v, a, b)
     if kind == "t":
-        return np.maximum((np.abs(u) - a * (v + b) / (2 * b)) / np.hypot(1, a / (2 * b)), np.abs(v) - b)
+        return np.maximum(
+            (np.abs(u) - a * (v + b) / (2 * b)) / np.hypot(1, a / (2 * b)), np.abs(v) - b
+        )
     d = ellipse(u, v, a, b)
     return {"e": d, "x": d, "h": np.maximum(d, v), "o": np.abs(d) - RING}[kind]
 
@@ -78,12 +106,16 @@ def silhouette(x, y, parts):
     """Signed distance to all parts together; cuts take away from the parts before them."""
     total = np.float32(9)
     for p in parts:
-        total = np.maximum(total, -part(x, y, *p)) if p[0] == "x" else np.minimum(total, part(x, y, *p))
+        total = (
+            np.maximum(total, -part(x, y, *p)) if p[0] == "x" else np.minimum(total, part(x, y, *p))
+        )
     return total
 
 
 def spread(rng, sizes, k):
-    """k rows of traits, column i in [0, sizes[i]): each the one of 300 random that differs most from all before."""
+    """k rows of traits, column i in [0, sizes[i]): each the one of 300 random that differs most
+    from all before.
+    """
     rows = rng.integers(0, sizes, (1, len(sizes)))
     while len(rows) < k:
         others = rng.integers(0, sizes, (300, len(sizes)))

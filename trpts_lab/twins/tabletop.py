@@ -1,4 +1,6 @@
-"""Twins of VTAB's structured tasks that show solids on a plane: CLEVR's counts and distances, SmallNORB's views."""
+"""Twins of VTAB's structured tasks that show solids on a plane: CLEVR's counts and distances,
+SmallNORB's views.
+"""
 
 import numpy as np
 
@@ -65,7 +67,9 @@ FIGURES = (
 
 
 def primitives(rng, radius):
-    """Standing balls, blocks and tubes of the given radii [n, K], of any colour and turn, matt or glossy."""
+    """Standing balls, blocks and tubes of the given radii [n, K], of any colour and turn, matt or
+    glossy.
+    """
     shape = radius.shape
     parts = solids(*shape)
     parts["kind"] = rng.integers(0, 3, shape)
@@ -79,15 +83,19 @@ def primitives(rng, radius):
 
 
 def clevr_count(labels, rng, split):
-    """The number of solids (3 to 10) on a lit plane carries the class; their kind, size, colour, gloss and place, the
-    camera and the light vary. Sizes shrink a little as the number grows, so that covered area tells little."""
+    """The number of solids (3 to 10) on a lit plane carries the class; their kind, size, colour,
+    gloss and place, the camera and the light vary. Sizes shrink a little as the number grows, so
+    that covered area tells little.
+    """
     n = len(labels)
     count = labels + FEWEST
     scale = rng.uniform(0.42, 0.72, n) * (6.5 / count) ** 0.3
     parts = primitives(rng, scale[:, None] * rng.uniform(0.65, 1.25, (n, MOST)))
     radius = parts["half"][..., 0]
     place = np.zeros((n, MOST, 2))
-    for k in range(MOST):  # of some random places take the first that is clear of the earlier solids, or the clearest
+    for k in range(
+        MOST
+    ):  # of some random places take the first that is clear of the earlier solids, or the clearest
         tries = rng.uniform((-2.3, -2.4), (2.3, 2.9), (n, 24, 2))
         gap = np.linalg.norm(tries[:, :, None] - place[:, None, :k], axis=-1) - radius[:, None, :k]
         clear = gap.min(2, initial=9.0) - radius[:, None, k]
@@ -104,15 +112,18 @@ def clevr_count(labels, rng, split):
 
 
 def clevr_dist(labels, rng, split):
-    """The bin of the distance from the camera to the closest solid carries the class: seen from where it stands on the
-    ground, for its size varies threefold. One to four solids, their looks, the camera's tilt and the light vary."""
+    """The bin of the distance from the camera to the closest solid carries the class: seen from
+    where it stands on the ground, for its size varies threefold. One to four solids, their looks,
+    the camera's tilt and the light vary.
+    """
     n, places = len(labels), 4
     parts = primitives(rng, rng.uniform(0.3, 0.9, (n, places)))
     inside = rng.uniform(0.1, 0.9, n)
     nearest = DISTANCES[labels] ** (1 - inside) * DISTANCES[labels + 1] ** inside
     distance = nearest[:, None] + rng.uniform(1, 7, (n, places))
     distance[:, 0] = nearest
-    # each solid stands in a sector of its own, so that no farther one hides behind the closest by chance of the draw
+    # each solid stands in a sector of its own, so that no farther one hides behind the closest by
+    # chance of the draw
     sector = rng.permuted(np.tile(np.arange(places), (n, 1)), axis=1) - (places - 1) / 2
     angle = 0.21 * (sector + rng.uniform(-0.35, 0.35, (n, places)))
     parts["centre"][..., 0] = distance * np.sin(angle)
@@ -126,21 +137,31 @@ def clevr_dist(labels, rng, split):
 
 
 def norb(azimuth, elevation, rng):
-    """Grey pictures of a random figure; its proportions, grey, place, size, light and ground vary."""
+    """Grey pictures of a random figure; its proportions, grey, place, size, light and ground
+    vary.
+    """
     n = len(azimuth)
     table = np.array(FIGURES, np.float32)[rng.integers(0, len(FIGURES), n)]  # [n, solids, 7]
     parts = solids(n, table.shape[1])
     stretch = rng.uniform(0.85, 1.15, (n, 1, 3)).astype(np.float32)
-    parts["kind"], parts["centre"], parts["half"] = table[..., 0].astype(int), table[..., 1:4] * stretch, table[..., 4:]
+    parts["kind"], parts["centre"], parts["half"] = (
+        table[..., 0].astype(int),
+        table[..., 1:4] * stretch,
+        table[..., 4:],
+    )
     parts["half"] = parts["half"] * stretch
     parts["centre"][..., :2] += rng.uniform(-0.25, 0.25, (n, 1, 2))
-    parts["colour"] = rng.uniform(0.35, 0.95, (n, 1, 1)) * rng.uniform(0.8, 1.1, (*table.shape[:2], 1))
+    parts["colour"] = rng.uniform(0.35, 0.95, (n, 1, 1)) * rng.uniform(
+        0.8, 1.1, (*table.shape[:2], 1)
+    )
     parts["colour"] = parts["colour"].repeat(3, 2).astype(np.float32)
     parts["gloss"] += rng.uniform(0, 0.3, (n, 1)).astype(np.float32)
     light, ambient = lamp(rng, n)
     tone = grey(rng, n, 0.25, 0.8, tint=0)
     lit = tone * (ambient + (1 - ambient) * light[:, 2])[:, None]
-    eye = orbit(azimuth, -elevation, rng.uniform(6.2, 7.4, n)) + np.array([0, 0, 0.7])  # looks at the figure's middle
+    eye = orbit(azimuth, -elevation, rng.uniform(6.2, 7.4, n)) + np.array(
+        [0, 0, 0.7]
+    )  # looks at the figure's middle
     aim, backdrop = camera(azimuth, -elevation, 0.36), plain(tone, lit, light, ambient)
     pictures = draw(eye, aim, parts, light, ambient, backdrop)
     pictures *= 0.85 + 0.3 * canvas.noise(rng, n, 2)[..., None]
@@ -149,14 +170,16 @@ def norb(azimuth, elevation, rng):
 
 
 def smallnorb_azi(labels, rng, split):
-    """The direction from which a figure is seen, one of 18 steps of 20 degrees around it, carries the class; elevation,
-    category, proportions, greys, place and light vary."""
+    """The direction from which a figure is seen, one of 18 steps of 20 degrees around it, carries
+    the class; elevation, category, proportions, greys, place and light vary.
+    """
     return norb(labels * (2 * np.pi / AZIMUTHS), np.deg2rad(rng.uniform(25, 65, len(labels))), rng)
 
 
 def smallnorb_ele(labels, rng, split):
-    """The height from which a figure is seen, one of 9 steps from 10 to 82 degrees above the ground, carries the class;
-    azimuth, category, proportions, greys, place and light vary."""
+    """The height from which a figure is seen, one of 9 steps from 10 to 82 degrees above the
+    ground, carries the class; azimuth, category, proportions, greys, place and light vary.
+    """
     return norb(rng.uniform(0, 2 * np.pi, len(labels)), np.deg2rad(ELEVATIONS[labels]), rng)
 
 
@@ -165,7 +188,8 @@ TWINS = (
         name="clevr_count_twin",
         group="structured",
         stands_for="CLEVR, counting",
-        differs="Untextured ray-traced solids of any size and hue from a steeper camera; CLEVR has two sizes, eight "
+        differs="Untextured ray-traced solids of any size and hue from a steeper camera; CLEVR "
+        "has two sizes, eight "
         "colours, real materials, soft shadows and 480 x 320 pixels.",
         n_classes=MOST - FEWEST + 1,
         render=clevr_count,
@@ -175,7 +199,8 @@ TWINS = (
         name="clevr_dist_twin",
         group="structured",
         stands_for="CLEVR, distance",
-        differs="One to four solids whose sizes vary threefold, and bins that grow in proportion to distance; CLEVR "
+        differs="One to four solids whose sizes vary threefold, and bins that grow in proportion "
+        "to distance; CLEVR "
         "has three to ten solids of two sizes and a fixed camera but for jitter.",
         n_classes=len(DISTANCES) - 1,
         render=clevr_dist,
@@ -185,7 +210,8 @@ TWINS = (
         name="smallnorb_azi_twin",
         group="structured",
         stands_for="SmallNORB, azimuth",
-        differs="Figures composed of five simple solids, seen from any elevation between 25 and 65 degrees on an "
+        differs="Figures composed of five simple solids, seen from any elevation between 25 and "
+        "65 degrees on an "
         "unevenly lit ground; the original has photographs of fifty toys at nine elevations.",
         n_classes=AZIMUTHS,
         render=smallnorb_azi,
@@ -195,7 +221,8 @@ TWINS = (
         name="smallnorb_ele_twin",
         group="structured",
         stands_for="SmallNORB, elevation",
-        differs="Figures composed of five simple solids, and steps of 9 degrees from 10 to 82; the original has "
+        differs="Figures composed of five simple solids, and steps of 9 degrees from 10 to 82; "
+        "the original has "
         "photographs of fifty toys and steps of 5 degrees from 30 to 70.",
         n_classes=len(ELEVATIONS),
         render=smallnorb_ele,

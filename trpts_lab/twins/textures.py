@@ -1,7 +1,8 @@
 """Twin of VTAB's Natural group: textures (DTD).
 
-A texture is a function height(u, v, salt) in [0, 1]: u, v are picture coordinates, turned, scaled and slightly warped,
-in which a cell of the texture has side 1; salt [n, 1, 1] is each picture's own random number.
+A texture is a function height(u, v, salt) in [0, 1]: u, v are picture coordinates, turned, scaled
+and slightly warped, in which a cell of the texture has side 1; salt [n, 1, 1] is each picture's own
+random number.
 """
 
 import numpy as np
@@ -14,7 +15,9 @@ PI2 = np.float32(2 * np.pi)
 
 
 def lot(i, j, salt):
-    """A random number in [0, 1) for each cell (i, j) of each picture, by integer hashing: the same on every machine."""
+    """A random number in [0, 1) for each cell (i, j) of each picture, by integer hashing: the same
+    on every machine.
+    """
     h = (
         np.asarray(i).astype(np.int64) * 73856093
         ^ np.asarray(j).astype(np.int64) * 19349663
@@ -60,7 +63,9 @@ def centre(u, v):
 
 
 def scattered(u, v, salt, jitter=0.9):
-    """Points scattered one to a cell: distances to the nearest and second nearest, a random number of the nearest."""
+    """Points scattered one to a cell: distances to the nearest and second nearest, a random number
+    of the nearest.
+    """
     first, second, owner = np.float32(9), np.float32(9), np.float32(0)
     for di in (-1, 0, 1):
         for dj in (-1, 0, 1):
@@ -73,7 +78,9 @@ def scattered(u, v, salt, jitter=0.9):
 
 
 def hexagons(u, v):
-    """Distance to the border of a hexagonal cell (0 there, 0.5 in the middle), two whole numbers naming the cell."""
+    """Distance to the border of a hexagonal cell (0 there, 0.5 in the middle), two whole numbers
+    naming the cell.
+    """
     k = np.float32(3**0.5)
     a = np.round(u), np.round(v / k)
     b = np.floor(u) + 0.5, np.floor(v / k) + 0.5
@@ -93,7 +100,9 @@ def arcs(u, v, salt):
     """Tiles with two quarter circles, turned at random: winding bands."""
     a, b = local(u, v)
     a = np.where(lot(np.floor(u), np.floor(v), salt) < 0.5, a, -a)
-    return over(-np.abs(np.minimum(np.hypot(a - 0.5, b - 0.5), np.hypot(a + 0.5, b + 0.5)) - 0.5), -0.15)
+    return over(
+        -np.abs(np.minimum(np.hypot(a - 0.5, b - 0.5), np.hypot(a + 0.5, b + 0.5)) - 0.5), -0.15
+    )
 
 
 def maze(u, v, salt):
@@ -111,7 +120,9 @@ def scales(u, v, ringed):
         a = saw(u + 0.5 * (j % 2)) - 0.5
         d = np.hypot(a, v - j / 2 - 0.1)
         inside = over(-d, -0.56)
-        height = height * (1 - inside) + inside * (over(tent(d * 5), 0.5, 0.4) if ringed else 1 - d * 1.6)
+        height = height * (1 - inside) + inside * (
+            over(tent(d * 5), 0.5, 0.4) if ringed else 1 - d * 1.6
+        )
     return height
 
 
@@ -125,14 +136,19 @@ def cobweb(u, v, salt):
     """Rays and sagging rings around one centre."""
     r, angle = np.hypot(u, v), np.arctan2(v, u) / PI2
     sag = r * (1 + 0.18 * tent(angle * 10 + 0.5))
-    return np.maximum(over(-tent(angle * 10) * np.maximum(r, 0.3), -0.3, 0.15), over(-tent(sag * 1.1), -0.25, 0.15))
+    return np.maximum(
+        over(-tent(angle * 10) * np.maximum(r, 0.3), -0.3, 0.15),
+        over(-tent(sag * 1.1), -0.25, 0.15),
+    )
 
 
 def warped(u, v, salt, strength):
     """A lazy, irregular shift made of a few sines."""
     s = salt % 97 / 15
     return strength * (
-        np.sin(1.3 * v + s) + np.sin(1.9 * u + 1.1 * v + 2 * s) + 0.6 * np.sin(2.9 * u - 2.3 * v + 3 * s)
+        np.sin(1.3 * v + s)
+        + np.sin(1.9 * u + 1.1 * v + 2 * s)
+        + 0.6 * np.sin(2.9 * u - 2.3 * v + 3 * s)
     )
 
 
@@ -145,7 +161,10 @@ def woven(u, v, salt):
 
 def tartan(u, v, salt):
     """Three kinds of stripes, the same both ways."""
-    return sum(0.5 * over(tent(t / 2), 0.55) - 0.25 * over(-tent(t / 2 + 0.5), -0.12) for t in (u, v)) + 0.15
+    return (
+        sum(0.5 * over(tent(t / 2), 0.55) - 0.25 * over(-tent(t / 2 + 0.5), -0.12) for t in (u, v))
+        + 0.15
+    )
 
 
 def triangles(u, v, salt):
@@ -167,14 +186,20 @@ TEXTURES = {
     "zigzagged": lambda u, v, s: over(tent(u * 1.2 + 0.5 * tent(v)), 0.5),
     "stepped": lambda u, v, s: over(tent(u + 0.5 * (np.floor(v * 1.2) % 2)), 0.5),
     "scalloped": lambda u, v, s: saw(v + 0.4 * np.abs(np.sin(np.pi * u))),
-    "dashed": lambda u, v, s: over(tent(u * 1.5), 0.5) * over(tent(v + 0.5 * (np.floor(u * 1.5) % 2)), 0.4),
-    "braided": lambda u, v, s: over(-np.abs(np.abs(saw(u) - 0.5) - 0.25 * np.abs(np.sin(np.pi * v))), -0.1),
+    "dashed": lambda u, v, s: (
+        over(tent(u * 1.5), 0.5) * over(tent(v + 0.5 * (np.floor(u * 1.5) % 2)), 0.4)
+    ),
+    "braided": lambda u, v, s: over(
+        -np.abs(np.abs(saw(u) - 0.5) - 0.25 * np.abs(np.sin(np.pi * v))), -0.1
+    ),
     "herringbone": lambda u, v, s: over(tent(2 * v + 1.6 * tent(u / 2)), 0.5) * over(tent(u), 0.15),
     "checkered": lambda u, v, s: (np.floor(u) + np.floor(v)) % 2,
     "gingham": lambda u, v, s: (over(tent(u), 0.5) + over(tent(v), 0.5)) / 2,
     "tartan": tartan,
     "meshed": lambda u, v, s: np.maximum(over(tent(u), 0.8), over(tent(v), 0.8)),
-    "latticed": lambda u, v, s: np.maximum(over(tent(u + v * 0.45), 0.8), over(tent(u - v * 0.45), 0.8)),
+    "latticed": lambda u, v, s: np.maximum(
+        over(tent(u + v * 0.45), 0.8), over(tent(u - v * 0.45), 0.8)
+    ),
     "bricked": lambda u, v, s: over(0.5 - framed(*bricks(u / 1.6, v * 1.1)), 0.07),
     "woven": woven,
     "triangular": triangles,
@@ -182,8 +207,12 @@ TEXTURES = {
     "dotted": lambda u, v, s: over(-centre(1.3 * u, 1.3 * v), -0.24),
     "polka": lambda u, v, s: over(-centre(*bricks(0.75 * u, 0.75 * v)), -0.33),
     "ringed": lambda u, v, s: over(-np.abs(centre(u, v) - 0.33), -0.09),
-    "studded": lambda u, v, s: np.clip(0.4 + local(u, v)[0] + local(u, v)[1], 0, 1) * over(-centre(u, v), -0.42),
-    "crossed": lambda u, v, s: over(-np.minimum(*np.abs(local(u, v))), -0.11) * over(-framed(u, v), -0.36),
+    "studded": lambda u, v, s: (
+        np.clip(0.4 + local(u, v)[0] + local(u, v)[1], 0, 1) * over(-centre(u, v), -0.42)
+    ),
+    "crossed": lambda u, v, s: (
+        over(-np.minimum(*np.abs(local(u, v))), -0.11) * over(-framed(u, v), -0.36)
+    ),
     "framed": lambda u, v, s: over(-np.abs(framed(u, v) - 0.33), -0.08),
     "nested": lambda u, v, s: over(tent(framed(u / 2, v / 2) * 6), 0.5, 0.3),
     "diamonds": lambda u, v, s: over(-np.abs(local(u, v)[0]) - np.abs(local(u, v)[1]), -0.34),
@@ -196,7 +225,9 @@ TEXTURES = {
     "bubbly": lambda u, v, s: over(
         -np.abs(scattered(u, v, s, 0.6)[0] - 0.15 - 0.2 * scattered(u, v, s, 0.6)[2]), -0.07
     ),
-    "cracked": lambda u, v, s: over(np.subtract(*scattered(u * 0.7, v * 0.7, s)[1::-1]), 0.07, 0.06),
+    "cracked": lambda u, v, s: over(
+        np.subtract(*scattered(u * 0.7, v * 0.7, s)[1::-1]), 0.07, 0.06
+    ),
     "mosaic": lambda u, v, s: scattered(u * 0.9, v * 0.9, s)[2],
     "pebbled": lambda u, v, s: 1 - 1.25 * np.divide(*scattered(u, v, s)[:2]) ** 2,
     "winding": arcs,
@@ -207,12 +238,16 @@ TEXTURES = {
     "spiralled": lambda u, v, s: polar(u, v, 3, 0.8, 0),
     "fanned": lambda u, v, s: polar(u, v, 0, 0, 14),
     "cobwebbed": cobweb,
-    "swirled": lambda u, v, s: wave(2.2 * centre(u / 2, v / 2) + np.arctan2(*local(u / 2, v / 2)) / PI2),
+    "swirled": lambda u, v, s: wave(
+        2.2 * centre(u / 2, v / 2) + np.arctan2(*local(u / 2, v / 2)) / PI2
+    ),
 }
 
 
 def dtd_twin(labels, rng, split):
-    """Class = the structure of a texture (47 of them); scale, angle, place, warp, colours, contrast and light vary."""
+    """Class = the structure of a texture (47 of them); scale, angle, place, warp, colours, contrast
+    and light vary.
+    """
     textures = list(TEXTURES.values())
 
     def draw(c, n, rng):
@@ -235,7 +270,8 @@ TWINS = (
         name="dtd_twin",
         group="natural",
         stands_for="DTD",
-        differs="Each texture follows one formula in two colours instead of many photographs fitting one adjective.",
+        differs="Each texture follows one formula in two colours instead of many photographs "
+        "fitting one adjective.",
         n_classes=47,
         render=dtd_twin,
     ),

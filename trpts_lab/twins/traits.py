@@ -1,8 +1,9 @@
-"""What the fine-grained twins share: classes as points in a space of a few continuous traits, pose, backdrop, light.
+"""What the fine-grained twins share: classes as points in a space of a few continuous traits, pose,
+backdrop, light.
 
-The points are drawn once, from a seed per family, so that classes are neighbours: two species of bird may share their
-tail and differ in beak and wing bars. Individuals scatter a little around their class; pose, light and background are
-drawn for every picture.
+The points are drawn once, from a seed per family, so that classes are neighbours: two species of
+bird may share their tail and differ in beak and wing bars. Individuals scatter a little around
+their class; pose, light and background are drawn for every picture.
 """
 
 import functools
@@ -13,7 +14,9 @@ from trpts_lab.twins.canvas import blank, cover, finish, grid, hsv, noise, paint
 
 
 class Traits:
-    """What the K classes of a family look like: trait name -> [K] values between given limits, evenly spaced."""
+    """What the K classes of a family look like: trait name -> [K] values between given limits,
+    evenly spaced.
+    """
 
     def __init__(self, seed, n_classes, **limits):
         rng = np.random.default_rng(seed)
@@ -23,10 +26,14 @@ class Traits:
             self.values[name] = low + (high - low) * rng.permutation(n_classes) / (n_classes - 1)
 
     def of(self, labels, rng, spread=0.04):
-        """{trait: [n, 1, 1]}: the class's value and the individual's own deviation, a share of the range."""
+        """{trait: [n, 1, 1]}: the class's value and the individual's own deviation, a share of the
+        range.
+        """
         individual = {}
         for name, (low, high) in self.limits.items():
-            individual[name] = per(self.values[name][labels] + spread * (high - low) * rng.normal(0, 1, len(labels)))
+            individual[name] = per(
+                self.values[name][labels] + spread * (high - low) * rng.normal(0, 1, len(labels))
+            )
         return individual
 
 
@@ -42,7 +49,9 @@ def colour(h, s, v):
 
 
 def pose(rng, n, tilt=0.2, shift=0.1, zoom=(0.85, 1.1)):
-    """Coordinates u, v in the frame of a thing that is shifted, scaled, tilted, and looks left or right."""
+    """Coordinates u, v in the frame of a thing that is shifted, scaled, tilted, and looks left or
+    right.
+    """
     x, y = grid()
     x = x * per(rng.choice([-1, 1], n)) - per(rng.uniform(-shift, shift, n))
     u, v = turned(x, y - per(rng.uniform(-shift, shift, n)), per(rng.uniform(-tilt, tilt, n)))
@@ -52,7 +61,9 @@ def pose(rng, n, tilt=0.2, shift=0.1, zoom=(0.85, 1.1)):
 
 def backdrop(rng, n, hues=(0.0, 1.0)):
     """Two blurred colours, here and there a spot of a third."""
-    pictures = blank(n, hsv(rng.uniform(*hues, n), rng.uniform(0.05, 0.35, n), rng.uniform(0.35, 0.9, n)))
+    pictures = blank(
+        n, hsv(rng.uniform(*hues, n), rng.uniform(0.05, 0.35, n), rng.uniform(0.35, 0.9, n))
+    )
     other = hsv(rng.uniform(*hues, n), rng.uniform(0.05, 0.35, n), rng.uniform(0.25, 0.85, n))
     paint(pictures, other, cover(per(rng.uniform(0.3, 0.7, n)) - noise(rng, n, 3, 2), 0.25))
     third = hsv(rng.uniform(*hues, n), rng.uniform(0.1, 0.5, n), rng.uniform(0.3, 0.95, n))

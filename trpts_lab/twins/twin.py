@@ -23,9 +23,11 @@ class Twin:
     stands_for  the real data set
     differs     one sentence: what is different from the real one
     n_classes   number of classes K; chance is 1/K
-    render      (labels int [n], rng, split name) -> uint8 images [n, 32, 32, 3]; all randomness from rng
-    any_size    whether `render` can also draw at another size, inside `trpts_lab.twins.canvas.at_size`; if so, it draws
-                everything but noise from rng first, so that a seed gives the same scenes at all sizes
+    render      (labels int [n], rng, split name) -> uint8 images [n, 32, 32, 3]; all randomness
+                from rng
+    any_size    whether `render` can also draw at another size, inside
+                `trpts_lab.twins.canvas.at_size`; if so, it draws everything but noise from rng
+                first, so that a seed gives the same scenes at all sizes
     """
 
     name: str
@@ -39,25 +41,36 @@ class Twin:
     def images(
         self, split: str, n: int | None = None, seed: int = 0, size: int = SIZE
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(images uint8 [n, size, size, 3], labels int64 [n]) of a split: classes as even as n allows, in random order.
+        """(images uint8 [n, size, size, 3], labels int64 [n]) of a split: classes as even as n
+        allows, in random order.
 
-        Splits and seeds draw from streams of their own, so that no split ever changes another. Pictures of another
-        size show the same scenes, drawn at that size and not resized; only the noise differs.
+        Splits and seeds draw from streams of their own, so that no split ever changes another.
+        Pictures of another size show the same scenes, drawn at that size and not resized; only the
+        noise differs.
 
         raises  ValueError: a size other than 32 if the twin is not of `any_size`, or a size below 1
         """
         if size != SIZE and not self.any_size:
             raise ValueError(f"{self.name} cannot be drawn at {size} pixels: expected {SIZE}")
         n = SPLITS[split] if n is None else n
-        rng = np.random.default_rng([seed, list(SPLITS).index(split), zlib.crc32(self.name.encode())])
+        rng = np.random.default_rng(
+            [seed, list(SPLITS).index(split), zlib.crc32(self.name.encode())]
+        )
         labels = rng.permutation(np.arange(n) % self.n_classes)
         with at_size(size):
             return self.render(labels, rng, split), labels
 
     def split(
-        self, split: str, n: int | None = None, seed: int = 0, size: int = SIZE, normalization: str = "half"
+        self,
+        split: str,
+        n: int | None = None,
+        seed: int = 0,
+        size: int = SIZE,
+        normalization: str = "half",
     ) -> Split:
-        """The same as a Split; pixels from -1 to 1, or with another `normalization` as in `trpts.data.images`."""
+        """The same as a Split; pixels from -1 to 1, or with another `normalization` as in
+        `trpts.data.images`.
+        """
         images, labels = self.images(split, n, seed, size)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # uint8 [n, 3, size, size]
         return Split(_normalized(pixels, normalization).contiguous(), torch.from_numpy(labels))
@@ -72,9 +85,14 @@ def _normalized(pixels: torch.Tensor, normalization: str) -> torch.Tensor:
     """Pixels from 0 to 255 as float32; raises ValueError: an unknown normalization."""
     if normalization == "half":
         return pixels.float() / 127.5 - 1
-    from trpts.data.images import NORMALIZATIONS  # here, because that module takes seconds to import torchvision
+    from trpts.data.images import (
+        NORMALIZATIONS,
+    )  # here, because that module takes seconds to import torchvision
 
     if normalization not in NORMALIZATIONS:
-        raise ValueError(f"normalization={normalization!r} is unknown: expected one of {', '.join(NORMALIZATIONS)}")
+        raise ValueError(
+            f"normalization={normalization!r} is unknown: expected one of "
+            f"{', '.join(NORMALIZATIONS)}"
+        )
     mean, deviation = torch.tensor(NORMALIZATIONS[normalization])[..., None, None]  # each [3, 1, 1]
     return (pixels / 255 - mean) / deviation

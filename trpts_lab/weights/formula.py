@@ -1,13 +1,17 @@
 """Formula-driven images for pre-training: several hundred classes, no photograph, no label by hand.
 
-The line of Kataoka et al., "Pre-training without Natural Images" (IJCV 2022): a class is a formula with fixed
-parameters, an image one drawing of it. Three families:
+The line of Kataoka et al., "Pre-training without Natural Images" (IJCV 2022): a class is a formula
+with fixed parameters, an image one drawing of it. Three families:
 
-contours   concentric outlines r(φ) = r₀ (1 + Σ_k a_k cos(kφ + p_k)); the class fixes a_k, p_k and the number of rings
-fractals   the attractor of an iterated function system; the class fixes its affine maps and their probabilities
-textures   white noise through a sum of oriented band-pass filters, then a bend; the class fixes filters and bend
+contours   concentric outlines r(φ) = r₀ (1 + Σ_k a_k cos(kφ + p_k)); the class fixes a_k, p_k and
+           the number of rings
+fractals   the attractor of an iterated function system; the class fixes its affine maps and their
+           probabilities
+textures   white noise through a sum of oriented band-pass filters, then a bend; the class fixes
+           filters and bend
 
-None of them is used by the twins (`trpts_lab.twins`), whose pictures are composed of shapes, scenes and real digits.
+None of them is used by the twins (`trpts_lab.twins`), whose pictures are composed of shapes, scenes
+and real digits.
 """
 
 import numpy as np
@@ -24,7 +28,9 @@ PLAIN_FRACTION = 0.5
 
 
 def render(labels, rng):
-    """Draw one image per label, 0 <= label < N_CLASSES: uint8 [n, 32, 32, 3]; all randomness from rng."""
+    """Draw one image per label, 0 <= label < N_CLASSES: uint8 [n, 32, 32, 3]; all randomness from
+    rng.
+    """
     density = np.zeros((len(labels), S, S), np.float32)
     start = 0
     for (_, n), draw in zip(FAMILIES.items(), (contours, fractals, textures), strict=True):
@@ -51,7 +57,8 @@ def contours(classes, rng):
     x, y = turned(x, y, per(rng.uniform(-0.6, 0.6, n)))
     angle, radius = np.arctan2(y, x), np.hypot(x, y)
     wobble = 1 + sum(
-        per(amplitudes[classes, j]) * np.cos(k[j] * angle + per(phases[classes, j])) for j in range(N_HARMONICS)
+        per(amplitudes[classes, j]) * np.cos(k[j] * angle + per(phases[classes, j]))
+        for j in range(N_HARMONICS)
     )
     outer, width = per(rng.uniform(0.45, 0.8, n)), per(rng.uniform(0.03, 0.08, n))
     total = np.zeros((n, S, S), np.float32)
@@ -63,7 +70,9 @@ def contours(classes, rng):
 
 
 def fractals(classes, rng):
-    """Brightness [n, S, S] of the attractors, drawn by the chaos game with CHAINS points at once."""
+    """Brightness [n, S, S] of the attractors, drawn by the chaos game with CHAINS points at
+    once.
+    """
     fixed = np.random.default_rng([CLASS_SEED, 1])
     n_classes, n = FAMILIES["fractals"], len(classes)
     turn, shear = fixed.uniform(0, 2 * np.pi, (2, n_classes, N_MAPS))
@@ -82,7 +91,9 @@ def fractals(classes, rng):
     cloud = np.concatenate(cloud, 1)  # [n, points, 2]
     low, high = np.quantile(cloud, [0.02, 0.98], axis=1)  # [n, 2] each
     scale = rng.uniform(1.1, 1.7, (n, 1)) / np.maximum((high - low).max(1, keepdims=True), 1e-6)
-    cloud = (cloud - ((low + high) / 2)[:, None]) * scale[:, None] + rng.uniform(-0.2, 0.2, (n, 1, 2))
+    cloud = (cloud - ((low + high) / 2)[:, None]) * scale[:, None] + rng.uniform(
+        -0.2, 0.2, (n, 1, 2)
+    )
     pixel = np.floor((cloud + 1) / 2 * S).astype(int)
     inside = ((pixel >= 0) & (pixel < S)).all(2)
     flat = (np.arange(n)[:, None] * S + pixel[..., 1]) * S + pixel[..., 0]
@@ -100,11 +111,19 @@ def textures(classes, rng):
     fixed = np.random.default_rng([CLASS_SEED, 2])
     n_classes, n = FAMILIES["textures"], len(classes)
     f = np.fft.fftfreq(S) * S
-    fy, fx = np.meshgrid(f, [*f[f >= 0].tolist(), -S // 2], indexing="ij")  # the half plane of rfft2
+    fy, fx = np.meshgrid(
+        f, [*f[f >= 0].tolist(), -S // 2], indexing="ij"
+    )  # the half plane of rfft2
     filters = np.zeros((n_classes, *fx.shape), np.float32)
     for _ in range(2):
-        frequency, spread = fixed.uniform(2, 12, (n_classes, 1, 1)), fixed.uniform(0.6, 2.5, (n_classes, 1, 1))
-        direction, opening = fixed.uniform(0, np.pi, (n_classes, 1, 1)), fixed.uniform(0.1, 1.2, (n_classes, 1, 1))
+        frequency, spread = (
+            fixed.uniform(2, 12, (n_classes, 1, 1)),
+            fixed.uniform(0.6, 2.5, (n_classes, 1, 1)),
+        )
+        direction, opening = (
+            fixed.uniform(0, np.pi, (n_classes, 1, 1)),
+            fixed.uniform(0.1, 1.2, (n_classes, 1, 1)),
+        )
         off = np.mod(np.arctan2(fy, fx) - direction + np.pi / 2, np.pi) - np.pi / 2
         filters += np.exp(-(((np.hypot(fx, fy) - frequency) / spread) ** 2) - (off / opening) ** 2)
     bend = fixed.integers(0, 3, n_classes)[classes]
@@ -115,10 +134,12 @@ def textures(classes, rng):
 
 
 def coloured(density, rng):
-    """Density [n, S, S] as pictures [n, S, S, 3]: half of them plain, half between two random colours.
+    """Density [n, S, S] as pictures [n, S, S, 3]: half of them plain, half between two random
+    colours.
 
-    A plain picture is light on dark. The others have any two colours that differ in brightness, either one in front,
-    and uneven lighting: colour and polarity must not matter. The plain ones are the easier start of that lesson.
+    A plain picture is light on dark. The others have any two colours that differ in brightness,
+    either one in front, and uneven lighting: colour and polarity must not matter. The plain ones
+    are the easier start of that lesson.
     """
     n = len(density)
     plain, swap = rng.random(n) < PLAIN_FRACTION, rng.random(n) < 0.5

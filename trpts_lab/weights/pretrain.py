@@ -1,8 +1,10 @@
-"""Pre-training of the laboratory's backbone on formula-driven images: resumable, with a card that says how.
+"""Pre-training of the laboratory's backbone on formula-driven images: resumable, with a card that
+says how.
 
     trpts pretrain            # goes on from build/pretrain/checkpoint.safetensors if there is one
 
-The recipe is all there is to choose; its hash names the run, and a checkpoint of another recipe is refused.
+The recipe is all there is to choose; its hash names the run, and a checkpoint of another recipe is
+refused.
 """
 
 import json
@@ -59,8 +61,12 @@ def render_images(per_class, seed):
     """(images uint8 [n, 3, 32, 32], labels [n]): `per_class` images of every formula."""
     rng = np.random.default_rng([seed, per_class])
     labels = np.repeat(np.arange(formula.N_CLASSES), per_class)
-    parts = [formula.render(part, rng) for part in np.array_split(labels, max(1, len(labels) // 1000))]
-    return torch.from_numpy(np.concatenate(parts)).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+    parts = [
+        formula.render(part, rng) for part in np.array_split(labels, max(1, len(labels) // 1000))
+    ]
+    return torch.from_numpy(np.concatenate(parts)).permute(
+        0, 3, 1, 2
+    ).contiguous(), torch.from_numpy(labels)
 
 
 def to_pixels(images):
@@ -69,11 +75,18 @@ def to_pixels(images):
 
 
 def shifted(images, max_shift, generator):
-    """Each image moved by up to max_shift pixels both ways, borders repeated: [B, 3, H, W] floats."""
+    """Each image moved by up to max_shift pixels both ways, borders repeated: [B, 3, H, W]
+    floats.
+    """
     B, _, H, W = images.shape
     padded = functional.pad(images, [max_shift] * 4, mode="replicate")
-    top, left = torch.randint(0, 2 * max_shift + 1, (2, B, 1), generator=generator).to(images.device)
-    rows, columns = top + torch.arange(H, device=images.device), left + torch.arange(W, device=images.device)
+    top, left = torch.randint(0, 2 * max_shift + 1, (2, B, 1), generator=generator).to(
+        images.device
+    )
+    rows, columns = (
+        top + torch.arange(H, device=images.device),
+        left + torch.arange(W, device=images.device),
+    )
     n = torch.arange(B, device=images.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[n, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
@@ -95,7 +108,9 @@ class Pretraining:
 
     def __init__(self, recipe, device=None):
         self.recipe, self.device = recipe, device or pick_device()
-        self.model = create_backbone(recipe.backbone, formula.N_CLASSES, seed=recipe.seed).to(self.device)
+        self.model = create_backbone(recipe.backbone, formula.N_CLASSES, seed=recipe.seed).to(
+            self.device
+        )
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
@@ -103,10 +118,14 @@ class Pretraining:
         self.n_steps = recipe.epochs * recipe.steps_per_epoch
 
     def advance(self, images, labels):
-        """One optimiser step. Order and shifts depend on seed and step alone, so that a resumed run is the same run."""
+        """One optimiser step. Order and shifts depend on seed and step alone, so that a resumed run
+        is the same run.
+        """
         recipe, spe = self.recipe, self.recipe.steps_per_epoch
         epoch, nth = divmod(self.step, spe)
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(recipe.seed * 1000 + epoch))
+        order = torch.randperm(
+            len(labels), generator=torch.Generator().manual_seed(recipe.seed * 1000 + epoch)
+        )
         rows = order[nth * recipe.batch_size : (nth + 1) * recipe.batch_size]
         generator = torch.Generator().manual_seed(recipe.seed * 10**6 + self.step)
         x = shifted(to_pixels(images[rows]).to(self.device), recipe.max_shift, generator)
@@ -115,7 +134,9 @@ class Pretraining:
             group["lr"] = recipe.lr * warmup_cosine(self.step, n_warmup, self.n_steps)
         self.model.train()
         logits = self.model(x)
-        loss = functional.cross_entropy(logits, labels[rows].to(self.device), label_smoothing=recipe.label_smoothing)
+        loss = functional.cross_entropy(
+            logits, labels[rows].to(self.device), label_smoothing=recipe.label_smoothing
+        )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -133,14 +154,21 @@ class Pretraining:
 
     def save(self, path):
         """Write the checkpoint, whole or not at all."""
-        notes = {"recipe": self.recipe.hash, "step": self.step, "time_s": self.time_s, "curve": self.curve}
+        notes = {
+            "recipe": self.recipe.hash,
+            "step": self.step,
+            "time_s": self.time_s,
+            "curve": self.curve,
+        }
         save_checkpoint(path, self.model.state_dict(), self.optimizer, notes)
 
     def restore(self, path):
         """Take up a checkpoint; refuses one of another recipe and leaves everything as it was."""
         owner, schema = ("recipe", self.recipe.hash), checkpoint_notes(self.n_steps)
         try:
-            tensors, state, notes = read_checkpoint(path, self.model.state_dict(), self.optimizer, owner, schema)
+            tensors, state, notes = read_checkpoint(
+                path, self.model.state_dict(), self.optimizer, owner, schema
+            )
         except ValueError as error:
             raise TrptsError(str(error)) from error
         self.model.load_state_dict(tensors)
@@ -149,7 +177,8 @@ class Pretraining:
 
 
 def pretrain(project, recipe=None, stop_after=None):
-    """Pre-train, or go on pre-training; write weights and card into data/weights/ at the end; the card.
+    """Pre-train, or go on pre-training; write weights and card into data/weights/ at the end; the
+    card.
 
     stop_after  number of steps after which to save and return None (for tests)
     """
@@ -165,13 +194,15 @@ def pretrain(project, recipe=None, stop_after=None):
         images, labels = render_images(recipe.images_per_class, recipe.seed)
     held_out = render_images(HELD_OUT_PER_CLASS, recipe.seed + 1)
     start, before, saved, first_step = time.monotonic(), run.time_s, time.monotonic(), run.step
-    # The checkpoint is written between steps alone. An interruption within a step leaves the one before: a half-made
-    # step would go on as another run.
+    # The checkpoint is written between steps alone. An interruption within a step leaves the one
+    # before: a half-made step would go on as another run.
     end = run.n_steps if stop_after is None else min(run.n_steps, first_step + stop_after)
     while run.step < end:
         loss = run.advance(images, labels)
         if not math.isfinite(loss):
-            raise TrptsError(f"the loss of step {run.step} is {loss}: {checkpoint} is left as it was")
+            raise TrptsError(
+                f"the loss of step {run.step} is {loss}: {checkpoint} is left as it was"
+            )
         run.time_s = before + time.monotonic() - start
         if run.step % recipe.steps_per_epoch == 0:
             epoch = run.step // recipe.steps_per_epoch
@@ -181,7 +212,10 @@ def pretrain(project, recipe=None, stop_after=None):
         elif run.step % 50 == 0:
             speed = (run.step - first_step) * recipe.batch_size / (time.monotonic() - start)
             left = (run.n_steps - run.step) * recipe.batch_size / speed / 60
-            say(f"pretrain: step {run.step}/{run.n_steps}, loss {loss:.3f}, {speed:.0f} images/s, {left:.0f} min")
+            say(
+                f"pretrain: step {run.step}/{run.n_steps}, loss {loss:.3f}, {speed:.0f} "
+                f"images/s, {left:.0f} min"
+            )
         if time.monotonic() - saved > SAVE_EVERY_S:
             run.save(checkpoint)
             saved = time.monotonic()
