@@ -14,13 +14,7 @@ import torch
 from torch.nn import functional
 
 # layer_signals and scored_layers are offered here too
-from trpts.signals import (  # noqa: F401
-    backward_through,
-    checked,
-    layer_signals,
-    non_empty,
-    scored_layers,
-)
+from trpts.signals import backward_through, checked, layer_signals, non_empty, scored_layers  # noqa: F401
 
 SAMPLES = ("per-sample", "batch")
 LABELS = ("data", "model")

@@ -42,8 +42,8 @@ def gps_scores(model, batches, *, views=None, seed=0):
 
     L = −1/2B Σ_i 1/|P(i)| Σ_{p∈P(i)} log( exp(f_i·f_p/τ) / Σ_{a≠i} exp(f_i·f_a/τ) )
 
-    (GPS, section 3; τ = 0.07) over the 2B views of a batch, P(i) the other views of the same class, f the normalised features
-    before the head.
+    over the 2B views of a batch, P(i) the other views of the same class, f the normalised features
+    before the head (GPS, section 3; τ = 0.07).
 
     views   (images, generator) -> images. GPS draws SimCLR's views; ours, for small images, are a
             flip and a shift
