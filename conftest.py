@@ -72,9 +72,8 @@ class ReplayedNotebook(IPyNbFile):
 
     def setup(self):
         project = Project.find(self.path)
-        with FileLock(
-            make_folder(project.build) / "tests.lock"
-        ):  # another worker of pytest may be at it
+        # another worker of pytest may be at it
+        with FileLock(make_folder(project.build) / "tests.lock"):
             failures = run_chapters(project, "quick", self.path.stem)
         if failures:
             pytest.fail(failures[self.path.stem], pytrace=False)

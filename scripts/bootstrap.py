@@ -39,9 +39,8 @@ PACKAGES = ["-c", "constraints.txt", "-e", ".", "-e", "./trpts_lab[pdf,slurm,tea
 # not needed.
 REAL_PARTS = ["--no-deps", "--require-hashes", "-r", "real_parts.txt"]
 OLDEST = (3, 11)
-NEWER = [
-    f"python3.{minor}" for minor in (13, 12, 11, 14)
-]  # tried in this order when `python3` is too old
+# tried in this order when `python3` is too old
+NEWER = [f"python3.{minor}" for minor in (13, 12, 11, 14)]
 
 
 def say(text):
@@ -122,13 +121,13 @@ def pip_wheel():
     except (urllib.error.URLError, OSError) as error:
         stop(
             "this Python has no ensurepip, and pip could not be fetched from the package index "
-            f"({error}). "
-            "Install your system's `python3-venv` package, or mend the network, and try again."
+            f"({error}). Install your system's `python3-venv` package, or mend the network, and "
+            "try again."
         )
     if digest and hashlib.sha256(content).hexdigest() != digest:
         stop(
-            f"{name} from the package index does not have the hash that the index states; "
-            "nothing was installed."
+            f"{name} from the package index does not have the hash that the index states; nothing "
+            "was installed."
         )
     path = VENV / name
     path.write_bytes(content)
@@ -190,8 +189,8 @@ def install(pip, what):
         words = log.read_text(encoding="utf-8", errors="replace")
         print("\n".join(words.splitlines()[-15:]), file=sys.stderr)
         stop(
-            f"the installation failed: {reason(words)}; what was installed stays, run the "
-            "command again."
+            f"the installation failed: {reason(words)}; what was installed stays, run the command "
+            "again."
         )
 
 
@@ -207,8 +206,8 @@ def reason(words):
             else "a package differs"
         )
         return (
-            f"{what}: the package index holds another file than real_parts.txt names, use "
-            "another index"
+            f"{what}: the package index holds another file than real_parts.txt names, use another "
+            "index"
         )
     if re.search(r"No space left on device|Errno 28\b|WinError 112\b", words):
         return "the disk is full: about 7 GB are needed in all"
@@ -252,9 +251,8 @@ def main():
         if not better:
             stop(
                 f"Python {have} is too old: {need} or newer is needed. Install one (Debian, "
-                "Ubuntu: `apt install "
-                "python3.12 python3.12-venv`; macOS: `brew install python@3.12`; or python.org) "
-                "and run this again."
+                "Ubuntu: `apt install python3.12 python3.12-venv`; macOS: `brew install "
+                "python@3.12`; or python.org) and run this again."
             )
         say(f"Python {have} is too old; using {better}")
         os.execv(better, [better, *sys.argv])

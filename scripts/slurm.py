@@ -28,8 +28,8 @@ from trpts_lab.cluster import INSTEAD
 
 OPEN = (
     "warning: the connection is not encrypted, and whoever reaches this port can run programs in "
-    "your name; use it "
-    "only in a network whose users you trust, or set up Dask's TLS (book/sweeping.md)"
+    "your name; use it only in a network whose users you trust, or set up Dask's TLS "
+    "(book/sweeping.md)"
 )
 
 
@@ -98,9 +98,8 @@ def main():
     if security is None:
         print(OPEN, file=sys.stderr, flush=True)
     with cluster:
-        cluster.adapt(
-            minimum_jobs=arguments.jobs, maximum_jobs=arguments.jobs
-        )  # a job that ended is sent again
+        # a job that ended is sent again
+        cluster.adapt(minimum_jobs=arguments.jobs, maximum_jobs=arguments.jobs)
         print(cluster.scheduler_address, flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with suppress(KeyboardInterrupt):

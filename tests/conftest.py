@@ -35,9 +35,8 @@ BENCHMARK |= {
 BENCHMARK |= {"settings": None}  # the benchmark of small projects
 ROOT = Path(__file__).resolve().parent.parent
 
-if WORKERS := int(
-    os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")
-):  # tests at once: they share the cores
+# tests at once: they share the cores
+if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
@@ -116,9 +115,8 @@ def tiny(tmp_path, monkeypatch):
 def html(project):
     """The folder of the built pages; `trpts book` runs once and does nothing twice."""
     command = [sys.executable, "-m", "trpts.cli", "book"]
-    with FileLock(
-        make_folder(project.build) / "tests.lock"
-    ):  # two workers: the second finds it built
+    # two workers: the second finds it built
+    with FileLock(make_folder(project.build) / "tests.lock"):
         done = subprocess.run(command, cwd=project.root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     page = Path(done.stdout.splitlines()[-1])

@@ -43,8 +43,8 @@ WORDS = [
 VISION = ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
 TEMPLATE = (
     "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' "
-    "%}<|vision_start|><|image_pad|>"
-    "<|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}ASSISTANT :"
+    "%}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor "
+    "%}{% endfor %}ASSISTANT :"
 )
 TEXT = dict(
     hidden_size=32,

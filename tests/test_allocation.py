@@ -58,16 +58,14 @@ def test_mean_by_hand():
     total = 19 / 4 + 13 / 2 + 8 / 4
     assert list(weights.values()) == pytest.approx([19 / 4 / total, 13 / 2 / total, 2 / total])
     plan = allocate(HAND, w="mean", n_token_blocks=0)
-    assert list(plan.connections.values()) == [
-        2,
-        2,
-        1,
-    ]  # 2.375 down to 2, 3.25 capped at the fan-in
+    # 2.375 down to 2, 3.25 capped at the fan-in
+    assert list(plan.connections.values()) == [2, 2, 1]
+    # the floor
     assert list(allocate(HAND, w="mean", c_min=0.4, n_token_blocks=0).connections.values()) == [
         1,
         1,
         1,
-    ]  # the floor
+    ]
 
 
 def test_rounding_of_the_quotient_costs_no_connection():
@@ -130,9 +128,10 @@ def test_per_block_gives_the_layers_of_a_block_the_same_number():
         names = [name for name in plan.connections if block_of(name) == block]
         assert len(names) == 4
         assert len({plan.w[name] for name in names}) == 1
+        # the remainder
         assert (
             max(plan.connections[n] for n in names) - min(plan.connections[n] for n in names) <= 1
-        )  # the remainder
+        )
 
 
 @pytest.mark.parametrize("w", ["share", "mean"])

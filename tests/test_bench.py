@@ -305,9 +305,8 @@ def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
     assert record["machine"]["cores"]
     (path,) = (project.root / "data" / "bench").glob("*.json")
     before = path.read_bytes()
-    assert (
-        main(["bench", "tokens", "--batch-size", "3"]) == 0
-    )  # another size is shown, and is not what pages read
+    # another size is shown, and is not what pages read
+    assert main(["bench", "tokens", "--batch-size", "3"]) == 0
     assert path.read_bytes() == before
     assert main(["bench", "tokens", "--rounds", "0"]) == 2
     assert "--rounds 0: expected at least 1" in capsys.readouterr().err

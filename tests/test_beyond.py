@@ -91,9 +91,8 @@ def test_text_is_told_apart_by_its_letters():
         device="cpu", seed=0, upstream_epochs=1, n_upstream=256, epochs=1, lr=3e-3, batch_size=32
     )
     found = {name: text.run({"variant": name, **short}) for name in text.METHODS}
-    layers = (
-        4 * text.WIDTH + 4 * text.WIDTH + text.WIDTH
-    )  # neurons of a block: qkv and proj, fc1, fc2
+    # neurons of a block: qkv and proj, fc1, fc2
+    layers = 4 * text.WIDTH + 4 * text.WIDTH + text.WIDTH
     head = text.N_NEW * (text.WIDTH + 1)
     assert found["linear"]["n_trainable"] == head
     assert found["C = 2"]["n_trainable"] == 3 * text.DEPTH * layers + head

@@ -157,8 +157,8 @@ def test_no_index_says_what_to_do(bootstrap, monkeypatch):
 
 def test_progress_names_steps_without_addresses(bootstrap):
     log = (
-        "Collecting torch==2.15.0\n  Downloading "
-        "https://host.example/a/b/torch-2.15.0-cp311.whl (530 MB)\n"
+        "Collecting torch==2.15.0\n  Downloading https://host.example/a/b/torch-2.15.0-cp311.whl "
+        "(530 MB)\n"
     )
     assert bootstrap.doing("") == "starting"
     assert bootstrap.doing(log) == "Downloading torch-2.15.0-cp311.whl (530 MB)"
@@ -236,9 +236,8 @@ def test_a_real_part_with_another_hash_is_refused_and_named(bootstrap, index, pr
     right = hashlib.sha256((folder / "toys-1.0-py3-none-any.whl").read_bytes()).hexdigest()
     bootstrap.VENV.mkdir()
     bootstrap.ROOT = tmp_path
-    wheels = sorted(
-        (project.root / ".venv").glob("pip-*.whl")
-    )  # an environment made without ensurepip runs pip from it
+    # an environment made without ensurepip runs pip from it
+    wheels = sorted((project.root / ".venv").glob("pip-*.whl"))
     pip = ["-m", "pip"] if importlib.util.find_spec("pip") else [f"{wheels[-1]}/pip"]
     pip = [sys.executable, *pip, "--isolated", "--no-cache-dir"]
     what = [
@@ -273,8 +272,8 @@ def test_a_real_part_with_another_hash_is_refused_and_named(bootstrap, index, pr
     ("words", "expected"),
     [
         (
-            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left "
-            "on device",
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on "
+            "device",
             "the disk is full: ",
         ),
         (

@@ -351,9 +351,8 @@ def test_command_prints_and_draws(folders, tmp_path, capsys, monkeypatch, family
 
 
 def test_comparison_asks_the_whole_model_and_the_pruned_one():
-    model, processor = vlm(
-        "llava", initializer_range=0.5
-    )  # which words follow depends on what was kept
+    # which words follow depends on what was kept
+    model, processor = vlm("llava", initializer_range=0.5)
     inputs = ask.prepare(model, processor, picture(), QUESTION)
     whole = ask.answer(model, processor, inputs, 8).text
     for keep in ((1.0, 1.0), (0.5, 0.25)):
@@ -366,9 +365,8 @@ def test_comparison_asks_the_whole_model_and_the_pruned_one():
         assert [kept.tolist() for kept in found.kept] == [
             trace.kept[stage][0].tolist() for stage in (2, 3)
         ]
-        for k, which in enumerate(
-            (None, plan)
-        ):  # behind the image: what colour ? ASSISTANT : and before it: USER :
+        # behind the image: what colour ? ASSISTANT : and before it: USER :
+        for k, which in enumerate((None, plan)):
             assert found.macs["eq. 7"][k] == macs(
                 model.config.text_config, 16, which, 7, n_instruction_tokens=5
             )

@@ -119,11 +119,8 @@ def test_load_task_of_a_twin(monkeypatch):
         load_task("eurosat_twin", image_size=32, normalization="imagenet")
     with pytest.raises(ValueError, match="digits cannot be had with normalization: expected none"):
         load_task("digits", normalization="imagenet")
-    unchanged = {
-        "image_size": 32,
-        "normalization": "half",
-        "resize": "squash",
-    }  # as a backbone of 32 pixels asks
+    # as a backbone of 32 pixels asks
+    unchanged = {"image_size": 32, "normalization": "half", "resize": "squash"}
     for name in ("eurosat_twin", "digits"):
         assert load_task(name, **unchanged).data_hash() == load_task(name).data_hash()
 

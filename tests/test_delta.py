@@ -96,9 +96,8 @@ def test_another_backbone_is_refused_and_left_alone(tmp_path):
     swapped = vit()
     load_delta(swapped, tmp_path / "a")
     foreign = tuned()
-    foreign._before_attach["tensors"]["blocks.0.mlp.fc1"][0].add_(
-        1
-    )  # as if tuned from other weights
+    # as if tuned from other weights
+    foreign._before_attach["tensors"]["blocks.0.mlp.fc1"][0].add_(1)
     save_delta(foreign, tmp_path / "b")
     before = swapped(X)
     with pytest.raises(ValueError, match="belongs to another backbone"):
@@ -141,9 +140,8 @@ def test_size_at_two_connections_of_vit_b(tmp_path):
     load_delta(model, delta)
     start = time.perf_counter()
     load_delta(model, delta)
-    assert (
-        time.perf_counter() - start < 1
-    )  # milliseconds by design: no hash of 343 MB is taken again
+    # milliseconds by design: no hash of 343 MB is taken again
+    assert time.perf_counter() - start < 1
 
 
 def rewritten(path, change=lambda tensors: tensors, notes=lambda notes: notes):

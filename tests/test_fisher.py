@@ -83,9 +83,8 @@ def test_batch_variant_averages_over_batches():
 def test_equals_autograd_on_a_vit(vit, batch):
     images, labels = batch
     expected = reference(vit, images, labels)
-    scores = fisher_scores(
-        vit, [(images[:5], labels[:5]), (images[5:], labels[5:])]
-    )  # uneven batches
+    # uneven batches
+    scores = fisher_scores(vit, [(images[:5], labels[:5]), (images[5:], labels[5:])])
     assert list(scores) == list(expected)
     assert len(scores) == 4 * len(vit.blocks)
     for name, score in scores.items():
@@ -169,9 +168,8 @@ def test_true_fisher_comes_near_the_exact_expectation_on_a_vit(vit, batch):
     by_class = [
         per_sample_gradients(vit, images, torch.full_like(y, k)).values() for k in range(p.shape[1])
     ]
-    squares = [
-        torch.cat([g.square().flatten(1) for g in grads], 1) for grads in by_class
-    ]  # K of [B, weights]
+    # K of [B, weights]
+    squares = [torch.cat([g.square().flatten(1) for g in grads], 1) for grads in by_class]
     exact = sum(p[:, k, None] * g for k, g in enumerate(squares))  # [B, weights]
     variance = sum(p[:, k, None] * g.square() for k, g in enumerate(squares)) - exact.square()
     chance = (variance.sum() / n).sqrt() / len(y)

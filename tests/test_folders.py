@@ -535,11 +535,8 @@ def test_fgvc(tmp_path, tiny_fgvc, key, name, images):
     task = fgvc.load(tmp_path, key, normalization="none", **SMALL)
     assert (task.name, task.n_classes) == (key, 4)
     assert [len(split) for split in (task.train, task.val, task.test)] == [4, 2, 3]
-    for split in (
-        task.train,
-        task.val,
-        task.test,
-    ):  # the same class has the same label in all three
+    # the same class has the same label in all three
+    for split in (task.train, task.val, task.test):
         pictures, labels = everything(split)
         assert labels.tolist() == [value // 20 for value in grey(pictures)]
     assert sorted(task.test.labels.tolist()) == [0, 1, 3]
@@ -682,8 +679,8 @@ def test_load_task_of_a_folder(tmp_path, monkeypatch):
         ("vtab/clevr_cuont", "did you mean vtab/clevr_count"),
         (
             "zzz/qqqqq",
-            "expected a twin, digits, vtab/<name>, fgvc/<name>, real/<name> or the path of "
-            "a folder$",
+            "expected a twin, digits, vtab/<name>, fgvc/<name>, real/<name> or the path of a "
+            "folder$",
         ),
     ],
 )

@@ -172,9 +172,8 @@ def test_a_run_interrupted_anywhere_goes_on_as_the_same_run(tmp_path, monkeypatc
         patched.setattr(owner, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
             pretrain(project, quick)
-    left = (
-        project.build / "pretrain" / ".checkpoint.safetensors.x.partial"
-    )  # as a killed run leaves it
+    # as a killed run leaves it
+    left = project.build / "pretrain" / ".checkpoint.safetensors.x.partial"
     left.mkdir()
     card = pretrain(project, quick)
     assert {k: v for k, v in card.items() if k != "time_s"} == {

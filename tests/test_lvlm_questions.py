@@ -80,9 +80,8 @@ def test_all_answers_of_a_kind_are_equally_likely(kind):
             counts[question.answer] += 1
     total, k = sum(counts.values()), len(ANSWERS[kind])
     assert set(counts) == set(ANSWERS[kind])
-    assert all(
-        abs(n / total - 1 / k) < 4.5 * (1 / k / total) ** 0.5 for n in counts.values()
-    )  # 4.5 standard errors
+    # 4.5 standard errors
+    assert all(abs(n / total - 1 / k) < 4.5 * (1 / k / total) ** 0.5 for n in counts.values())
     assert CHANCE[kind] == 1 / k
 
 
@@ -95,9 +94,8 @@ def test_half_of_what_is_missing_is_missing_in_combination_only():
                 colour in {t.colour for t in scene.things}
                 and shape in {t.shape for t in scene.things}
             )
-    assert (
-        0.55 < np.mean(near) < 0.85
-    )  # half of them, and those of the other half that happen to be
+    # half of them, and those of the other half that happen to be
+    assert 0.55 < np.mean(near) < 0.85
 
 
 def test_an_object_goes_by_all_or_half_of_its_name():

@@ -75,10 +75,8 @@ def test_labels_are_the_words_that_follow():
         9 - len(relation)
     )
     wanted = [IGNORED] * 16
-    wanted[len(where) - 2 : len(where)] = [
-        where[-1],
-        EOS_ID,
-    ]  # "where is the red-circle ?" -> "2-3"
+    # "where is the red-circle ?" -> "2-3"
+    wanted[len(where) - 2 : len(where)] = [where[-1], EOS_ID]
     wanted[7 + len(relation) - 2 : 7 + len(relation)] = [relation[-1], EOS_ID]
     assert labels[0].tolist() == [IGNORED] * P + wanted
 
@@ -190,12 +188,8 @@ def test_the_second_round_asks_what_is_hard_at_lower_rates(monkeypatch):
         rates.append(
             max(group["lr"] for part in run.optimizer.parts for group in part.param_groups)
         )
-    assert seen[::2] == [
-        EASY,
-        ALL,
-        ALL,
-        HARD,
-    ]  # each asked for twice: for the words, and for what they see
+    # each asked for twice: for the words, and for what they see
+    assert seen[::2] == [EASY, ALL, ALL, HARD]
     assert rates[-1] == pytest.approx(SHORT.hard_factor * max(rates[2:-1]))
 
 

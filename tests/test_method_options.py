@@ -125,9 +125,8 @@ def runs(monkeypatch):
 
     rising = itertools.count()
     monkeypatch.setattr(tuning, "Training", Watched)
-    monkeypatch.setattr(
-        tuning, "accuracy", lambda *_: float(next(rising))
-    )  # the last epoch is the best
+    # the last epoch is the best
+    monkeypatch.setattr(tuning, "accuracy", lambda *_: float(next(rising)))
 
     def run(model, method, **options):
         options = SMALL.get(method, {}) | options
@@ -171,9 +170,8 @@ def test_what_moves(method, options, moves, runs):
     after = dict(model.named_parameters())
     changed = {n: not torch.equal(after[n], p) for n, p in before.items()}
     assert {n for n, c in changed.items() if c} == {n for n in before if kind(n) in moves}
-    if (
-        result.plan is not None and "connections" not in options
-    ):  # of a weight, the selected entries alone
+    # of a weight, the selected entries alone
+    if result.plan is not None and "connections" not in options:
         for n, C in result.plan.connections.items():
             moved = (after[f"{n}.weight"] != before[f"{n}.weight"]).flatten(1).sum(1)
             assert moved.max() <= C, n

@@ -100,9 +100,8 @@ def test_a_run_of_the_comparison(readers_disk):
     metrics = record["metrics"]
     assert 0 <= metrics["test_accuracy"] <= 1
     assert metrics["connections_per_neuron"] == pytest.approx(2.0, abs=1e-3)
-    assert (
-        metrics["n_trainable_without_head"] == 3 * 12 * 9 * 768
-    )  # two connections and a bias of each neuron
+    # two connections and a bias of each neuron
+    assert metrics["n_trainable_without_head"] == 3 * 12 * 9 * 768
     assert 0.5 < metrics["flops_ratio"] < 1
     assert set(
         grid.tuning_cells(profile, Store(readers_disk.root / "none"), ["linear"], "cpu")[0][1]

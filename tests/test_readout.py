@@ -77,9 +77,8 @@ def test_metrics(task):
         found = metrics[f"{name}_val_accuracy"]
         assert list(found) == [str(block) for block in range(1, 7)]
         assert found[str(metrics[f"{name}_best_block"])] == max(found.values())
-    assert (
-        metrics["mean_val_accuracy"]["1"] > 0.9
-    )  # a bright patch shows in the mean of the first block
+    # a bright patch shows in the mean of the first block
+    assert metrics["mean_val_accuracy"]["1"] > 0.9
     assert readout.run(SMALL) == metrics
 
 

@@ -53,9 +53,8 @@ def test_contrastive_loss_by_hand():
     f = torch.tensor([[2.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
     of_pair = -math.log(math.e / (math.e + 1))  # τ = 1
     loss = contrastive_loss(f, torch.tensor([0, 0, 1]), temperature=1.0)
-    assert loss.item() == pytest.approx(
-        2 / 3 * of_pair
-    )  # the third has no partner: it adds nothing
+    # the third has no partner: it adds nothing
+    assert loss.item() == pytest.approx(2 / 3 * of_pair)
 
 
 def test_contrastive_loss_is_the_sum_over_pairs():
@@ -132,11 +131,8 @@ def test_views_by_hand():
     views = flipped_and_shifted(images, torch.Generator().manual_seed(0))
     assert views.shape == images.shape
     steps = views[..., :, 1:] - views[..., :, :-1]
-    assert set(steps.unique().tolist()) == {
-        -1.0,
-        0.0,
-        1.0,
-    }  # mirrored, repeated at the border, as it was
+    # mirrored, repeated at the border, as it was
+    assert set(steps.unique().tolist()) == {-1.0, 0.0, 1.0}
     assert set((views[..., 1:, :] - views[..., :-1, :]).unique().tolist()) == {0.0, 8.0}
     assert (views != images).any(dim=(1, 2, 3)).float().mean() > 0.5
 
@@ -183,9 +179,8 @@ def test_true_fisher_draws_from_the_models_prediction():
     """
     model, x = layer([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0]]).repeat(4000, 1)
     p = torch.softmax(torch.tensor([2.0, 0.0]), 0)
-    wanted = (
-        p[0] * p[1] ** 2 + p[1] * p[0] ** 2
-    )  # the square of p - onehot, either row, first column
+    # the square of p - onehot, either row, first column
+    wanted = p[0] * p[1] ** 2 + p[1] * p[0] ** 2
     for y in (torch.zeros(4000, dtype=torch.int64), torch.ones(4000, dtype=torch.int64)):
         score = fisher_scores(model, [(x, y)], labels="model")["0"]
         torch.testing.assert_close(score[:, 0], wanted.repeat(2), rtol=0.1, atol=0)
@@ -215,9 +210,8 @@ def test_a_layer_out_of_use_is_named(name):
 def test_gradient_does_not_mind_rows_that_are_no_samples():
     """Tokens folded into rows, as in windows of attention: a sum over rows is the same sum."""
     scores = rivals.gradient_scores(Folded(), [(X.view(1, 2, 2), Y[:1])])
-    torch.testing.assert_close(
-        scores["layer"], torch.tensor([[0.75, 0.5], [0.75, 0.5]])
-    )  # ½ · Σ_n x_n / 2
+    # ½ · Σ_n x_n / 2
+    torch.testing.assert_close(scores["layer"], torch.tensor([[0.75, 0.5], [0.75, 0.5]]))
 
 
 class Folded(nn.Module):

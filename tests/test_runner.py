@@ -307,8 +307,8 @@ def test_one_command_at_a_time(tiny, capsys):
 def test_edit_during_a_refresh_is_not_lost(tiny, capsys):
     """The notebook changes itself while it runs, as an author might."""
     edit = (
-        "import nbformat\nnb = nbformat.read('notebooks/00_a.ipynb', 4)\nnb.cells[0].source = "
-        "'# Edited'\n"
+        "import nbformat\nnb = nbformat.read('notebooks/00_a.ipynb', 4)\nnb.cells[0].source = '# "
+        "Edited'\n"
     )
     project = tiny({"00_a": [edit + "nbformat.write(nb, 'notebooks/00_a.ipynb')"]})
     assert main(["refresh"]) == 1

@@ -31,9 +31,8 @@ def test_overlap_by_hand():
     b = {"x": torch.tensor([[1, 2]]), "y": torch.tensor([[3]])}
     assert selection.overlap(a, b) == 2 / 4
     assert selection.overlap(a, a) == 1
-    assert (
-        selection.overlap({"x": torch.tensor([[0], [1]])}, {"x": torch.tensor([[1], [0]])}) == 0
-    )  # other neurons
+    # other neurons
+    assert selection.overlap({"x": torch.tensor([[0], [1]])}, {"x": torch.tensor([[1], [0]])}) == 0
 
 
 def test_mean_of_parts_weighs_by_images():

@@ -73,8 +73,8 @@ def test_only_the_scheduler_listens_outside_and_says_so(project, tmp_path, argum
 def test_what_it_cannot_open_is_one_sentence(project, tmp_path, arguments, gone, says):
     one = f"{{cert: {gone}, key: {gone}}}"
     (tmp_path / "tls.yaml").write_text(
-        "distributed: "
-        f"{{comm: {{tls: {{ca-file: {gone}, scheduler: {one}, worker: {one}, client: {one}}}}}}}"
+        f"distributed: {{comm: {{tls: {{ca-file: {gone}, scheduler: {one}, worker: {one}, client: "
+        f"{one}}}}}}}"
     )
     with keeper(project, tmp_path, *arguments) as (process, address):
         assert not address
@@ -108,8 +108,8 @@ def test_with_a_certificate_nobody_else_gets_in(project, tmp_path):
     )
     one = f"{{cert: {cert}, key: {key}}}"
     (tmp_path / "tls.yaml").write_text(
-        "distributed: "
-        f"{{comm: {{tls: {{ca-file: {cert}, scheduler: {one}, worker: {one}, client: {one}}}}}}}"
+        f"distributed: {{comm: {{tls: {{ca-file: {cert}, scheduler: {one}, worker: {one}, client: "
+        f"{one}}}}}}}"
     )
     with keeper(project, tmp_path) as (process, address):
         inside, without, plain = (

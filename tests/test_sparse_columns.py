@@ -74,9 +74,8 @@ class Saved(torch.autograd.graph.saved_tensors_hooks):
     def _keep(self, tensor):
         storage = tensor.untyped_storage()
         if tensor.is_floating_point() and storage.data_ptr() not in self.of_model:
-            self.storages[storage.data_ptr()] = (
-                storage.nbytes() // tensor.element_size()
-            )  # a view holds its whole base
+            # a view holds its whole base
+            self.storages[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
         return tensor
 
     def floats(self):
@@ -113,9 +112,8 @@ def test_patches_hold_their_used_pixels():
     model = nn.Sequential(nn.Conv2d(4, OUT, 4, 4, bias=False))
     attach(model, {"0": concentrated()})
     with Saved(model) as saved:
-        model(
-            inputs(2, 4, 20, 20)
-        )  # a first layer's input needs no gradient: the convolution itself keeps nothing
+        # a first layer's input needs no gradient: the convolution itself keeps nothing
+        model(inputs(2, 4, 20, 20))
     assert saved.floats() == 2 * 25 * len(FEW)
 
 
@@ -179,9 +177,8 @@ def test_compiled_in_one_graph_a_layer_holds_no_more(selection):
     with Saved(model) as saved:
         compiled(x.clone().requires_grad_())
     kept = 50 * (len(FEW) if selection == "concentrated" else IN)
-    assert (
-        saved.floats() == kept + OUT * IN
-    )  # this backend copies the weight that the values are written into
+    # this backend copies the weight that the values are written into
+    assert saved.floats() == kept + OUT * IN
 
 
 def test_checkpointing_recomputes_the_columns():

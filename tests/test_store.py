@@ -128,9 +128,8 @@ def test_packing_moves_every_record_into_sorted_lines(packed):
     assert packed.records("toy")[0] == full(0)
     lines = (packed.packed / "toy.jsonl").read_text().splitlines()
     assert [json.loads(line)["config"]["seed"] for line in lines] == [0, 1, 2]
-    assert (
-        len(json.loads((packed.packed / "provenance.json").read_text())) == 1
-    )  # three records share it
+    # three records share it
+    assert len(json.loads((packed.packed / "provenance.json").read_text())) == 1
     before = (packed.packed / "toy.jsonl").read_bytes()
     packed.add(full(1, metrics__accuracy=0.75))  # made anew: it takes the place of the old one
     assert packed.find(full(1)["config"])["metrics"]["accuracy"] == 0.75
@@ -383,12 +382,11 @@ def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_write_that_breaks_off_leaves_nothing_behind(tmp_path):
     """A real short write: the process may write no file beyond 64 bytes."""
     program = (
-        "import resource, signal, pathlib, sys; from trpts_lab.project import write_whole\n"
-        "from trpts.errors import TrptsError\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
-        "try: write_whole(pathlib.Path(sys.argv[1]) / 'r.json', 'x' * 1000)\n"
-        "except TrptsError as error: print(error)\n"
+        "import resource, signal, pathlib, sys; from trpts_lab.project import write_whole\nfrom "
+        "trpts.errors import TrptsError\nsignal.signal(signal.SIGXFSZ, "
+        "signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\ntry: "
+        "write_whole(pathlib.Path(sys.argv[1]) / 'r.json', 'x' * 1000)\nexcept TrptsError as "
+        "error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True)
     assert "nothing of it was left behind" in done.stdout, done.stderr

@@ -198,9 +198,8 @@ def test_nbgrader_releases_and_grades_an_assignment(tmp_path, monkeypatch):
     one none.
     """
     apps, config = pytest.importorskip("nbgrader.apps"), pytest.importorskip("traitlets.config")
-    monkeypatch.setenv(
-        "PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )  # it calls alembic
+    # it calls alembic
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     source = tmp_path / "source" / "small" / "small.ipynb"
     source.parent.mkdir(parents=True)
     nbformat.write(for_nbgrader(small_assignment(2)), source)

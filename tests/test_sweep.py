@@ -46,9 +46,8 @@ def cells(n):
 def checkout(tmp_path, project, monkeypatch):
     """An empty project whose workers start in the real one."""
     monkeypatch.chdir(project.root)
-    monkeypatch.delenv(
-        "MALLOC_MMAP_THRESHOLD_", raising=False
-    )  # as workers have it that nobody has told better
+    # as workers have it that nobody has told better
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     return Project(tmp_path)
 
 
@@ -161,10 +160,8 @@ def test_what_is_there_is_not_done_again(checkout, two_workers, tmp_path, capsys
     )
     times = {r["config"]["seed"]: r["time_s"] for r in Store(folder).records()}
     assert times[0] == first["time_s"]
-    assert sweep.sweep(checkout, cells(3), Store(folder), "tcp://127.0.0.1:1") == (
-        {},
-        0,
-    )  # nobody is asked
+    # nobody is asked
+    assert sweep.sweep(checkout, cells(3), Store(folder), "tcp://127.0.0.1:1") == ({}, 0)
 
 
 SWEEP = """
@@ -400,9 +397,8 @@ def test_a_record_of_a_later_version_is_nobodys_to_overwrite(checkout, tmp_path)
 
 
 def test_our_own_workers_are_as_many_as_asked_for_and_keep_their_memory(monkeypatch):
-    monkeypatch.delenv(
-        "MALLOC_TRIM_THRESHOLD_", raising=False
-    )  # Dask leaves it behind where it has started a worker
+    # Dask leaves it behind where it has started a worker
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     with cluster.cluster(workers=1) as client:
         assert len(client.scheduler_info()["workers"]) == 1
         assert cluster.check_workers(client, {"fisher_digits"}, cluster.workers_of(client)) == []

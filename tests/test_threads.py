@@ -27,9 +27,8 @@ def run(*arguments, folder=None, **variables):
     environment = {
         k: v for k, v in os.environ.items() if k not in (*CHOICES, "OMP_NUM_THREADS")
     } | variables
-    environment["PYTHONPATH"] = str(
-        Path(trpts.__file__).parents[1]
-    )  # this checkout, from any folder
+    # this checkout, from any folder
+    environment["PYTHONPATH"] = str(Path(trpts.__file__).parents[1])
     return subprocess.run(
         [sys.executable, *arguments],
         env=environment,

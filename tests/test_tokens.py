@@ -132,9 +132,8 @@ def test_keep_all_in_training_draws_the_same_drop_path():
     untouched, short, long = outputs
     assert torch.equal(short, untouched)
     torch.testing.assert_close(long, untouched, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(
-        untouched, vit(init_values=0.5)(X), atol=1e-3
-    )  # something was dropped
+    # something was dropped
+    assert not torch.allclose(untouched, vit(init_values=0.5)(X), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -159,9 +158,8 @@ def test_merge_by_hand(merge, wanted):
     """Scores .1 .4 .2 .3: tokens 1 and 3 stay; of tokens 0 and 2, (.1·10 + .2·30) / .3 = 70/3; the
     sum is 7.
     """
-    tokens = torch.tensor(
-        [[[7.0], [10.0], [20.0], [30.0], [40.0]]]
-    )  # CLS and four patches of width 1
+    # CLS and four patches of width 1
+    tokens = torch.tensor([[[7.0], [10.0], [20.0], [30.0], [40.0]]])
     chosen, kept = keep_and_merge(tokens, torch.tensor([[0.1, 0.4, 0.2, 0.3]]), 2, merge)
     assert chosen.flatten().tolist() == pytest.approx(wanted)
     assert kept.tolist() == [[1, 3]]
@@ -427,10 +425,8 @@ def test_trace_numbers_patches_as_they_came_in(shortcut):
     """Through a block that keeps all; -1 stands for what was merged before; n_tokens counts CLS and
     x_m.
     """
-    wanted = {
-        16: torch.arange(16.0),
-        9: torch.tensor([9.0, 0, 0, 0, 8, 0, 0, 7, 10]),
-    }  # by number of tokens
+    # by number of tokens
+    wanted = {16: torch.arange(16.0), 9: torch.tensor([9.0, 0, 0, 0, 8, 0, 0, 7, 10])}
     model, keep = vit(), (0.5, 1, 0.5)
     with token_selection(
         model,

@@ -102,9 +102,8 @@ def reference(model, inputs, schedule):
             hidden_states=normed, position_embeddings=rope, attention_mask=causal(x.shape[1])
         )
         if index in schedule.prune_after:
-            A = (weights if schedule.iga_layer == "next" else earlier)[
-                0, :, asks
-            ]  # [H, instruction, N]
+            # [H, instruction, N]
+            A = (weights if schedule.iga_layer == "next" else earlier)[0, :, asks]
             image = torch.tensor([n >= 0 for n in number])
             A = A[:, :, image] / (
                 A[:, :, image].sum(2, keepdim=True) if schedule.iga == "image_keys" else 1
@@ -546,10 +545,8 @@ def test_exit_leaves_the_model_as_it_was(family):
 def assert_refused(message, call, family="llava", schedule=S, **options):
     model = vlm(family)
     row = rows(family, 1)[0]
-    untouched, n_hooks = (
-        last(model, row),
-        hooks(model),
-    )  # the first pass leaves some of the library's own
+    # the first pass leaves some of the library's own
+    untouched, n_hooks = (last(model, row), hooks(model))
     with pytest.raises(ValueError, match=message), pruning(model, schedule, **options):
         call(model, row)
     assert hooks(model) == n_hooks

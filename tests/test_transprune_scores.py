@@ -53,9 +53,8 @@ def test_zeros_give_finite_scores_and_half_precision_is_summed_in_float32():
     zero = tokens([0, 0], [1, 0])
     for pair in ((zero, zero), (zero, AFTER[:, :2]), (AFTER[:, :2], zero)):
         assert transition_variation(*pair).isfinite().all()
-    big = 200 * torch.ones(
-        1, 2, 64, dtype=torch.float16
-    )  # the square of its norm is beyond float16
+    # the square of its norm is beyond float16
+    big = 200 * torch.ones(1, 2, 64, dtype=torch.float16)
     scores = transition_variation(big, big / 2)
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, torch.full((1, 2), 0.25))
@@ -93,9 +92,8 @@ def test_guided_attention_scales_skips_padding_and_averages_heads():
     padded = torch.tensor([[False, True, True, True]])
     wanted = torch.tensor([[0, (2 / 5 + 2 / 9) / 2, (3 / 5 + 3 / 9) / 2, 0]])
     torch.testing.assert_close(attended("all_keys", keys=padded), wanted)
-    q = torch.tensor(
-        [[[[1.0]], [[0.0]]]]
-    )  # head 1 looks everywhere alike: 1/4 each; both share the key head
+    # head 1 looks everywhere alike: 1/4 each; both share the key head
+    q = torch.tensor([[[[1.0]], [[0.0]]]])
     wanted = torch.tensor([[0, (0.2 + 0.25) / 2, (0.3 + 0.25) / 2, 0]])
     found = guided_attention(q, K, torch.tensor([[True]]), ALL, IMAGE, 1.0, "all_keys")
     torch.testing.assert_close(found, wanted)
@@ -121,9 +119,8 @@ def test_combine_by_hand():
     torch.testing.assert_close(
         combine(ttv, iga, 0.25, normalise=True), torch.tensor([[0.375, 0.625]])
     )
-    torch.testing.assert_close(
-        combine(ttv, iga), torch.tensor([[3.5, 2.5]])
-    )  # α = 1/2, the paper's
+    # α = 1/2, the paper's
+    torch.testing.assert_close(combine(ttv, iga), torch.tensor([[3.5, 2.5]]))
     assert torch.equal(combine(ttv * 0, iga * 0, normalise=True), torch.zeros(1, 2))
 
 

@@ -110,10 +110,8 @@ def rows(family, n=3):
             count, pixels = 16, torch.randn(1, 3, 16, 16, generator=g)
         elif family == "next":
             height, width = ((16, 16), (16, 32), (32, 16))[i % 3]
-            patches, grid = (
-                1 + height * width // 256,
-                height * width // 16 + height // 4,
-            )  # base image, grid, newlines
+            # base image, grid, newlines
+            patches, grid = (1 + height * width // 256, height * width // 16 + height // 4)
             count, pixels = 16 + grid, torch.randn(1, patches, 3, 16, 16, generator=g)
             extra["image_sizes"] = torch.tensor([[height, width]])
         else:
@@ -143,9 +141,8 @@ def together(alone):
     for name in alone[0]:
         values = [row[name] for row in alone]
         if name in ("input_ids", "attention_mask", "mm_token_type_ids"):
-            values = [
-                torch.nn.functional.pad(v, (length - v.shape[1], 0)) for v in values
-            ]  # PAD is 0
+            # PAD is 0
+            values = [torch.nn.functional.pad(v, (length - v.shape[1], 0)) for v in values]
         if name == "pixel_values" and values[0].ndim == 5:
             values = [
                 torch.nn.functional.pad(v, (0, 0) * 3 + (0, patches - v.shape[1])) for v in values

@@ -200,8 +200,8 @@ def place(connections, rows, weights, n_token_blocks, placement, seed=0):
         return tuple(sorted(density))
     if not 0 <= n_token_blocks <= len(density):
         raise ValueError(
-            f"n_token_blocks={n_token_blocks}: expected 0 to {len(density)}, the number of "
-            "scored blocks"
+            f"n_token_blocks={n_token_blocks}: expected 0 to {len(density)}, the number of scored "
+            "blocks"
         )
     if placement == "random":
         order = torch.randperm(len(density), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -236,9 +236,8 @@ def _solve(exact, ratio, rows, fan_in, n_weights):
     connections = {name: floor(x) for name, x in wanted.items()}
     left = n_weights - total(low)
     weighted = [name for name in wanted if ratio[name] > 0]
-    for name in sorted(
-        weighted, key=lambda name: connections[name] - wanted[name]
-    ):  # the largest remainder first
+    # the largest remainder first
+    for name in sorted(weighted, key=lambda name: connections[name] - wanted[name]):
         if rows[name] <= left and connections[name] < fan_in[name]:
             connections[name] += 1
             left -= rows[name]

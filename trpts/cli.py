@@ -14,8 +14,7 @@ from trpts.errors import TrptsError
 COMMANDS = "trpts.commands"
 LABORATORY = (
     "the commands that run the chapters, build the book and make records come with the "
-    "laboratory, which is not "
-    "installed: run pip install ./trpts_lab in a checkout"
+    "laboratory, which is not installed: run pip install ./trpts_lab in a checkout"
 )
 
 

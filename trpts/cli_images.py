@@ -102,8 +102,7 @@ def cmd_tune(arguments):
     elif of_trpts:
         raise ValueError(
             f"--method {arguments.method} has no --{next(iter(of_trpts)).replace('_', '-')}: "
-            "expected it "
-            "with --method trpts alone"
+            "expected it with --method trpts alone"
         )
     written = report_files(arguments.out)
     result, report = tune_images(

@@ -72,8 +72,8 @@ def cmd_prune(arguments):
     n_drawn = rows * columns
     if found.n_image > n_drawn + first:
         print(
-            f"drawn are the {n_drawn} tokens of the whole view, not the "
-            f"{found.n_image - n_drawn} of its enlarged tiles"
+            f"drawn are the {n_drawn} tokens of the whole view, not the {found.n_image - n_drawn} "
+            "of its enlarged tiles"
         )
     panels = [
         (

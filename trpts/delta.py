@@ -102,8 +102,8 @@ def _check_names(found, notes, names):
         is_index = name.startswith("index.")
         if not (dtype in INDEX_DTYPES if is_index else dtype.is_floating_point):
             raise ValueError(
-                f"{name} is of {dtype}, expected "
-                f"{'whole' if is_index else 'floating-point'} numbers"
+                f"{name} is of {dtype}, expected {'whole' if is_index else 'floating-point'} "
+                "numbers"
             )
 
 
@@ -125,9 +125,8 @@ def load_delta(model, delta):
     found = inside["backbone_hash"] if inside else backbone_hash(model)
     if found != wanted:
         raise ValueError(
-            f"{delta.origin} belongs to another backbone: weights {capped(wanted)}, those of "
-            "this model "
-            f"are {found}"
+            f"{delta.origin} belongs to another backbone: weights {capped(wanted)}, those of this "
+            f"model are {found}"
         )
     check_delta(model, delta)
     unload_delta(model)
@@ -229,8 +228,7 @@ def check_delta(model: nn.Module, delta: Delta) -> None:
         if bias.ndim != 1 or not len(bias) or weight.shape != (len(bias), head.in_features):
             raise ValueError(
                 f"head.weight is {list(weight.shape)} with biases {list(bias.shape)}: expected "
-                "[classes, "
-                f"{head.in_features}] with [classes], at least one"
+                f"[classes, {head.in_features}] with [classes], at least one"
             )
         _check_finite("head", head.weight.dtype, weight, bias)
     except ValueError as error:

@@ -18,9 +18,8 @@ from safetensors.torch import save_file
 
 from trpts.places import fresh_file
 
-MAX_HEADER_BYTES = (
-    2**24
-)  # names, shapes and notes; twenty thousand class names take about one million
+# names, shapes and notes; twenty thousand class names take about one million
+MAX_HEADER_BYTES = 2**24
 DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,

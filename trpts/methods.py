@@ -124,9 +124,8 @@ def connection_score(score, seed, patches=False):
     """(model, batches) -> scores: of a name of `trpts.rivals.SCORES`, or the function itself."""
     if patches and score not in WITH_PATCHES:
         raise ValueError(
-            f"patches=True with score={score!r}: expected one of {', '.join(WITH_PATCHES)}, "
-            "which alone "
-            "score the patch embedding"
+            f"patches=True with score={score!r}: expected one of {', '.join(WITH_PATCHES)}, which "
+            "alone score the patch embedding"
         )
     score = score if callable(score) else score_named(score, seed)
     return partial(score, patches=True) if patches else score
@@ -179,8 +178,7 @@ def prepare_trpts(
     if held_out and n_scored == len(task.train):
         raise ValueError(
             f"held_out=True with n_scored={n_scored}, which are all training images: expected "
-            "fewer, so "
-            "that others are left for the head"
+            "fewer, so that others are left for the head"
         )
     with _scoring_head(model, task.train.after(n_scored) if held_out else None):
         scores, allocating = (

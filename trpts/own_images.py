@@ -83,9 +83,8 @@ def reading_of(name, image_size=None):
         if (tuple(cfg["mean"]), tuple(cfg["std"])) == values:
             return {"image_size": size, "normalization": normalization, "resize": "squash"}
     raise ValueError(
-        f"{name} wants images of mean {cfg['mean']} and standard deviation {cfg['std']}: "
-        "expected one of "
-        f"{', '.join(NORMALIZATIONS)}"
+        f"{name} wants images of mean {cfg['mean']} and standard deviation {cfg['std']}: expected "
+        f"one of {', '.join(NORMALIZATIONS)}"
     )
 
 
@@ -277,8 +276,7 @@ def _check_names(path, names):
         if first.setdefault(name, k) != k:
             raise ValueError(
                 f"{path} has unfit names, in class_names/{k}: {capped(name)!r} stands at "
-                f"{first[name]} "
-                "already; expected different names"
+                f"{first[name]} already; expected different names"
             )
 
 
@@ -323,8 +321,8 @@ def _check_tokens(model, tokens):
         n_kept = ROUNDING["floor"](tokens["keep"] * n)
         if n_kept < 1:
             raise ValueError(
-                f"keep={tokens['keep']} of {n} tokens in block {number} keeps none: expected "
-                "one or more"
+                f"keep={tokens['keep']} of {n} tokens in block {number} keeps none: expected one "
+                "or more"
             )
         n = n_kept + (n_kept < n and tokens.get("merge") != "drop")
 

@@ -47,15 +47,14 @@ def package_file(name: str, relative: str, sha256: str | None = None) -> Path:
         found = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         raise FileNotFoundError(
-            f"{package.holds} come with the package {name} {package.version} "
-            f"({package.megabytes} MB), which is not "
-            f"installed: run {get}"
+            f"{package.holds} come with the package {name} {package.version} ({package.megabytes} "
+            f"MB), which is not installed: run {get}"
         ) from None
     path = Path(str(found.locate_file(relative)))
     if not path.is_file():
         raise FileNotFoundError(
-            f"{name} {found.version} holds no {relative}: expected version {package.version}; "
-            f"run {get}"
+            f"{name} {found.version} holds no {relative}: expected version {package.version}; run "
+            f"{get}"
         )
     if sha256 is None:
         if found.version != package.version:
@@ -68,8 +67,7 @@ def package_file(name: str, relative: str, sha256: str | None = None) -> Path:
     if have != sha256:
         raise ValueError(
             f"{path.name} of {name} {found.version} has sha256 {have[:16]}…, expected "
-            f"{sha256[:16]}… of version "
-            f"{package.version}: run {get}"
+            f"{sha256[:16]}… of version {package.version}: run {get}"
         )
     return path
 

@@ -29,9 +29,8 @@ def check_place(path: str | Path, *inputs: str | Path | None) -> None:
         _temporary_folder(path).rmdir()
     except OSError as error:
         raise ValueError(
-            f"{path} cannot be written: {error.strerror or error}; expected the name of a "
-            "regular file in "
-            "a folder that exists and may be written to"
+            f"{path} cannot be written: {error.strerror or error}; expected the name of a regular "
+            "file in a folder that exists and may be written to"
         ) from error
     if any(
         path.exists() and Path(given).exists() and path.samefile(given)
@@ -58,9 +57,8 @@ def fresh_file(path: str | Path) -> Iterator[Path]:
         temporary = folder / path.name
         yield temporary
         with temporary.open("rb+") as file:
-            os.fsync(
-                file.fileno()
-            )  # before it takes the name: after a power cut, the old file or the whole new one
+            # before it takes the name: after a power cut, the old file or the whole new one
+            os.fsync(file.fileno())
         temporary.chmod(0o644)  # some libraries write for the owner alone
         temporary.replace(path)
     finally:
@@ -89,9 +87,8 @@ def claimed(path: str | Path, *others: str | Path) -> Iterator[None]:
         remove_leftovers(path, *others)
         yield
     finally:
-        with suppress(
-            OSError
-        ):  # removed while held: who has opened it meanwhile sees that in `_locked`
+        # removed while held: who has opened it meanwhile sees that in `_locked`
+        with suppress(OSError):
             Path(lock.lock_file).unlink()
         lock.release()
 

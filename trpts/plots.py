@@ -47,9 +47,8 @@ def draw_confusion(report):
     """
     counts = torch.tensor(report["confusion"])
     shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
-    names = [
-        name.replace("$", r"\$") for name in report["classes"]
-    ]  # else a pair of them would be read as a formula
+    # else a pair of them would be read as a formula
+    names = [name.replace("$", r"\$") for name in report["classes"]]
     side = min(12.0, 2.5 + 0.35 * len(names))
     with plt.rc_context({"figure.constrained_layout.use": True, "savefig.dpi": 144}):
         figure, axes = plt.subplots(figsize=(side + 1, side))
@@ -84,9 +83,8 @@ def draw_kept(picture, stages, title=""):
     stages   [(panel's title, bool [rows, columns]: which patches were kept)]
     """
     height, width = picture.shape[:2]
-    grey = np.repeat(
-        0.75 + 0.2 * picture.mean(2, keepdims=True), 3, axis=2
-    )  # a shadow of what was there
+    # a shadow of what was there
+    grey = np.repeat(0.75 + 0.2 * picture.mean(2, keepdims=True), 3, axis=2)
     with plt.rc_context(
         {"figure.constrained_layout.use": True, "figure.dpi": 144, "font.size": 10}
     ):
@@ -95,14 +93,12 @@ def draw_kept(picture, stages, title=""):
         )
         for axes, (name, kept) in zip(panels[0], stages, strict=True):
             rows, columns = kept.shape
-            seen = kept[np.arange(height) * rows // height][
-                :, np.arange(width) * columns // width
-            ]  # [height, width]
+            # [height, width]
+            seen = kept[np.arange(height) * rows // height][:, np.arange(width) * columns // width]
             axes.imshow(np.where(seen[..., None], picture, grey), interpolation="nearest")
             axes.set(title=name, xticks=[], yticks=[])
-        figure.suptitle(
-            title.replace("$", r"\$"), fontsize=10, wrap=True
-        )  # else a pair would be read as a formula
+        # else a pair would be read as a formula
+        figure.suptitle(title.replace("$", r"\$"), fontsize=10, wrap=True)
     return figure
 
 

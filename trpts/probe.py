@@ -107,7 +107,6 @@ def largest_logit(logits: torch.Tensor) -> torch.Tensor:
     if logits.isnan().any():
         raise Diverged(
             f"{int(logits.isnan().any(1).sum())} of {len(logits)} images have logits that are "
-            "NaN: the "
-            "weights or the images are broken"
+            "NaN: the weights or the images are broken"
         )
     return logits.argmax(1)

@@ -52,8 +52,8 @@ def gps_scores(model, batches, *, views=None, seed=0):
     """
     if not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
         raise ValueError(
-            f"{type(model).__name__} does not give its features before the head: expected a "
-            "timm model"
+            f"{type(model).__name__} does not give its features before the head: expected a timm "
+            "model"
         )
     generator = torch.Generator().manual_seed(seed)
     views = views or flipped_and_shifted

@@ -16,22 +16,12 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-HEADS = (
-    "head",
-    "heads",
-    "classifier",
-    "fc",
-)  # what a model without timm's `get_classifier` calls its head
-LEADING = (
-    "T",
-    "mT",
-    "H",
-    "mH",
-)  # attributes of a weight by which a gradient gets back to it; `shape` is none
-CHECKPOINTING = (
-    "grad_checkpointing",
-    "gradient_checkpointing",
-)  # timm's switch, transformers' switch
+# what a model without timm's `get_classifier` calls its head
+HEADS = ("head", "heads", "classifier", "fc")
+# attributes of a weight by which a gradient gets back to it; `shape` is none
+LEADING = ("T", "mT", "H", "mH")
+# timm's switch, transformers' switch
+CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")
 
 
 def scored_layers(model, patches=False):
@@ -54,8 +44,8 @@ def scored_layers(model, patches=False):
     }
     if not layers:
         raise ValueError(
-            f"{type(model).__name__} has no Linear layer besides its head: there is nothing "
-            "to score"
+            f"{type(model).__name__} has no Linear layer besides its head: there is nothing to "
+            "score"
         )
     return layers
 
@@ -90,9 +80,8 @@ def non_empty(batches):
         if len(labels) == 0:
             raise ValueError("a batch is empty: every batch needs at least one sample")
         n_batches += 1
-        yield tuple(
-            t.clone() if t.is_inference() else t for t in (images, labels)
-        )  # autograd cannot keep those
+        # autograd cannot keep those
+        yield tuple(t.clone() if t.is_inference() else t for t in (images, labels))
     if not n_batches:
         raise ValueError("batches is empty: a score needs at least one sample")
 
@@ -104,8 +93,8 @@ def checked(scores, why_zero=None):
     for name, score in scores.items():
         if not torch.isfinite(score).all():
             raise ValueError(
-                f"the score of layer {name} is not finite: look for inf or NaN in weights "
-                "and images"
+                f"the score of layer {name} is not finite: look for inf or NaN in weights and "
+                "images"
             )
     if why_zero and not any(score.any() for score in scores.values()):
         raise ValueError(f"every score is zero: {why_zero}")
@@ -228,16 +217,14 @@ def _capture(layers):
             if name in (captured.others or ()):
                 return z
             again = name in captured
-            if (
-                again and torch._C._current_graph_task_id() < 0
-            ):  # else a checkpoint computes it anew, going backward
+            # else a checkpoint computes it anew, going backward
+            if again and torch._C._current_graph_task_id() < 0:
                 raise ValueError(
                     f"layer {name} is used twice in one forward pass: shared weights are not "
                     "supported"
                 )
-            if (
-                torch.is_grad_enabled() and not z.requires_grad
-            ):  # weights are frozen: the graph starts here
+            # weights are frozen: the graph starts here
+            if torch.is_grad_enabled() and not z.requires_grad:
                 z = z.detach().requires_grad_()
             x = inputs[0].detach()
             if isinstance(module, nn.Conv2d):
@@ -271,9 +258,8 @@ def backward_through(model, images, labels, captured, loss=None):
         cross_entropy_sum(model, images, labels) if loss is None else loss(model, images, labels)
     )
     for name, (_, z, version) in captured.items():
-        if (
-            z is not None and z._version != version
-        ):  # z now holds, and leads the gradient to, what the change made of it
+        # z now holds, and leads the gradient to, what the change made of it
+        if z is not None and z._version != version:
             raise ValueError(
                 f"the output of layer {name} is changed in place by the operation behind it"
             )
@@ -290,17 +276,14 @@ def backward_through(model, images, labels, captured, loss=None):
         g = gradients.get(name)
         if g is None:
             raise ValueError(
-                f"the loss does not depend on layer {name}: it is out of use, or gradients do "
-                "not get "
-                "there (no_grad, detach, reentrant checkpointing)"
+                f"the loss does not depend on layer {name}: it is out of use, or gradients do not "
+                "get there (no_grad, detach, reentrant checkpointing)"
             )
         if name in others:
             found[name] = None, g.flatten(1)
             continue
-        x, kind = (
-            captured[name][0],
-            torch.promote_types(captured[name][0].dtype, g.dtype),
-        )  # autocast mixes types
+        # autocast mixes types
+        x, kind = (captured[name][0], torch.promote_types(captured[name][0].dtype, g.dtype))
         if x.ndim < g.ndim:  # a convolution's z is [B, out, h, w]
             g = g.flatten(2).transpose(1, 2)  # [B, h·w, out]
         found[name] = tuple(t.reshape(len(t), -1, t.shape[-1]).to(kind) for t in (x, g))
@@ -319,8 +302,8 @@ def cross_entropy_sum(model, images, labels):
         )
     if logits.ndim != 2 or len(logits) != len(labels):
         raise ValueError(
-            f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} labels: "
-            "expected [B, K]"
+            f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} labels: expected [B, "
+            "K]"
         )
     labels = labels.long()
     if labels.min() < 0 or labels.max() >= logits.shape[1]:

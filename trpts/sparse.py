@@ -31,9 +31,8 @@ from torch.nn import functional
 
 from trpts.signals import heads, pixels_of_patches
 
-with (
-    warnings.catch_warnings()
-):  # PyTorch calls CSR tensors beta, once per process: here, not in a user's first step
+# PyTorch calls CSR tensors beta, once per process: here, not in a user's first step
+with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch.zeros(1, 1).to_sparse_csr()
 
@@ -173,9 +172,8 @@ class _RowSparse:
 
     def _with_gradient(self, z, x):
         if torch.is_grad_enabled() and self.values.requires_grad:
-            kept = (
-                x.detach() if self.columns is None else x.detach().index_select(-1, self.columns)
-            )  # [..., |U|]
+            # [..., |U|]
+            kept = x.detach() if self.columns is None else x.detach().index_select(-1, self.columns)
             return _GradientOfValues.apply(z, kept.to(z.dtype), self.values, self.local)
         return z
 
@@ -197,9 +195,8 @@ class SparsePatches(_RowSparse, nn.Conv2d):
 
     def forward(self, x):  # [B, in, H, W]
         self.write()
-        z = functional.conv2d(
-            x, self._parameters["weight"], self.bias, self.stride
-        )  # [B, out, h, w]
+        # [B, out, h, w]
+        z = functional.conv2d(x, self._parameters["weight"], self.bias, self.stride)
         if not torch.is_grad_enabled():
             return z
         tokens = z.flatten(2).transpose(1, 2)  # [B, h·w, out]
@@ -311,13 +308,13 @@ def check_index(name, layer, places):
         raise ValueError(f"{name} is {found}: expected a Linear layer or a patch embedding")
     if "weight" not in layer._parameters:
         raise ValueError(
-            f"the weight of {name} is made of other parameters (pruned, normalised): "
-            "expected its own"
+            f"the weight of {name} is made of other parameters (pruned, normalised): expected its "
+            "own"
         )
     if isinstance(layer, nn.Conv2d) and not _cuts_patches(layer):
         raise ValueError(
-            f"{name} is a convolution whose windows overlap, are padded or grouped: "
-            "expected patches"
+            f"{name} is a convolution whose windows overlap, are padded or grouped: expected "
+            "patches"
         )
     out, fan_in = len(layer.weight), layer.weight[0].numel()
     if (
@@ -332,8 +329,8 @@ def check_index(name, layer, places):
         )
     if places[:, 0].min() < 0 or places[:, -1].max() >= fan_in or (places.diff(dim=1) <= 0).any():
         raise ValueError(
-            f"the index of {name} has rows that do not ascend from 0 to {fan_in - 1} "
-            "without repeats"
+            f"the index of {name} has rows that do not ascend from 0 to {fan_in - 1} without "
+            "repeats"
         )
 
 

@@ -36,7 +36,7 @@ def spin_shortly():
         settings = " ".join(f"{name}={value}" for name, value in SHORT_SPINS.items())
         warnings.warn(
             "torch was loaded before trpts, so its threads keep their cores while they wait, and "
-            "training is slow on a "
-            f"busy machine: import trpts first, or set {settings} in the environment",
+            f"training is slow on a busy machine: import trpts first, or set {settings} in the "
+            "environment",
             stacklevel=3,  # the line that imports trpts
         )

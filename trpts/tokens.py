@@ -22,10 +22,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 
 from trpts.transprune.scores import transition_variation
 
-ROUNDING = {
-    "floor": lambda n: math.floor(n + 1e-9),
-    "ceil": lambda n: math.ceil(n - 1e-9),
-}  # 0.29 · 100 is 29
+# 0.29 · 100 is 29
+ROUNDING = {"floor": lambda n: math.floor(n + 1e-9), "ceil": lambda n: math.ceil(n - 1e-9)}
 MERGE = ("normalised", "sum", "drop")
 
 
@@ -57,9 +55,8 @@ class Trace:
             reversed(self.kept.values()),
             torch.arange(x.shape[1], device=x.device).expand(len(x), -1),
         )
-        places = torch.nn.functional.pad(
-            places, (0, x.shape[1] - places.shape[1]), value=-1
-        )  # [B, N]
+        # [B, N]
+        places = torch.nn.functional.pad(places, (0, x.shape[1] - places.shape[1]), value=-1)
         self.kept[number] = places if kept is None else places.gather(1, kept)
         self.n_tokens[number] = n_tokens
         if scores is not None:
@@ -104,9 +101,8 @@ def token_selection(
     forward = partial(
         _forward, trace, n_prefix, ROUNDING[rounding], merge, score, score_gradient, shortcut
     )
-    handle = model.patch_embed.register_forward_pre_hook(
-        trace._start
-    )  # every pass begins there, no recomputation does
+    # every pass begins there, no recomputation does
+    handle = model.patch_embed.register_forward_pre_hook(trace._start)
     try:
         for n, share in shares.items():
             model.blocks[n].forward = partial(forward, model.blocks[n], n, share)
@@ -146,8 +142,7 @@ def _forward(
         if a.shape != (len(x), N) or not (a.isfinite() & (a >= 0)).all():
             raise ValueError(
                 f"the token scores of block {number} are {list(a.shape)} from {a.min()} to "
-                f"{a.max()}: "
-                f"expected {[len(x), N]}, finite, none below 0"
+                f"{a.max()}: expected {[len(x), N]}, finite, none below 0"
             )
         x, kept = keep_and_merge(after, a if score_gradient else a.detach(), n_kept, merge)
     trace._record(number, after[:, P:], x.shape[1], kept, a)
@@ -158,13 +153,11 @@ def cls_attention(qkv, attention):
     """Attention of CLS to all tokens, mean over heads, float32 [B, T], from the block's own qkv [B,
     T, 3·H·d].
     """
-    q, k = qkv.unflatten(2, (3, attention.num_heads, attention.head_dim))[:, :, :2].unbind(
-        2
-    )  # [B, T, H, d]
+    # [B, T, H, d]
+    q, k = qkv.unflatten(2, (3, attention.num_heads, attention.head_dim))[:, :, :2].unbind(2)
     q, k = attention.q_norm(q[:, 0]), attention.k_norm(k)  # q of CLS: [B, H, d]
-    with torch.autocast(
-        qkv.device.type, enabled=False
-    ):  # in half precision, close scores would tie
+    # in half precision, close scores would tie
+    with torch.autocast(qkv.device.type, enabled=False):
         return (
             torch.einsum("bhd,bthd->bht", q.float() * attention.scale, k.float())
             .softmax(dim=2)
@@ -193,9 +186,8 @@ def keep_and_merge(x, a, n_kept, merge="normalised"):
     kept [B, n_kept]).
     """
     prefix, x = x.split([x.shape[1] - a.shape[1], a.shape[1]], dim=1)
-    kept = (
-        a.topk(n_kept, dim=1).indices.sort(dim=1).values
-    )  # in the order they came: keeping all changes nothing
+    # in the order they came: keeping all changes nothing
+    kept = a.topk(n_kept, dim=1).indices.sort(dim=1).values
     parts = [prefix, x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))]
     if n_kept < x.shape[1] and merge != "drop":
         rest = a.scatter(1, kept, 0.0)  # a of the others, 0 for the kept
@@ -214,10 +206,8 @@ def _check(model, blocks, keep, rounding, merge, score):
     ):
         raise ValueError(
             f"{type(model).__name__} with global_pool={getattr(model, 'global_pool', None)!r}: "
-            "expected a "
-            "timm ViT whose head reads a class token: scores are that token's attention, and an "
-            "average "
-            "would count a merged token once"
+            "expected a timm ViT whose head reads a class token: scores are that token's "
+            "attention, and an average would count a merged token once"
         )
     if (
         rounding not in ROUNDING
@@ -226,9 +216,8 @@ def _check(model, blocks, keep, rounding, merge, score):
     ):
         raise ValueError(
             f"rounding={rounding!r}, merge={merge!r}, score={score!r}: expected one of "
-            f"{', '.join(ROUNDING)}, one of {', '.join(MERGE)}, and one of "
-            f"{', '.join(SCORES)} or a "
-            "function"
+            f"{', '.join(ROUNDING)}, one of {', '.join(MERGE)}, and one of {', '.join(SCORES)} or "
+            "a function"
         )
     if len(set(blocks)) < len(blocks) or not set(blocks) <= set(range(len(model.blocks))):
         raise ValueError(

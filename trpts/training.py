@@ -50,10 +50,8 @@ class Training:
         if unmoved := out_of_use(model, split):
             raise ValueError(
                 f"{unmoved[0]} would be trained and never move: the logits do not depend on it. "
-                "Its layer "
-                "is out of use, its weight is read past its `forward`, or gradients do not "
-                "get there "
-                "(no_grad, detach, reentrant checkpointing)"
+                "Its layer is out of use, its weight is read past its `forward`, or gradients do "
+                "not get there (no_grad, detach, reentrant checkpointing)"
             )
         self.model, self.split, self.epochs, self.lr, self.seed = model, split, epochs, lr, seed
         self.batch_size, self.autocast = batch_size, autocast

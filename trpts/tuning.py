@@ -114,9 +114,8 @@ def tune(
     n_outputs = getattr(getattr(model, "get_classifier", lambda: None)(), "out_features", None)
     if n_outputs is None:
         raise ValueError(
-            f"a {type(model).__name__}: expected a timm classifier with one Linear layer as "
-            "its head; "
-            "of a DataParallel, the model inside"
+            f"a {type(model).__name__}: expected a timm classifier with one Linear layer as its "
+            "head; of a DataParallel, the model inside"
         )
     n_parameters = sum(p.numel() for p in model.parameters())
     if n_outputs != task.n_classes:
@@ -138,9 +137,8 @@ def tune(
         "autocast": autocast,
         "options": options,
     }
-    if (
-        head_lr is not None
-    ):  # named only where given: checkpoints of before it could be given are still read
+    # named only where given: checkpoints of before it could be given are still read
+    if head_lr is not None:
         settings["head_lr"] = head_lr
     check_method(method, model, options)
     check_settings(epochs, lr, batch_size, optimizer, head_lr)
@@ -219,8 +217,8 @@ def resumable(checkpoint):
     except BaseException as error:
         if checkpoint is not None and Path(checkpoint).is_file():
             error.add_note(
-                f"{checkpoint} keeps the work up to its last save: the same command goes on "
-                "from there"
+                f"{checkpoint} keeps the work up to its last save: the same command goes on from "
+                "there"
             )
         raise
 
@@ -286,10 +284,8 @@ class _Run:
         if not len(curve) == n_losses <= epochs or best != notes["best_epoch"]:
             raise ValueError(
                 f"{self.path} is not a checkpoint (move it away): val_curve has {len(curve)} "
-                "epochs, "
-                f"losses {n_losses}, best_epoch is {notes['best_epoch']}; expected as many, "
-                "at most "
-                f"{epochs}, and epoch {best}"
+                f"epochs, losses {n_losses}, best_epoch is {notes['best_epoch']}; expected as "
+                f"many, at most {epochs}, and epoch {best}"
             )
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         for name, p in self.training.trained.items():

@@ -7,9 +7,8 @@ is the same run.
 
 PLAIN = {"per_neuron": 2.0, "keep": 1}
 TOKENS = {"per_neuron": 2.0, "keep": 0.5}
-RATE_OF = {
-    "tokens alone": "linear"
-}  # the method whose learning rate a variant uses, where it is not TR-PTS: head only
+# the method whose learning rate a variant uses, where it is not TR-PTS: head only
+RATE_OF = {"tokens alone": "linear"}
 BASE = {"TR-PTS without tokens": ("trpts", PLAIN)}
 FULL = {"TR-PTS": ("trpts", TOKENS)}
 

@@ -59,14 +59,8 @@ ACCURACIES = (
     "alone",
     "swapped",
 )
-OF_ALL_KINDS = (
-    "mean_accuracy",
-    "mean_changed",
-    "recall",
-    "by_stage",
-    "share",
-    "place",
-)  # over all kinds of questions
+# over all kinds of questions
+OF_ALL_KINDS = ("mean_accuracy", "mean_changed", "recall", "by_stage", "share", "place")
 KINDS = {  # how this machine is made to compute as another one
     "as it is": {},
     "without AVX-512": {
@@ -84,9 +78,8 @@ def canaries() -> dict[str, tuple[str, dict]]:
     every experiment.
     """
     found = {f"method {name}": ("tuned", _method(name)) for name in methods.METHODS}
-    scores = [
-        name for name in SCORES if name not in methods.METHODS
-    ]  # GPS's and others' own are their methods'
+    # GPS's and others' own are their methods'
+    scores = [name for name in SCORES if name not in methods.METHODS]
     found |= {f"score {name}": ("tuned", _method("trpts", score=name, keep=1)) for name in scores}
     remedy = _method("trpts", keep=1)
     found |= {
@@ -225,9 +218,8 @@ def _watched(experiment):
             if n in end and end[n].shape == p.shape
         ]
         seen["loss"], seen["moved"] = result.losses[-1], sum(moved)
-        if layers := sparse_layers(
-            model
-        ):  # each layer's connections, by where they lie among its inputs
+        # each layer's connections, by where they lie among its inputs
+        if layers := sparse_layers(model):
             places = [
                 (layer.index.float().mean() / layer.in_features).item() for layer in layers.values()
             ]
@@ -250,8 +242,8 @@ def compare(baselines: dict, names: Iterable[str]) -> list[dict]:
     names = list(names)
     if unknown := [name for name in names if name not in baselines]:
         raise TrptsError(
-            f"the canary {unknown[0]!r} has no committed metrics: `trpts regress --bless "
-            f"--only {NAME}`"
+            f"the canary {unknown[0]!r} has no committed metrics: `trpts regress --bless --only "
+            f"{NAME}`"
         )
     return regress.compare(
         {name: baselines[name] for name in names}, {name: run(name) for name in names}

@@ -67,8 +67,8 @@ def add_commands(command):
         "bench", cmd_bench, "measure what training, scoring and selecting cost at full size"
     )
     benches = (
-        "train methods fisher tokens gradient parts predict scale sweep busy transprune "
-        "gpu chapters all"
+        "train methods fisher tokens gradient parts predict scale sweep busy transprune gpu "
+        "chapters all"
     )
     bench.add_argument("what", choices=benches.split())
     bench.add_argument(
@@ -162,9 +162,8 @@ def cmd_refresh(arguments):
             project.runs("quick"),
             repository(project),
         )
-        for chapter in find_chapters(
-            project
-        ):  # read afresh: a cell may have been edited while it ran
+        # read afresh: a cell may have been edited while it ran
+        for chapter in find_chapters(project):
             if copy_state(chapter, chapter.settings(quick), runs) == "current":
                 put(
                     with_set_up(for_git(read_notebook(runs / chapter.path.name)), url), chapter.path

@@ -64,8 +64,8 @@ def _data(arguments):
         )
     if made.difference is not None:
         print(
-            f"held against {arguments.against}: no pixel differs by more than "
-            f"{made.difference} of 255"
+            f"held against {arguments.against}: no pixel differs by more than {made.difference} "
+            "of 255"
         )
     print(f'trpts.load_task("real/{name}", root="{root}")')
     return 0

@@ -78,8 +78,8 @@ def cmd_sweep(arguments):
         raise TrptsError(f"--workers {arguments.workers}: expected at least 1")
     if arguments.workers is not None and arguments.scheduler:
         raise TrptsError(
-            "--workers is of this machine's processes: a scheduler's workers are those that "
-            "were started"
+            "--workers is of this machine's processes: a scheduler's workers are those that were "
+            "started"
         )
     if arguments.gpu and not arguments.scheduler:
         raise TrptsError(

@@ -42,9 +42,8 @@ def cluster(scheduler=None, workers=None):
 
     raises  TrptsError: nobody answers there, or there is no worker
     """
-    logging.getLogger("distributed").setLevel(
-        logging.CRITICAL
-    )  # what matters is said in our own sentences
+    # what matters is said in our own sentences
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler is None:
         with (
             dask.config.set(AS_USUAL),
@@ -68,16 +67,14 @@ def cluster(scheduler=None, workers=None):
         TypeError,
     ) as error:  # TypeError: tls:// without Dask's settings for it
         raise TrptsError(
-            f"no scheduler answers at {scheduler} ({type(error).__name__}): expected the "
-            "address that "
-            "`dask scheduler` prints, such as tcp://10.0.0.1:8786"
+            f"no scheduler answers at {scheduler} ({type(error).__name__}): expected the address "
+            "that `dask scheduler` prints, such as tcp://10.0.0.1:8786"
         ) from error
     with client:
         if not workers_of(client):
             raise TrptsError(
                 f"the scheduler at {scheduler} has no workers: start some with `dask worker "
-                f"{scheduler} "
-                "--nthreads 1` in a checkout of this version"
+                f"{scheduler} --nthreads 1` in a checkout of this version"
             )
         yield client
 
@@ -113,20 +110,21 @@ def check_workers(client, kinds, workers, shared=False):
         if info["nthreads"] > 1 and not shared:
             raise TrptsError(
                 f"worker {worker} has {info['nthreads']} threads, and runs in one process would "
-                "draw from "
-                "one generator: start it with --nthreads 1, and with --nworkers N for more"
+                "draw from one generator: start it with --nthreads 1, and with --nworkers N for "
+                "more"
             )
     for worker, found in client.run(
         _code_there, sorted(kinds), workers=there, on_error="return"
     ).items():
+        # it has just gone
         if isinstance(found, CommClosedError | ConnectionError) or (
             isinstance(found, OSError) and worker not in workers_of(client)
-        ):  # it has just gone
+        ):
             continue
         if isinstance(found, BaseException):
             raise TrptsError(
-                f"worker {worker} cannot run trpts ({type(found).__name__}: {found}): install this "
-                "version there, and start it in a checkout"
+                f"worker {worker} cannot run trpts ({type(found).__name__}: {found}): install "
+                "this version there, and start it in a checkout"
             )
         if found != here:
             raise TrptsError(

@@ -31,9 +31,8 @@ def vit_flops(model, blocks=(), keep=1.0, rounding="floor", merge="normalised"):
             N = T - n_prefix
             kept = ROUNDING[rounding]((keep[number] if isinstance(keep, dict) else keep) * N)
             if kept < N:  # else the block runs untouched
-                macs += T * width + (
-                    N * width if merge != "drop" else 0
-                )  # CLS's row of scores, the merge
+                # CLS's row of scores, the merge
+                macs += T * width + (N * width if merge != "drop" else 0)
             T = n_prefix + kept + (kept < N and merge != "drop")
         macs += T * (mlp.fc1.weight.numel() + mlp.fc2.weight.numel())
     return 2 * (macs + model.head.weight.numel())

@@ -30,12 +30,8 @@ from trpts_lab.experiments import (
 from trpts_lab.tasks import READING
 
 SELECTION = {"method": "trpts", "per_neuron": PLAIN["per_neuron"]}
-OF_WAY = {
-    "free": grid.OF,
-    "protected": grid.OF,
-    "full": "full",
-    "head": "linear",
-}  # whose learning rate
+# whose learning rate
+OF_WAY = {"free": grid.OF, "protected": grid.OF, "full": "full", "head": "linear"}
 SLOWER = {"lr_divided_by": 3}
 WEAKER = {"backbone": "vit_lab", "weights": "data/weights/vit_lab_short.safetensors"}
 # name: what a run changes: TR-PTS' options, learning rate, epochs, weights (of that backbone only)
@@ -51,10 +47,8 @@ CONDITIONS = {
 }
 DRAWN = "score: random"
 DRIFT = 1.0  # as far as it goes
-UPSTREAM = {
-    "n_upstream": 12000,
-    "upstream_epochs": 8,
-}  # texts on which the transformer learns to read
+# texts on which the transformer learns to read
+UPSTREAM = {"n_upstream": 12000, "upstream_epochs": 8}
 LVLM = "data/weights/lvlm_tiny.safetensors"
 RUN, MODEL, TRAINING = ("profile", "device"), ("backbone", "weights"), ("epochs", "batch_size")
 
@@ -177,9 +171,8 @@ def further_cells(profile, store, names=None, seeds=None, device=None):
         )
     seeds = grid.SEEDS if seeds is None else seeds
     shared, swept = grid.common(profile, device), profile["benchmark"]["sweep"]
-    wanted = (
-        [] if known is OF_FAIR else [grid.OF, "full", "linear"]
-    )  # what trains nothing needs no rate
+    # what trains nothing needs no rate
+    wanted = [] if known is OF_FAIR else [grid.OF, "full", "linear"]
     found = grid.chosen_rates(profile, store, wanted, device) if wanted else {}
     reading = {name: shared[name] for name in READING if name in shared}
     rates, cells = {method: rate for method, (rate, _) in found.items()}, []
@@ -192,8 +185,7 @@ def further_cells(profile, store, names=None, seeds=None, device=None):
                     if "epochs_times" in own
                     else {}
                 )
-                if (
-                    own.get("backbone", shared["backbone"]) == shared["backbone"]
-                ):  # other weights fit only their own
+                # other weights fit only their own
+                if own.get("backbone", shared["backbone"]) == shared["backbone"]:
                     cells.append((experiment, used | own | longer))
     return cells

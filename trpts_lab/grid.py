@@ -132,9 +132,8 @@ def tuning_cells(profile, store, methods=None, device=None):
     cells = [
         cell for family in families for cell in _cells_of_rates(profile, store, family, device)[0]
     ]
-    return list(
-        {key_of(config): (experiment, config) for experiment, config in cells}.values()
-    )  # all may wait for one
+    # all may wait for one
+    return list({key_of(config): (experiment, config) for experiment, config in cells}.values())
 
 
 def _cells_of_rates(profile, store, family, device):
@@ -170,8 +169,8 @@ def _cells_of_rates(profile, store, family, device):
             return cells, means
         rates = sorted([*rates, *more])
     raise TrptsError(
-        f"{family}: no learning rate from {rates[0]:g} to {rates[-1]:g} has a worse one on "
-        "both sides"
+        f"{family}: no learning rate from {rates[0]:g} to {rates[-1]:g} has a worse one on both "
+        "sides"
     )
 
 
@@ -204,17 +203,17 @@ def chosen_rates(profile, store, methods=None, device=None):
             read, of any of them
     """
     how, chosen = comparison_of(profile), {}
+    # all, before any verdict
     tunings = {
         method: _cells_of_rates(profile, store, how.family.get(method, method), device)
         for method in known_methods(profile, methods)
-    }  # all, before any verdict
+    }
     for method, (cells, means) in tunings.items():
         if means is None:
             found = store.found(cells)
             raise NotThere(
-                f"{method}: {len(found)} of {len(cells)} tuning records are there: run "
-                "`trpts sweep "
-                "--tuning` first"
+                f"{method}: {len(found)} of {len(cells)} tuning records are there: run `trpts "
+                "sweep --tuning` first"
             )
         chosen[method] = (best_rate(means) if how.fair else max(means, key=means.get)), means
     return chosen
@@ -237,9 +236,8 @@ def comparison_cells(profile, store, tasks=None, methods=None, seeds=None, devic
     wanted = [
         (method, task, seed) for seed in seeds for task in tasks or compared for method in methods
     ]
-    if (
-        tasks is None and not how.fair
-    ):  # the other tasks of the fair comparison are those that rates were chosen on
+    # the other tasks of the fair comparison are those that rates were chosen on
+    if tasks is None and not how.fair:
         others = [task for task in every if task not in compared]
         wanted += [
             (method, task, seeds[0]) for task in others for method in how.core if method in methods

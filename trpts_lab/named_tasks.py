@@ -15,10 +15,8 @@ IMAGE_SIZE = 32  # of twins unless told
 DRAWN_AT_ANY_SIZE = tuple(name for name, twin in TWINS.items() if twin.any_size)
 REAL = {f"real/{name}": ("real", name) for name in real.TASKS}
 FILES = load.REAL | REAL  # all tasks that are read from files: {name: (kind, its reader's name)}
-GROUPS = {
-    "vtab": load.READERS["vtab"][0].TASKS,
-    "real": real.TASKS,
-}  # {kind: {name: source with a group}}
+# {kind: {name: source with a group}}
+GROUPS = {"vtab": load.READERS["vtab"][0].TASKS, "real": real.TASKS}
 
 
 class Laboratory:
@@ -49,8 +47,7 @@ class Laboratory:
             if given:
                 raise ValueError(
                     f"{name} cannot be had with {given}: expected none of the settings of image "
-                    "files; twins that "
-                    f"have them are {', '.join(DRAWN_AT_ANY_SIZE)}"
+                    f"files; twins that have them are {', '.join(DRAWN_AT_ANY_SIZE)}"
                 )
             return TWINS[name].task(seed)
         sized = {} if image_size is None else {"image_size": image_size}

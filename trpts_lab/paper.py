@@ -11,8 +11,8 @@ FIM_IN_BLOCKS = {
     "paper": "the critical blocks differ by task: Flowers-102 blocks 8 and 10, Sun397 block 0, "
     "Camelyon all alike",
     "source": "public note",
-    "brief": "fine-grained tasks put parameters in late layers, structured tasks use early "
-    "ones too",
+    "brief": "fine-grained tasks put parameters in late layers, structured tasks use early ones "
+    "too",
 }
 TRAINABLE_SHARE = {
     "paper": "0.34 % of the parameters are trained on VTAB-1k, 0.60 % on FGVC",
@@ -115,8 +115,7 @@ TRAINING_FREE = {
 }
 PARTS = {
     "paper": "dSprites-location: neither 12.5, tokens 14.8, parameters 85.1, both 87.7; "
-    "Flowers-102 97.0, 98.8, 99.4, "
-    "99.5; Sun397 51.0, 51.2, 54.2, 54.5",
+    "Flowers-102 97.0, 98.8, 99.4, 99.5; Sun397 51.0, 51.2, 54.2, 54.5",
     "source": "public note",
     "brief": "VTAB-1k: parameters alone 72.84, tokens alone 68.92, both 75.92",
 }
@@ -127,8 +126,7 @@ FISHER_OR_GRADIENT = {
 }
 PLACEMENT = {
     "paper": "ρ = 0.95, sparse, random, dense layers: dSprites-location 87.7, 85.9, 85.2; "
-    "Camelyon 88.1, 87.9, 87.3; "
-    "Sun397 54.5, 54.0, 53.5; Flowers-102 99.4, 99.3, 99.3",
+    "Camelyon 88.1, 87.9, 87.3; Sun397 54.5, 54.0, 53.5; Flowers-102 99.4, 99.3, 99.3",
     "source": "public note",
     "brief": "layers with few task-relevant parameters lose least",
 }
@@ -156,13 +154,8 @@ GPS_RECIPE = {
     "protocol": "trained on train and val together; the test set is looked at after every epoch "
     "and the best is kept",
 }
-_NAMES = (
-    "batch_size",
-    "lr",
-    "drop_path",
-    "connections",
-    "ema_decay",
-)  # connections: per neuron, GPS's times_para
+# connections: per neuron, GPS's times_para
+_NAMES = ("batch_size", "lr", "drop_path", "connections", "ema_decay")
 _VALUES = {
     "vtab/cifar100": (32, 0.01, 0.0, 1, None),
     "vtab/caltech101": (16, 0.002, 0.0, 1, None),
@@ -192,18 +185,10 @@ _VALUES = {
 GPS_SETTINGS = {task: dict(zip(_NAMES, values, strict=True)) for task, values in _VALUES.items()}
 
 # Numbers that the ledger of claims computes with.
-VTAB_MEANS = {
-    "TR-PTS": 75.92,
-    "GPS": 75.18,
-    "LoRA": 72.63,
-    "full": 65.57,
-    "linear": 52.94,
-}  # public note
-BRIEF_GROUPS = {
-    "natural": (79.40, 7),
-    "specialized": (83.45, 4),
-    "structured": (67.52, 8),
-}  # mean, tasks
+# public note
+VTAB_MEANS = {"TR-PTS": 75.92, "GPS": 75.18, "LoRA": 72.63, "full": 65.57, "linear": 52.94}
+# mean, tasks
+BRIEF_GROUPS = {"natural": (79.40, 7), "specialized": (83.45, 4), "structured": (67.52, 8)}
 BRIEF_FGVC = {"CUB": 87.79, "NABirds": 84.21, "Flowers": 99.23, "Dogs": 90.11, "Cars": 93.17}
 FGVC_MEAN = 91.94  # public note; the brief has the same mean of other numbers
 TOKENS_ALONE = {"dSprites location": 14.8, "brief's mean": 68.92}  # public note; brief

@@ -113,8 +113,8 @@ def check_files(project, profile, parameters=None):
         return
     known = sum(need["size_mb"] or 0 for need, _ in absent)
     total = (
-        f"{'about' if all(need['size_mb'] for need, _ in absent) else 'more than'} "
-        f"{_size(known)} to download"
+        f"{'about' if all(need['size_mb'] for need, _ in absent) else 'more than'} {_size(known)} "
+        "to download"
     )
     lines = [f"profile {profile['profile']!r} needs files that are not here, {total}:"]
     for number, (need, lacks) in enumerate(absent, 1):
@@ -141,9 +141,8 @@ def _lacks(project, profile, need):
     """None if a required entry is there, else what of it is missing, as the end of a phrase."""
     if "tasks" not in need:
         return None if (project.root / need["path"]).exists() else ""
-    from trpts_lab.named_tasks import (
-        find_real,
-    )  # here, as it needs torch and most profiles require nothing
+    # here, as it needs torch and most profiles require nothing
+    from trpts_lab.named_tasks import find_real
 
     root = project.root / profile["benchmark"]["root"]
     tasks = [task for task in profile["benchmark"]["tasks"] if fnmatchcase(task, need["tasks"])]

@@ -157,9 +157,8 @@ def _read_file(path, *stamps):
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
-    made = read_provenance(
-        path.with_name(PROVENANCE)
-    )  # after the records: a packer writes it before them
+    # after the records: a packer writes it before them
+    made = read_provenance(path.with_name(PROVENANCE))
     for number, line in enumerate(lines, 1):
         place = f"{path}, line {number}"
         try:
@@ -179,8 +178,7 @@ def _read_file(path, *stamps):
         if key in found:
             raise TrptsError(
                 f"{path}: lines {line_of[key]} and {number} are of the same run: expected one "
-                "record for "
-                "each configuration; remove one of them"
+                "record for each configuration; remove one of them"
             )
         found[key], line_of[key] = record, number
     return found

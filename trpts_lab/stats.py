@@ -39,8 +39,7 @@ def scores(records, metric="test_accuracy"):
             what = "diverged" if "diverged" in record["metrics"] else f"has no {metric}"
             raise TrptsError(
                 " ".join(str(record["config"][k]) for k in ("variant", "task", "seed"))
-                + f" {what}: "
-                "no mean can be taken over it"
+                + f" {what}: no mean can be taken over it"
             )
     rows = [
         {**{k: r["config"][k] for k in ("variant", "task", "seed")}, metric: r["metrics"][metric]}

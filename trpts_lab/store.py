@@ -167,9 +167,8 @@ class Store:
         made, then records.
         """
         files = {path.stem: read_file(path) for path in self.files()}
-        every = [
-            r for found in files.values() for r in found.values()
-        ]  # old ones too: a reader may still be at it
+        # old ones too: a reader may still be at it
+        every = [r for found in files.values() for r in found.values()]
         every += [r for records in fresh.values() for r in records]
         made = {id_of(r["provenance"]): r["provenance"] for r in every}
         try:
@@ -214,9 +213,8 @@ def stale_because(record: dict, inputs_of: Callable[[dict], dict]) -> str | None
     for name, made_with in record["version"].items():
         if made_with > today.get(name, made_with):
             raise TrptsError(
-                f"{record_name(record['config'])}: made with version {made_with} of {name}, "
-                "here it has "
-                f"version {today[name]}: update the checkout, or remove the record"
+                f"{record_name(record['config'])}: made with version {made_with} of {name}, here "
+                f"it has version {today[name]}: update the checkout, or remove the record"
             )
     if record["version"] != today:
         changed = sorted(name for name in today if record["version"].get(name) != today[name])

@@ -123,8 +123,7 @@ class _Sweep:
         if slow:
             say(
                 f"{len(slow)} workers hand memory back after every use, which makes runs slow: "
-                f"set {INSTEAD} where "
-                "they are started"
+                f"set {INSTEAD} where they are started"
             )
         self.known |= set(new)
         return workers
@@ -145,9 +144,8 @@ class _Sweep:
             except Timeout:
                 self.given_up.append((experiment, config))
                 continue
-            if (
-                current_record(experiment, config, self.store) is not None
-            ):  # another sweep was faster
+            # another sweep was faster
+            if current_record(experiment, config, self.store) is not None:
                 lock.release()
                 self.given_up.append((experiment, config))
                 continue
@@ -177,8 +175,8 @@ class _Sweep:
         else:
             if code != code_hash():  # of a worker that came and went
                 raise TrptsError(
-                    f"{name} was made by other code: bring the checkouts of all workers to "
-                    "this commit"
+                    f"{name} was made by other code: bring the checkouts of all workers to this "
+                    "commit"
                 )
             self.store.add(record)
             self.n_done += 1
@@ -188,8 +186,7 @@ class _Sweep:
     def gone(self):
         return TrptsError(
             f"the scheduler went away after {self.n_done} runs, whose records are kept: the same "
-            "command "
-            "goes on from there"
+            "command goes on from there"
         )
 
 

@@ -19,11 +19,8 @@ from trpts_lab.twins import TWINS, canvas
 
 # How image files are read where a configuration does not say so by these keys: GPS's choice.
 READING = {"image_size": 224, "normalization": "half", "resize": "crop"}
-FEW = {
-    "train": 160,
-    "val": 80,
-    "test": 240,
-}  # images of a task whose name begins with few_: for canaries
+# images of a task whose name begins with few_: for canaries
+FEW = {"train": 160, "val": 80, "test": 240}
 # image files are read once for a run, not once an epoch, where they take no more memory than that
 KEPT_BYTES = 1e9
 

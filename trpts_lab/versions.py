@@ -20,22 +20,11 @@ EXPERIMENTS = Path(__file__).parent / "experiments"
 # CHANGELOG.md says why.
 RAISED: dict[str, int] = {}
 
-TUNING = (
-    "tuned",
-    "remedy",
-    "continual",
-    "many_tasks",
-    "drift",
-    "text",
-)  # experiments that tune by a method
+# experiments that tune by a method
+TUNING = ("tuned", "remedy", "continual", "many_tasks", "drift", "text")
 OWN_SCORE = ("gps", "fps", "magnitude", "random")  # methods that select by the score of their name
-BY_FISHER = (
-    "trpts",
-    "uniform",
-    "mask",
-    "tome",
-    "evit",
-)  # methods that select by Fisher's, unless told otherwise
+# methods that select by Fisher's, unless told otherwise
+BY_FISHER = ("trpts", "uniform", "mask", "tome", "evit")
 
 
 def version_of(config: dict) -> dict[str, int]:
@@ -55,9 +44,8 @@ def families_of(config: dict) -> list[str]:
     """
     kind, method, variant = config["kind"], config["method"], config["variant"]
     if kind == "pruning":
-        return (
-            [f"criterion {config['schedule']['score']}"] if config["schedule"] else []
-        )  # None: nothing is pruned
+        # None: nothing is pruned
+        return [f"criterion {config['schedule']['score']}"] if config["schedule"] else []
     if kind == "subtle":
         return [f"criterion {variant.partition(',')[0]}"]
     if kind == "concentration":

@@ -32,9 +32,8 @@ def load(classes=range(10), image_size=8, channels=1):
     raw = load_digits()
     rows = [i for i, digit in enumerate(raw.target) if digit in classes]
     labels = torch.tensor([classes.index(raw.target[i]) for i in rows])
-    images = (
-        torch.tensor(raw.images[rows], dtype=torch.float32).unsqueeze(1) / PIXEL_MAX * 2 - 1
-    )  # [S, 1, 8, 8]
+    # [S, 1, 8, 8]
+    images = torch.tensor(raw.images[rows], dtype=torch.float32).unsqueeze(1) / PIXEL_MAX * 2 - 1
     if image_size != 8:
         images = functional.interpolate(
             images, size=(image_size, image_size), mode="bilinear", align_corners=False

@@ -81,9 +81,8 @@ def _read_split(path):
             f"{path}: expected one JSON object that maps each image's path to its class id"
         )
     samples = []
-    for number, (relative, class_id) in enumerate(
-        entries, 1
-    ):  # pairs, as a dict would hide a path given twice
+    # pairs, as a dict would hide a path given twice
+    for number, (relative, class_id) in enumerate(entries, 1):
         place = f"{path}, entry {number}"
         if type(class_id) is not int and not (
             isinstance(class_id, str) and class_id.isascii() and class_id.isdigit()

@@ -34,9 +34,8 @@ def load(root, image_size=224, normalization="half", resize="squash", seed=0):
     given = {
         split: path for split in SPLITS for path in _folders(root) if path.name.lower() == split
     }
-    if "train" in given and _folders(
-        given["train"]
-    ):  # else "train" is a class: a picture of a railway
+    # else "train" is a class: a picture of a railway
+    if "train" in given and _folders(given["train"]):
         for path in _folders(root):
             if path not in given.values():
                 raise ValueError(
@@ -58,8 +57,7 @@ def load(root, image_size=224, normalization="half", resize="squash", seed=0):
     if left_out:
         warnings.warn(
             f"{root}: {len(left_out)} entries of its class folders do not look like images and "
-            "are left out, the "
-            f"first is {left_out[0]}",
+            f"are left out, the first is {left_out[0]}",
             stacklevel=2,
         )
     splits = _cut(splits, names, given["train"], seed)
@@ -84,9 +82,8 @@ def _read_classes(root, folder, names):
     samples, left_out = [], []
     if not _folders(folder) and (flat := [entry for entry in folder.iterdir() if _is_image(entry)]):
         raise ValueError(
-            f"{folder} holds {len(flat)} images and no class folders: expected a folder for "
-            "each class; "
-            f"to name the classes of unlabelled images, `trpts predict MODEL {folder}`"
+            f"{folder} holds {len(flat)} images and no class folders: expected a folder for each "
+            f"class; to name the classes of unlabelled images, `trpts predict MODEL {folder}`"
         )
     labels = {name: label for label, name in enumerate(names)}
     for path in _folders(folder):
@@ -122,9 +119,8 @@ def _cut(splits, names, folder, seed):
     for name, pool in zip(names, pools, strict=True):
         if len(pool) <= len(missing):
             raise ValueError(
-                f"{folder / name} holds {len(pool)} images: expected at least "
-                f"{len(missing) + 1}, as "
-                f"{' and '.join(missing)} are cut from them"
+                f"{folder / name} holds {len(pool)} images: expected at least {len(missing) + 1}, "
+                f"as {' and '.join(missing)} are cut from them"
             )
         pool = [pool[i] for i in torch.randperm(len(pool), generator=generator).tolist()]
         n_cut = max(1, round(CUT * len(pool)))

@@ -27,23 +27,14 @@ NORMALIZATIONS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),  # OpenAI's
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-RESIZES = (
-    "squash",
-    "crop",
-)  # both sides to the size, whatever their ratio; or the short side, then the centre
+# both sides to the size, whatever their ratio; or the short side, then the centre
+RESIZES = ("squash", "crop")
 SUFFIXES = (".jpg", ".png", ".jpeg")
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "BMP",
-    "GIF",
-    "WEBP",
-    "TIFF",
-    "PPM",
-)  # Pillow also knows formats that run programs
+# Pillow also knows formats that run programs
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 TOO_LARGE = (
-    f"has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which Pillow refuses: "
-    "expected a smaller image"
+    f"has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which Pillow refuses: expected a "
+    "smaller image"
 )
 SHUFFLE_SEED = (
     0  # splits are shuffled once, when they are made; lists sorted by class would spoil `first`
@@ -103,9 +94,8 @@ def fit(image: Image.Image, image_size: int, normalization: str, resize: str) ->
     """
     side = image_size if resize == "crop" else [image_size, image_size]
     image = functional.resize(image, side, InterpolationMode.BICUBIC)
-    pixels = functional.pil_to_tensor(
-        functional.center_crop(image, image_size)
-    )  # uint8 [3, size, size]
+    # uint8 [3, size, size]
+    pixels = functional.pil_to_tensor(functional.center_crop(image, image_size))
     return functional.normalize(pixels / 255, *NORMALIZATIONS[normalization])
 
 
@@ -280,7 +270,7 @@ def find_dataset(root, name, tasks):
     folder = next((Path(root) / n for n in names if (Path(root) / n).is_dir()), None)
     if folder is None:
         raise ValueError(
-            f"{root} holds no folder {' or '.join(names)}: expected the unpacked data set in "
-            "one of them"
+            f"{root} holds no folder {' or '.join(names)}: expected the unpacked data set in one "
+            "of them"
         )
     return key, folder

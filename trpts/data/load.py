@@ -10,9 +10,8 @@ from typing import Protocol
 from trpts.data import digits, fgvc, folder, vtab
 from trpts.data.task import Task
 
-ROOT = Path(
-    "data/paper"
-)  # below the current folder: where the paper profile says to put the real data sets
+# below the current folder: where the paper profile says to put the real data sets
+ROOT = Path("data/paper")
 READERS = {"vtab": (vtab, "vtab-1k"), "fgvc": (fgvc, "fgvc")}  # and the folder of root of each
 REAL = {
     f"{kind}/{name}": (kind, name)
@@ -20,16 +19,14 @@ REAL = {
     for key, source in reader.TASKS.items()
     for name in (key, *source.aliases)
 }
-IN_MEMORY = (
-    "normalization",
-    "half",
-)  # how tasks that are in memory are normalised; nothing in them is resized
+# how tasks that are in memory are normalised; nothing in them is resized
+IN_MEMORY = ("normalization", "half")
 SOURCES = (
     "trpts.tasks"  # entry points of other packages whose tasks are loaded by name, each a Source
 )
 LABORATORY = (
-    "drawn tasks (*_twin) and real/<name> come with the laboratory, which is not installed: "
-    "run pip install ./trpts_lab in a checkout"
+    "drawn tasks (*_twin) and real/<name> come with the laboratory, which is not installed: run "
+    "pip install ./trpts_lab in a checkout"
 )
 
 
@@ -104,6 +101,5 @@ def unknown(name: str) -> ValueError:
     laboratory = "" if others else f"; {LABORATORY}"
     return ValueError(
         f"task {name!r} is unknown: {hint}expected a twin, digits, vtab/<name>, fgvc/<name>, "
-        "real/<name> or the path "
-        f"of a folder{laboratory}"
+        f"real/<name> or the path of a folder{laboratory}"
     )

@@ -17,8 +17,8 @@ class Split:
     def __post_init__(self):
         if len(self.images) != len(self.labels):
             raise ValueError(
-                f"{len(self.images)} images but {len(self.labels)} labels: expected one label "
-                "per image"
+                f"{len(self.images)} images but {len(self.labels)} labels: expected one label per "
+                "image"
             )
 
     def __len__(self):

@@ -74,10 +74,8 @@ def load(root, name, image_size=224, normalization="half", resize="squash"):
     if name == "cifar100" and any(_is_jpeg(samples[0].path) for samples in splits.values()):
         warnings.warn(
             f"{folder}: these CIFAR-100 images are JPEG, whose compression damages 32 x 32 "
-            "pixels: results come out "
-            "about 12 points lower than from the original pixels (70 % against 80 %); take a PNG "
-            "copy, or compare "
-            "only with papers that used this one",
+            "pixels: results come out about 12 points lower than from the original pixels (70 % "
+            "against 80 %); take a PNG copy, or compare only with papers that used this one",
             stacklevel=2,
         )
     return task
@@ -141,8 +139,7 @@ def _check_union(both, parts):
             what = f"label {sample.label}" if copies else f"{sample.path} with label {sample.label}"
             raise ValueError(
                 f"{sample.place}: {what} stands more often here than in {LISTS['train']}.txt and "
-                f"{LISTS['val']}.txt "
-                "together: expected their union"
+                f"{LISTS['val']}.txt together: expected their union"
             )
 
 

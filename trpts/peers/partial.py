@@ -27,8 +27,8 @@ def check_connections(model, **options):
     """
     if idle := [f"{n}={options[n]!r}" for n in ("n_token_blocks", "placement") if n in options]:
         raise ValueError(
-            f"{', '.join(idle)}: expected neither, as TR-PTS's token selection is no part of "
-            "this method"
+            f"{', '.join(idle)}: expected neither, as TR-PTS's token selection is no part of this "
+            "method"
         )
     check_trpts(model, keep=1, **options)
 

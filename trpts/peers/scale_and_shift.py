@@ -47,9 +47,8 @@ def prepare_ssf(model, task, seed):
 
 
 def _scale_and_shift(layer, inputs, x):
-    places = (
-        (-1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)
-    )  # channels of [B, D, h, w], or [..., D]
+    # channels of [B, D, h, w], or [..., D]
+    places = (-1, 1, 1) if isinstance(layer, nn.Conv2d) else (-1,)
     return x * layer.gamma.view(places) + layer.beta.view(places)
 
 

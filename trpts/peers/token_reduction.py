@@ -101,9 +101,8 @@ def _forward(sizes, P, r, number, block, x):
         x = x + block.drop_path1(
             block.ls1(block.attn(block.norm1(x), attn_mask=size.log()[:, None, None]))
         )
-    keys = projected.pop().unflatten(2, (3, block.attn.num_heads, block.attn.head_dim))[
-        :, :, 1
-    ]  # [B, T, H, d]
+    # [B, T, H, d]
+    keys = projected.pop().unflatten(2, (3, block.attn.num_heads, block.attn.head_dim))[:, :, 1]
     keys = block.attn.k_norm(keys).mean(2)[:, P:]  # [B, N, d]
     patches, counted = merge_pairs(x[:, P:], size[:, P:], keys, r)
     x, sizes[number + 1] = torch.cat([x[:, :P], patches], 1), torch.cat([size[:, :P], counted], 1)

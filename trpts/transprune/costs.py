@@ -117,9 +117,8 @@ def _instruction(n_text_tokens, n_instruction_tokens):
     n = n_text_tokens if n_instruction_tokens is None else n_instruction_tokens
     if not 0 <= n <= n_text_tokens:
         raise ValueError(
-            f"n_text_tokens={n_text_tokens}, n_instruction_tokens={n}: expected 0 or more, and "
-            "no more "
-            "instruction than text"
+            f"n_text_tokens={n_text_tokens}, n_instruction_tokens={n}: expected 0 or more, and no "
+            "more instruction than text"
         )
     return n
 
@@ -132,8 +131,7 @@ def stage_lengths(text_config, n_image_tokens, schedule=None):
     if missing:
         raise ValueError(
             f"{type(text_config).__name__} has no {', '.join(missing)}: expected the "
-            "configuration of the "
-            "text model, as in model.config.text_config"
+            "configuration of the text model, as in model.config.text_config"
         )
     if n_image_tokens < 0:
         raise ValueError(f"n_image_tokens={n_image_tokens}: expected 0 or more")

@@ -88,18 +88,18 @@ def random(c):
     One draw a token, the same at every stage. Rows that ask the same draw the same: vary the seed.
     """
     n = int(c.index.max()) + 1
+    # [B, n]
     draws = numpy.stack(
         [numpy.random.default_rng([c.schedule.seed, *ids]).random(n) for ids in c.ids]
-    )  # [B, n]
+    )
     return c.of_tokens(torch.from_numpy(draws).to(c.index.device))
 
 
 def uniform(c):
     """The n_keep of a row's tokens that lie evenly, from half a gap behind the first on."""
     place, n = c.image.cumsum(1) - 1, c.image.sum(1, keepdim=True)
-    kept_before = (2 * place * c.n_keep[:, None] + n) // (
-        2 * n
-    )  # chosen among the tokens before this one
+    # chosen among the tokens before this one
+    kept_before = (2 * place * c.n_keep[:, None] + n) // (2 * n)
     kept_after = (2 * (place + 1) * c.n_keep[:, None] + n) // (2 * n)
     return (kept_after - kept_before).float()
 
@@ -132,11 +132,10 @@ def choose(c):
             f"{list(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
         )
         raise ValueError(
-            f"the scores by {name} are {found}: expected {list(c.image.shape)}, finite for "
-            "image tokens"
+            f"the scores by {name} are {found}: expected {list(c.image.shape)}, finite for image "
+            "tokens"
         )
-    scores = (
-        scores.detach().double().masked_fill(~c.image, -torch.inf)
-    )  # float64: draws differ as they were drawn
+    # float64: draws differ as they were drawn
+    scores = scores.detach().double().masked_fill(~c.image, -torch.inf)
     rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # [B, N]
     return scores.float(), rank < c.n_keep[:, None]

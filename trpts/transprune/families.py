@@ -50,15 +50,13 @@ def anatomy(model):
         )
     if text.config._attn_implementation not in ATTENTION:
         raise ValueError(
-            f"attention is {text.config._attn_implementation}: expected "
-            f"{' or '.join(ATTENTION)}, whose "
-            "masks are made anew for what is left"
+            f"attention is {text.config._attn_implementation}: expected {' or '.join(ATTENTION)}, "
+            "whose masks are made anew for what is left"
         )
     if getattr(text.config, "sliding_window", None) is not None:
         raise ValueError(
             f"attention slides in a window of {text.config.sliding_window}: expected full "
-            "attention: "
-            "windows are counted in positions that move"
+            "attention: windows are counted in positions that move"
         )
     return Anatomy(
         model.model,

@@ -146,8 +146,8 @@ class _Pruner:
     def refuse(self, model, args, kwargs):
         if kwargs.get("labels") is not None:
             raise ValueError(
-                "labels: dropped tokens have no logits to compare; expected the loss of the "
-                "last ones"
+                "labels: dropped tokens have no logits to compare; expected the loss of the last "
+                "ones"
             )
         if isinstance(kwargs.get("logits_to_keep"), torch.Tensor):
             raise ValueError(
@@ -171,8 +171,7 @@ class _Pruner:
         if cache is not None and not _plain(cache):
             raise ValueError(
                 f"the cache is a {type(cache).__name__}: expected a DynamicCache, whose layers "
-                "may differ "
-                "in length"
+                "may differ in length"
             )
         self.decoding = cache is not None and cache.get_seq_length() > 0
         if not self.decoding:
@@ -181,14 +180,13 @@ class _Pruner:
             return
         if self.prompt is None or cache is not self.prompt.cache:
             raise ValueError(
-                "the cache is not of the last prompt pruned here: expected generation to "
-                "begin inside"
+                "the cache is not of the last prompt pruned here: expected generation to begin "
+                "inside"
             )
         if hidden.shape[1] > 1:
             raise ValueError(
-                f"{hidden.shape[1]} tokens at once behind a filled cache: expected the "
-                "prompt in one "
-                "piece, then single tokens"
+                f"{hidden.shape[1]} tokens at once behind a filled cache: expected the prompt in "
+                "one piece, then single tokens"
             )
         for stage in self.prompt.stages:
             stage.decoding.clear()
@@ -288,14 +286,15 @@ class _Pruner:
         """Behind layer `after`: [B, N, D] -> [B, N', D]."""
         prompt = self.prompt
         at = self.schedule.prune_after.index(after)
+        # [B]
         n_keep = prompt.n_image.new_tensor(
             [self.schedule.n_kept(n)[at] for n in prompt.n_image.tolist()]
-        )  # [B]
+        )
         if not n_keep.all():
             n = int(prompt.n_image[n_keep.argmin()])
             raise ValueError(
-                f"keep={self.schedule.keep[at]} of {n} image tokens keeps none: expected "
-                "one or more"
+                f"keep={self.schedule.keep[at]} of {n} image tokens keeps none: expected one or "
+                "more"
             )
         if self.shortcut and (n_keep == prompt.image.sum(1)).all():
             self.trace._record(after, prompt)
@@ -319,8 +318,8 @@ def _whole_prompts(prepare):
         cache = kwargs.get("past_key_values")
         if kwargs.get("is_first_iteration") and cache is not None and cache.get_seq_length() > 0:
             raise ValueError(
-                "the prompt comes in pieces, or behind a filled cache: expected it whole, without "
-                "prefill_chunk_size"
+                "the prompt comes in pieces, or behind a filled cache: expected it whole, "
+                "without prefill_chunk_size"
             )
         return prepare(*args, **kwargs)
 

@@ -26,9 +26,8 @@ class Stage:
     rope: tuple
     positions: torch.Tensor
     shift: torch.Tensor
-    decoding: dict = field(
-        default_factory=dict
-    )  # mask and rope of the newest token, for all layers of the stage
+    # mask and rope of the newest token, for all layers of the stage
+    decoding: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -88,9 +87,8 @@ def start_prompt(anatomy, ids, mask, instruction=None, relevant=None):
             else "was prepared for each kind of layer"
         )
         raise ValueError(
-            f"the attention mask {found}: expected {list(ids.shape)}, as the ids. A static "
-            "cache makes "
-            "another, for one length in all layers"
+            f"the attention mask {found}: expected {list(ids.shape)}, as the ids. A static cache "
+            "makes another, for one length in all layers"
         )
     B, L = ids.shape
     valid = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
@@ -121,15 +119,14 @@ def start_prompt(anatomy, ids, mask, instruction=None, relevant=None):
         if (instruction & ~(valid & behind)).any():
             raise ValueError(
                 "instruction names an image token, padding, or what stands before an image: "
-                "expected "
-                "places behind the row's last image token"
+                "expected places behind the row's last image token"
             )
     if relevant is not None:
         relevant = _for_rows("relevant", relevant, B).to(ids.device)
         if relevant.shape[1] != n_image.max():
             raise ValueError(
-                f"relevant has {relevant.shape[1]} places: expected {int(n_image.max())} "
-                "image tokens"
+                f"relevant has {relevant.shape[1]} places: expected {int(n_image.max())} image "
+                "tokens"
             )
     index = (image.cumsum(1) - 1).masked_fill(~image, -1)
     zeros = torch.zeros(B, L, device=ids.device)
@@ -159,9 +156,8 @@ def prune(prompt, anatomy, after, keep, hidden, compact):
         before, positions = positions[..., -1], _close_gaps(positions, valid)
         moved = (before - positions[..., -1]).reshape(-1, len(keep))[0]
         shift = moved + (last.shift if last else 0)
-        rope = anatomy.text.rotary_emb.forward(
-            hidden, position_ids=positions
-        )  # past the hook that notes positions
+        # past the hook that notes positions
+        rope = anatomy.text.rotary_emb.forward(hidden, position_ids=positions)
     else:
         shift = torch.zeros_like(prompt.n_image)
         rope = tuple(
@@ -222,7 +218,6 @@ def _for_rows(name, given, B):
     if given.dtype != torch.bool or given.ndim != 2 or not len(given) or B % len(given):
         raise ValueError(
             f"{name} is {given.dtype} {list(given.shape)}: expected bool, one row for each of "
-            f"{B}, or for "
-            "each before beams repeat it"
+            f"{B}, or for each before beams repeat it"
         )
     return given.repeat_interleave(B // len(given), dim=0)

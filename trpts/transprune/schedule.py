@@ -101,8 +101,8 @@ class Schedule:
             )
         if not all(0 < k <= 1 for k in keep) or any(a < b for a, b in pairwise(keep)):
             raise ValueError(
-                f"keep={keep}: expected shares of the image tokens in (0, 1], none larger "
-                "than before"
+                f"keep={keep}: expected shares of the image tokens in (0, 1], none larger than "
+                "before"
             )
         if len(keep) != len(stages):
             raise ValueError(
@@ -118,9 +118,8 @@ class Schedule:
             )
         if self.score in ACCUMULATING and (not layers or layers[0] > stages[0]):
             raise ValueError(
-                f"accumulate={layers} has no layer up to {stages[0]}: score={self.score!r} "
-                "needs one; "
-                "left out, it follows prune_after"
+                f"accumulate={layers} has no layer up to {stages[0]}: score={self.score!r} needs "
+                "one; left out, it follows prune_after"
             )
         if not isinstance(self.seed, Integral) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: expected a whole number from 0")
@@ -171,9 +170,8 @@ def _ascends(layers):
     )
 
 
-PAPER = HIGH = (
-    Schedule()
-)  # equations, A and P: the paper; keep: the released code, confirmed by the paper's TFLOPs
+# equations, A and P: the paper; keep: the released code, confirmed by the paper's TFLOPs
+PAPER = HIGH = Schedule()
 RELEASED_CODE = Schedule(
     direction="signed", softmax_over="sequence", normalise=True, iga="all_keys", positions="compact"
 )

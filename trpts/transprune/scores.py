@@ -65,17 +65,15 @@ def guided_attention(q, k, queries, keys, image, scaling, iga="image_keys"):
     _check_name("iga", iga, IGA)
     if not queries.any(1).all():
         raise ValueError(
-            f"row {queries.any(1).long().argmin()} has no instruction token: expected text "
-            "behind images, "
-            "and the prompt in one piece"
+            f"row {queries.any(1).long().argmin()} has no instruction token: expected text behind "
+            "images, and the prompt in one piece"
         )
     with torch.autocast(q.device.type, enabled=False):
         q, k = q.float() * scaling, k.float().repeat_interleave(q.shape[1] // k.shape[1], dim=1)
         logits = q @ k.mT  # [B, H, M, N]
         M, N = logits.shape[2:]
-        seen = (
-            torch.ones(M, N, dtype=torch.bool, device=q.device).tril(N - M) & keys[:, None, None]
-        )  # [B, 1, M, N]
+        # [B, 1, M, N]
+        seen = torch.ones(M, N, dtype=torch.bool, device=q.device).tril(N - M) & keys[:, None, None]
         if iga == "image_keys":
             seen = seen & image[:, None, None]
         each = _softmax_within(logits, seen.expand_as(logits)).mean(1)  # [B, M, N]

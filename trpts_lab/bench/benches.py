@@ -123,8 +123,7 @@ def lines(name, rows, bars=True):
         step, product, copy = of_ceiling(rows)
         yield (
             f"full tuning's step: {step / 1e9:.0f} GFLOP/s, {step / product:.2f} of one large "
-            "matrix product's "
-            f"{product / 1e9:.0f}; a copy moves {copy / 1e9:.1f} GB/s"
+            f"matrix product's {product / 1e9:.0f}; a copy moves {copy / 1e9:.1f} GB/s"
         )
     if name == "predict":
         untouched = rows["untouched"]["flops"]

@@ -38,10 +38,8 @@ x = torch.randn(32, 65, 96)
 print(flush=True)
 while True: model(x).sum().backward()"""
 COMPANY = {ALONE: [], ONE_LOOP: [LOOP], TWO_TORCH: [TORCH, TORCH]}
-MODELS = {
-    "vit_lab": 32,
-    "ViT-S at 112 px": 8,
-}  # images in a batch, where `trpts bench` is asked for 32
+# images in a batch, where `trpts bench` is asked for 32
+MODELS = {"vit_lab": 32, "ViT-S at 112 px": 8}
 MEASURED = "import torch; from trpts_lab.bench.busy import measured; measured()"
 
 

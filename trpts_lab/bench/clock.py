@@ -40,9 +40,8 @@ def keep_freed_memory():
     By itself it hands blocks of more than 32 MiB back at once and takes them from the system anew,
     page by page. Which works that hits, and how hard, changes from process to process.
     """
-    with suppress(
-        OSError, AttributeError, TypeError
-    ):  # no C library to ask, or one of another kind
+    # no C library to ask, or one of another kind
+    with suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)

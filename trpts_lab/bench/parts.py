@@ -41,9 +41,8 @@ def bench_parts(batch_size=16, rounds=5, device="cpu"):
     for name, parts in phases.items():
         rows[name] |= {phase: seconds[-rounds:] for phase, seconds in parts.items()}
     rows[PRODUCT]["flops"], rows[COPY]["bytes"] = 2 * SIDE**3, 2 * 4 * N_COPIED  # read and written
-    rows["full"]["flops"] = (
-        3 * batch_size * vit_flops(trainees["full"].model)
-    )  # forward, and twice that backward
+    # forward, and twice that backward
+    rows["full"]["flops"] = 3 * batch_size * vit_flops(trainees["full"].model)
     return rows
 
 

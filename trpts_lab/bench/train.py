@@ -55,9 +55,8 @@ class Trainee:
         self.labels = torch.randint(0, N_CLASSES, (batch_size,), generator=generator).to(device)
         self.masks, self.tokens, self.optimizer = {}, None, None
         getattr(self, f"_{method.replace(' ', '_').replace('-', '_')}")()
-        trained = [
-            p for p in self.model.parameters() if p.requires_grad
-        ]  # LoRA-FA's optimiser has frozen A by now
+        # LoRA-FA's optimiser has frozen A by now
+        trained = [p for p in self.model.parameters() if p.requires_grad]
         self.n_trainable = sum(p.numel() for p in trained)
         self.optimizer = self.optimizer or torch.optim.Adam(trained, lr=1e-4, fused=True)
 
@@ -103,9 +102,8 @@ class Trainee:
         """No weight gradient at all: forward and the gradient of every layer's input."""
         self.model.requires_grad_(False)
         self.model.head.requires_grad_(True)
-        self.model.patch_embed.proj.bias.requires_grad_(
-            True
-        )  # sends the gradient back to the first layer
+        # sends the gradient back to the first layer
+        self.model.patch_embed.proj.bias.requires_grad_(True)
 
     def step(self):
         """One training step."""

@@ -31,14 +31,8 @@ SIZE = {
 TOWER, PATCH = 32, 14  # the tower's width, one layer deep; pixels of a patch's side
 PAD, IMAGE = 0, 1  # token numbers
 UNPRUNED, HIGH_ROW, SCORING = "unpruned", "High", "High: its scoring"
-CRITERIA = (
-    "ttv",
-    "iga",
-    "norm",
-    "fastv",
-    "random",
-    "uniform",
-)  # beside TransPrune's own, at High's layers and counts
+# beside TransPrune's own, at High's layers and counts
+CRITERIA = ("ttv", "iga", "norm", "fastv", "random", "uniform")
 MACS_BAR = 1.10
 
 
@@ -69,10 +63,8 @@ def thin_llava(size, device="cpu", kind=torch.float32):
         vocab_size=size["words"],
         pad_token_id=PAD,
     )
-    with (
-        torch.random.fork_rng(),
-        torch.device(device),
-    ):  # drawn where it will be: a CPU would take minutes
+    # drawn where it will be: a CPU would take minutes
+    with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(0)
         model = LlavaForConditionalGeneration(
             LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)
@@ -175,6 +167,6 @@ def beside_macs(rows, bars=True):
         bar = MACS_BAR if bars and name == HIGH_ROW else None
         yield (
             f"{name} / {UNPRUNED}: {time_share:.3f} ({low:.3f} to {high:.3f}); "
-            f"multiply-accumulates {share:.3f}, "
-            f"time over those {time_share / share:.3f}{verdict(time_share / share, bar)}"
+            f"multiply-accumulates {share:.3f}, time over those "
+            f"{time_share / share:.3f}{verdict(time_share / share, bar)}"
         )

@@ -28,10 +28,8 @@ from trpts_lab.store import packed_at_the_end
 
 LEFT_OUT = ("sphinx_thebe", "sphinx_comments")  # both load scripts from outside
 MATHJAX_PACKAGE = "sphinx-mathjax-offline"
-MATHJAX_FILES = (
-    "tex-svg.js",
-    "input/tex/extensions",
-)  # one script with its own glyphs, and what it loads on demand
+# one script with its own glyphs, and what it loads on demand
+MATHJAX_FILES = ("tex-svg.js", "input/tex/extensions")
 
 
 def run_and_build(project, profile_name, folder=None, edit=lambda nb: nb):

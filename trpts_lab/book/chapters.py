@@ -63,8 +63,8 @@ class Chapter:
             )
         if unset:
             raise TrptsError(
-                f"profile {profile['profile']!r} leaves {', '.join(unset)} of chapter "
-                f"{self.name} open"
+                f"profile {profile['profile']!r} leaves {', '.join(unset)} of chapter {self.name} "
+                "open"
             )
         try:
             json.dumps(wanted)
@@ -80,9 +80,10 @@ class Chapter:
         names = set()
         for number, cell in enumerate(self.nb.cells, 1):
             if cell.cell_type == "code":
+                # magics
                 lines = (
                     "" if line.startswith(("%", "!")) else line for line in cell.source.splitlines()
-                )  # magics
+                )
                 try:
                     tree = ast.parse("\n".join(lines))
                 except SyntaxError as error:

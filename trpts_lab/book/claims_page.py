@@ -11,8 +11,8 @@ from trpts_lab.claims.ledger import ledger
 
 MEANING = {
     "reproduced": "follows at the papers' own size, by arithmetic, a clock or a test",
-    "holds in the lab": "so measured on small models and drawn tasks, beyond the spread of "
-    "its runs",
+    "holds in the lab": "so measured on small models and drawn tasks, beyond the spread of its "
+    "runs",
     "does not hold in the lab": "the opposite was measured there, beyond the spread of its runs",
     "contradicted by the source": "the paper's public text says otherwise than the brief",
     "inconsistent in itself": "its own numbers exclude each other",
@@ -55,9 +55,9 @@ committed verdict no longer follows.
 
 def _entry(row):
     return (
-        f"**{row['id']}: {row['verdict']}.** {_plain(row['claim'])}\n\n"
-        f"- *Public text*: {_plain(row['paper'])} ({row['source']}).\n"
-        f"- *Here*: {_plain(row['words'])}. Rests on: {row['rests_on']}.\n"
+        f"**{row['id']}: {row['verdict']}.** {_plain(row['claim'])}\n\n- *Public text*: "
+        f"{_plain(row['paper'])} ({row['source']}).\n- *Here*: {_plain(row['words'])}. Rests on: "
+        f"{row['rests_on']}.\n"
     )
 
 

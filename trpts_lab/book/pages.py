@@ -31,8 +31,8 @@ def full_records(experiment, by=("seed",)):
     ]
     if not records:
         raise NotThere(
-            f"no committed record of {kind_of(experiment)}: make them with `trpts run "
-            "--profile full`"
+            f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile "
+            "full`"
         )
     _check_one_setting(records, by, kind_of(experiment))
     return sorted(records, key=lambda record: [record["config"][name] for name in by])
@@ -143,10 +143,8 @@ def strongest_alike_sentence(records):
     words = f"One seed, so not yet a result: {words}" if n_seeds == 1 else f"**O{words[1:]}**"
     return (
         f"{words}. {grid.OF} minus {name} is {100 * middle:+.1f} points ({100 * low:+.1f} to "
-        f"{100 * high:+.1f} "
-        f"over tasks{'' if n_seeds == 1 else f', {n_seeds} seeds'}). It is picked as the "
-        "strongest by these same "
-        "means, which flatters it a little."
+        f"{100 * high:+.1f} over tasks{'' if n_seeds == 1 else f', {n_seeds} seeds'}). It is "
+        "picked as the strongest by these same means, which flatters it a little."
     )
 
 
@@ -214,9 +212,8 @@ def published_rates():
 
 def chosen_rates(project, profile, methods):
     """{method: learning rate} for a chapter that runs cells of the comparison itself."""
-    name = profile[
-        "profile"
-    ]  # committed choices count whatever else a run is set to; the quick profile makes its own
+    # committed choices count whatever else a run is set to; the quick profile makes its own
+    name = profile["profile"]
     store = project.results(name) if name == "quick" else project.store(name)
     found = grid.chosen_rates(profile, store, methods)
     return {method: rate for method, (rate, _) in found.items()}
@@ -239,8 +236,7 @@ def _check_one_setting(records, by, words):
     if len(groups) > 1:
         raise TrptsError(
             f"the committed records of {words} are of {len(groups)} different settings, and a "
-            "mean over "
-            f"them would mean nothing: keep one of {'; '.join(sorted(groups))}"
+            f"mean over them would mean nothing: keep one of {'; '.join(sorted(groups))}"
         )
 
 
@@ -285,11 +281,9 @@ def expected(find, metric, words):
     minutes = sum(r["time_s"] for r in records) / 60
     return Markdown(
         f"**Expect**: {words} {spread(values)} (mean ± standard deviation over {len(values)} "
-        f"{runs}, range "
-        f"{values.min():.2f} to {values.max():.2f}). **Time**: the full profile's {len(records)} "
-        "runs took "
-        f"{minutes:.1f} minutes, added up, {where}; the time of this page's own run is on the "
-        "status page."
+        f"{runs}, range {values.min():.2f} to {values.max():.2f}). **Time**: the full profile's "
+        f"{len(records)} runs took {minutes:.1f} minutes, added up, {where}; the time of this "
+        "page's own run is on the status page."
     )
 
 

@@ -64,9 +64,8 @@ def regress(project, only=None):
         failed, records = fresh_run(project, chapter, folder / "run")
         failures |= failed
         if chapter in measured or records:
-            rows += compare(
-                baselines.get(chapter.name, {}), by_name(records)
-            )  # without a baseline, each one fails
+            # without a baseline, each one fails
+            rows += compare(baselines.get(chapter.name, {}), by_name(records))
         else:
             say(f"{chapter.name}: has no baseline; that it runs is all that is checked")
     write_reports(rows, failures, folder)
@@ -94,8 +93,8 @@ def device_baselines(project, name):
     others = {baseline["config"]["device"] for baseline in baselines.values()} - {pick_device()}
     if others:
         raise TrptsError(
-            f"{path} was made on {others.pop()}, this machine computes on {pick_device()}: "
-            "bless it here"
+            f"{path} was made on {others.pop()}, this machine computes on {pick_device()}: bless "
+            "it here"
         )
     return baselines
 
@@ -210,9 +209,8 @@ def clean_commit(project):
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, text=True)
 
-    done = git(
-        "status", "--porcelain", "--", ".", ":!data/baselines"
-    )  # which earlier blessings may have written
+    # which earlier blessings may have written
+    done = git("status", "--porcelain", "--", ".", ":!data/baselines")
     if done.returncode:
         raise TrptsError(f"{project.root} is no git checkout: a baseline must belong to a commit")
     if done.stdout.strip():

@@ -84,18 +84,15 @@ def run_chapters(
     """
     profile = load_profile(project, profile_name)
     chapters = find_chapters(project, only)
-    if (
-        overrides and results is None
-    ):  # what is measured with other settings does not join the profile's records
+    # what is measured with other settings does not join the profile's records
+    if overrides and results is None:
         results = project.build / "results" / "custom"
-    settings = {
-        chapter.name: chapter.settings(profile, overrides) for chapter in chapters
-    }  # refuse before running
+    # refuse before running
+    settings = {chapter.name: chapter.settings(profile, overrides) for chapter in chapters}
     check_files(project, profile, None if only is None else settings[chapters[0].name])
     folder = make_folder(runs or project.runs(profile_name))
-    shutil.rmtree(
-        folder / "partial", ignore_errors=True
-    )  # of runs that were killed: nobody else runs here
+    # of runs that were killed: nobody else runs here
+    shutil.rmtree(folder / "partial", ignore_errors=True)
     failures = {}
     for chapter in chapters:
         if not force and copy_state(chapter, settings[chapter.name], folder) == "current":
@@ -143,8 +140,8 @@ def run_chapter(chapter, settings, folder, results=None):
         partial.replace(failed)
         shown = error.evalue.strip().splitlines()
         raise TrptsError(
-            f"cell {error.cell_index + 1}: {error.ename}: {shown[0] if shown else ''} "
-            f"(kept in {_short(failed, chapter.project)})"
+            f"cell {error.cell_index + 1}: {error.ename}: {shown[0] if shown else ''} (kept in "
+            f"{_short(failed, chapter.project)})"
         ) from None
     except KeyboardInterrupt:
         partial.unlink(missing_ok=True)
@@ -152,9 +149,8 @@ def run_chapter(chapter, settings, folder, results=None):
     except Exception as error:  # a kernel that dies or does not start
         partial.unlink(missing_ok=True)
         raise TrptsError(f"the kernel did not finish: {type(error).__name__}: {error}") from error
-    key["data"] = chapter.key(settings)[
-        "data"
-    ]  # after the run: it may itself have written the records that it reads
+    # after the run: it may itself have written the records that it reads
+    key["data"] = chapter.key(settings)["data"]
     nb.metadata["trpts"] = {
         "key": key,
         "profile": settings["profile"],

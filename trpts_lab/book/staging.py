@@ -11,10 +11,8 @@ from trpts_lab.book.figures import DARK_MIME
 from trpts_lab.book.runner import write_notebook
 
 HIDDEN_IN_BOOK = "remove-cell"
-BEGIN, END = (
-    "### BEGIN SOLUTION",
-    "### END SOLUTION",
-)  # around what `trpts_lab.book.student` leaves out
+# around what `trpts_lab.book.student` leaves out
+BEGIN, END = ("### BEGIN SOLUTION", "### END SOLUTION")
 GENERATED = ("claims.md", "status.md")  # written into the staged book by `trpts_lab.book.build`
 
 

@@ -66,9 +66,8 @@ def known_inputs(project):
         data = known.get(data_name(config))
         if data is None:
             raise ValueError(f"{data_name(config)}: not in {inputs_path(project)}")
-        weights = config.get(
-            "weights"
-        )  # a path, a package's name, or "hub", whose file is nobody's but the reader's
+        # a path, a package's name, or "hub", whose file is nobody's but the reader's
+        weights = config.get("weights")
         if weights in CONVERTED_HASH:
             return {"data": data, "weights": CONVERTED_HASH[weights]}
         return {"data": data, "weights": file_hash(project.root / weights) if weights else None}

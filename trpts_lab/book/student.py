@@ -150,9 +150,8 @@ def write_student_notebooks(chapters, folder):
         chapter.path.name for chapter in chapters if (folder / chapter.path.name).exists()
     ]:
         raise TrptsError(
-            f"{folder} holds {there[0]} already ({len(there)} notebooks), perhaps with "
-            "solutions in it: "
-            "expected another folder"
+            f"{folder} holds {there[0]} already ({len(there)} notebooks), perhaps with solutions "
+            "in it: expected another folder"
         )
     for chapter in chapters:
         nb = for_students(chapter.nb)

@@ -19,10 +19,8 @@ def a_delta_each(evidence):
     n_changed = sum(m["n_changed"] for m in runs)
     words = (
         f"{len(runs[0]['alone'])} tasks in turn in one model, {len(runs)} draws: accuracies "
-        "differ from those "
-        f"alone by at most {max(moved):g}, {n_changed} weights are changed at the end; a task "
-        f"takes {size:.1%} of "
-        "the model's bytes"
+        f"differ from those alone by at most {max(moved):g}, {n_changed} weights are changed at "
+        f"the end; a task takes {size:.1%} of the model's bytes"
     )
     return HOLDS if max(moved) == 0 and n_changed == 0 else FAILS, words, "records: many_tasks"
 
@@ -39,8 +37,8 @@ def letters(evidence):
     words = "; ".join(f"against {rival} {points(gap)}" for rival, gap in gaps.items())
     head = gaps["linear"]
     words = (
-        f"a transformer on letters, new languages, two connections per neuron: {words}. "
-        "Speech is not tried"
+        f"a transformer on letters, new languages, two connections per neuron: {words}. Speech is "
+        "not tried"
     )
     return decide(head[1], head[2]), words, "records: text"
 
@@ -65,9 +63,8 @@ def best_by_validation(records):
 
 @check("T30")
 def protected(evidence):
-    lost = defaultdict(
-        lambda: defaultdict(list)
-    )  # {way: {seed: [accuracy that the first task lost]}}
+    # {way: {seed: [accuracy that the first task lost]}}
+    lost = defaultdict(lambda: defaultdict(list))
     second = defaultdict(list)
     for record in evidence.further("continual"):
         metrics, way = record["metrics"], record["config"]["way"]
@@ -82,8 +79,7 @@ def protected(evidence):
     price = 100 * (fmean(second["protected"]) - fmean(second["free"]))
     words = (
         f"protecting the first task's connections spares it {points(spared)}; it loses, in "
-        f"points: {words}; the "
-        f"second task gains {price:+.1f} by it"
+        f"points: {words}; the second task gains {price:+.1f} by it"
     )
     return decide(spared[1], spared[2]), words, "records: continual"
 
@@ -99,8 +95,8 @@ def drifting(evidence):
     gain, dear = interval([fmean(found) for found in gains.values()]), fmean(shares) > CHEAP
     words = (
         f"selecting anew takes {fmean(shares):.0%} of the time of training again, and gives "
-        f"{points(gain)} over "
-        f"the old connections trained again; these give {100 * fmean(lost):+.1f} over leaving it"
+        f"{points(gain)} over the old connections trained again; these give "
+        f"{100 * fmean(lost):+.1f} over leaving it"
     )
     worth = decide(gain[1], gain[2])
     return FAILS if dear or worth == FAILS else worth, words, "records: drift"

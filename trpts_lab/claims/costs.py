@@ -50,8 +50,7 @@ def trainable_share(evidence):
     fits = abs(two - paper.TRAINED["VTAB-1k"]) < 5e-5 and abs(three - paper.TRAINED["FGVC"]) < 5e-5
     words = (
         f"two connections per neuron, biases and head on VTAB-1k: {two:.2%}; three on FGVC: "
-        f"{three:.2%}. A fit, "
-        "not an identification: others may fit too"
+        f"{three:.2%}. A fit, not an identification: others may fit too"
     )
     return REPRODUCED if fits else FAILS, words, "arithmetic"
 
@@ -60,8 +59,8 @@ def trainable_share(evidence):
 def flops(evidence):
     untouched = vit_flops(evidence.vit_b) / 1e9
     words = (
-        f"the untouched model takes {untouched:.2f} G: a model that lost tokens cannot take "
-        "more, nor can ToMe"
+        f"the untouched model takes {untouched:.2f} G: a model that lost tokens cannot take more, "
+        "nor can ToMe"
     )
     return INCONSISTENT if untouched < paper.BRIEF_GFLOPS else UNCONFIRMED, words, "arithmetic"
 
@@ -82,8 +81,8 @@ def latency(evidence):
     whole = evidence.whole_bench("tokens")
     seconds, cores = statistics.median(whole["rows"]["all tokens"]["s"]), whole["machine"]["cores"]
     words = (
-        f"no source, no hardware named; {whole['batch_size']} images take {seconds:.1f} s "
-        f"here, on {cores} cores"
+        f"no source, no hardware named; {whole['batch_size']} images take {seconds:.1f} s here, "
+        f"on {cores} cores"
     )
     return UNCONFIRMED, words, "bench: tokens"
 
@@ -117,8 +116,8 @@ def inference_cost(evidence):
     middle, low, high = ratio(rows, OURS, "untouched")
     words = (
         f"operations {ours:.3f} of the untouched model ({dearer}), time {middle:.2f} ({low:.2f} "
-        f"to {high:.2f}). "
-        "The reason given is wrong: all parameters are used, the update lies in them"
+        f"to {high:.2f}). The reason given is wrong: all parameters are used, the update lies in "
+        "them"
     )
     return REPRODUCED if ours == 1 else FAILS, words, "bench: predict"
 
@@ -139,8 +138,7 @@ def epoch_time(evidence):
     )
     words = (
         f"a step takes {ours:.2f} of full tuning's, {tokens_too:.2f} with tokens; with no weight "
-        "gradient at all "
-        f"it would take {limit:.2f}"
+        f"gradient at all it would take {limit:.2f}"
     )
     return FAILS if limit > 1 - paper.BRIEF_TIME_SAVED else HOLDS, words, "bench: train"
 
@@ -165,8 +163,7 @@ def gradients_unstored(evidence):
     )
     words = (
         f"peak memory of a step: {ours:.2f} of full tuning's with a truly sparse gradient, "
-        f"{mask:.2f} with the "
-        "mask that the update is usually written as"
+        f"{mask:.2f} with the mask that the update is usually written as"
     )
     return HOLDS if ours < 1 else FAILS, words, "bench: train"
 

@@ -175,8 +175,8 @@ def gap_of(records, variant, base, command):
         raise NotMeasured(f"runs of {variant} and {base}: {command}") from None
     if stats.complete(stats.scores(some))["seed"].nunique() < 2:
         raise NotMeasured(
-            f"a second seed ({command}); the first says {points(found)} for {variant} "
-            f"against {base}"
+            f"a second seed ({command}); the first says {points(found)} for {variant} against "
+            f"{base}"
         )
     return found
 

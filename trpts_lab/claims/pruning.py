@@ -37,8 +37,7 @@ def halved(evidence):
     met = abs(before - quoted["unpruned"]) < 0.005 and abs(after - quoted["High"]) < 0.005
     words = (
         f"eq. 7 gives {before:.2f} and {after:.2f} T multiply-accumulates. Accuracy at its size "
-        "was not measured; "
-        f"in the lab, at the same schedule: {points(lost)}"
+        f"was not measured; in the lab, at the same schedule: {points(lost)}"
     )
     return REPRODUCED if met else FAILS, words, "arithmetic; records: pruning"
 
@@ -48,8 +47,8 @@ def change_matters(evidence):
     gap = evidence.pruned_gap("ttv, High", "random, High")
     early = evidence.pruned_gap("ttv, High, early", "random, High, early")
     words = (
-        f"transition against random tokens at the same schedule: {points(gap)}; a layer "
-        f"earlier {points(early)}"
+        f"transition against random tokens at the same schedule: {points(gap)}; a layer earlier "
+        f"{points(early)}"
     )
     return decide(gap[1], gap[2]), words, "records: pruning"
 
@@ -85,8 +84,7 @@ def training_free(evidence):
     assert len(weights) == 1
     words = (
         "one and the same weights with and without; hooks on unmodified LLaVA, LLaVA-NeXT and "
-        "Qwen2.5-VL, and "
-        "keeping all tokens changes no bit (tests)"
+        "Qwen2.5-VL, and keeping all tokens changes no bit (tests)"
     )
     return REPRODUCED, words, "records: pruning"
 
@@ -123,8 +121,8 @@ def positional_bias(evidence):
         for name in ("iga", "ttv")
     }
     words = (
-        "variation of how often a place is kept, over its mean: attention "
-        f"{each['iga']:.2f}, transition {each['ttv']:.2f}"
+        f"variation of how often a place is kept, over its mean: attention {each['iga']:.2f}, "
+        f"transition {each['ttv']:.2f}"
     )
     return decide(more[1], more[2]), words, "records: pruning"
 
@@ -142,11 +140,8 @@ def what_to_measure(evidence):
 def depends_on_schedule(evidence):
     spread = evidence.pruned_gap("transprune, High", "transprune, High, early")
     words = f"the same shares a layer later instead of earlier: {points(spread)}"
-    return (
-        UNDECIDED if spread[1] <= 0 <= spread[2] else HOLDS,
-        words,
-        "records: pruning",
-    )  # either sign is a difference
+    # either sign is a difference
+    return (UNDECIDED if spread[1] <= 0 <= spread[2] else HOLDS, words, "records: pruning")
 
 
 @check("P11")
@@ -168,8 +163,7 @@ def scoring_cost(evidence):
     share = ratio(rows, "High: its scoring", "High")[0]
     words = (
         f"scoring takes {share:.1%} of the pruned prefill, when queries and keys of few rows are "
-        "computed; the "
-        "released code runs them over the whole sequence"
+        "computed; the released code runs them over the whole sequence"
     )
     return FAILS if share < BOTTLENECK else HOLDS, words, "bench: transprune"
 
@@ -239,9 +233,8 @@ def generation(evidence):
     changed = fmean(m["mean_changed"] for m in ours)
     words = (
         f"in one word, all that the laboratory's model answers: {changed:.0%} become another; "
-        "where it stays, the "
-        f"distribution behind it moves by {moved[0]:.3f} ({moved[1]:.3f} to {moved[2]:.3f}, "
-        "total variation)"
+        f"where it stays, the distribution behind it moves by {moved[0]:.3f} ({moved[1]:.3f} to "
+        f"{moved[2]:.3f}, total variation)"
     )
     return decide(moved[1], moved[2], SUBTLE), words, "records: subtle"
 
@@ -254,7 +247,7 @@ def roll_out(evidence):
 @check("P18")
 def architectures(evidence):
     words = (
-        "Qwen2.5-VL runs here with drawn weights (tests); its accuracy needs the real ones. "
-        "No theory"
+        "Qwen2.5-VL runs here with drawn weights (tests); its accuracy needs the real ones. No "
+        "theory"
     )
     return UNTESTABLE, words, "tests"

@@ -63,9 +63,8 @@ def few_samples(evidence):
     )
     gap = evidence.ablation("samples", FEWER, ALL)
     words = (
-        f"{FEWER} images instead of {ALL}: {points(gap)}; rank correlation of the scores of "
-        f"{FEW} with those of "
-        f"all: {some:.3f}"
+        f"{FEWER} images instead of {ALL}: {points(gap)}; rank correlation of the scores of {FEW} "
+        f"with those of all: {some:.3f}"
     )
     return loses_less_than(MARGIN, gap), words, "ablation: samples; records: selection"
 
@@ -78,10 +77,8 @@ def allocation_rule(evidence):
     assert list(found.values()) == sorted(found.values())
     words = (
         "both readings are built in; the public note takes w_l from the top-scored parameters, "
-        "and its equation "
-        f"has no floor. Layers of mean score {means} get {list(found.values())} connections: at "
-        "least one, more "
-        "where it is more"
+        f"and its equation has no floor. Layers of mean score {means} get {list(found.values())} "
+        "connections: at least one, more where it is more"
     )
     return CONTRADICTED, words, "arithmetic; ablation: allocation"
 
@@ -95,8 +92,8 @@ def token_rule(evidence):
     assert kept.tolist() == [[1, 3]]
     assert abs(out[0, -1, 0].item() - merged) < 1e-5
     words = (
-        "the rule as public text has it, worked by hand and in the module; per layer, not in "
-        "the last"
+        "the rule as public text has it, worked by hand and in the module; per layer, not in the "
+        "last"
     )
     return REPRODUCED, words, "arithmetic"
 
@@ -115,9 +112,8 @@ def masked_update(evidence):
     generator = torch.Generator().manual_seed(0)
     g, x = torch.randn(6, 5, generator=generator), torch.randn(6, 32, generator=generator)
     index = torch.tensor([[0, 3], [1, 22], [4, 17], [25, 26], [0, 31]])
-    columns, local = index.unique(
-        return_inverse=True
-    )  # the 9 of 32 inputs that some neuron selects
+    # the 9 of 32 inputs that some neuron selects
+    columns, local = index.unique(return_inverse=True)
     ways = sparse.selected_gradient(g, x[:, columns], local), sparse.sampled_gradient(g, x, index)
     gap = max((found - (g.T @ x).gather(1, index)).abs().max().item() for found in ways)
     assert gap < 1e-5
@@ -130,8 +126,7 @@ def vtab_mean(evidence):
     means = paper.VTAB_MEANS
     words = (
         f"the paper's LoRA has {means['LoRA']}, and GPS, left out in the brief, {means['GPS']}: "
-        "the lead over the "
-        f"strongest peer is {means['TR-PTS'] - means['GPS']:.2f}"
+        f"the lead over the strongest peer is {means['TR-PTS'] - means['GPS']:.2f}"
     )
     try:
         gaps = {rival: evidence.gap(OURS, rival) for rival in ("full", LORA, "GPS", "random")}
@@ -149,8 +144,8 @@ def group_means(evidence):
     by_task = sum(mean * n for mean, n in groups) / sum(n for _, n in groups)
     words = (
         f"the mean over tasks would be {by_task:.2f}, over groups "
-        f"{fmean(mean for mean, _ in groups):.2f}: "
-        f"neither is {paper.VTAB_MEANS['TR-PTS']}; and GPS is better in two of the three"
+        f"{fmean(mean for mean, _ in groups):.2f}: neither is {paper.VTAB_MEANS['TR-PTS']}; and "
+        "GPS is better in two of the three"
     )
     return INCONSISTENT, words, "arithmetic"
 
@@ -170,8 +165,8 @@ def parts(evidence):
     alone, mean = paper.TOKENS_ALONE.values()
     words = (
         f"the paper has this ablation by task: tokens alone reach {alone} on dSprites location, "
-        "with a frozen "
-        f"backbone whose linear mean is {paper.VTAB_MEANS['linear']}; {mean} cannot be its mean"
+        f"with a frozen backbone whose linear mean is {paper.VTAB_MEANS['linear']}; {mean} cannot "
+        "be its mean"
     )
     try:
         gaps = {v: evidence.ablation("parts", v, OURS) for v in ("tokens alone", WITH_TOKENS)}
@@ -227,11 +222,9 @@ def late_layers(evidence):
     )
     words = ", ".join(f"{group} {fmean(found):.2f}" for group, found in by_task.items())
     words = (
-        f"centre of the score over {n_blocks} blocks, from zero: {words}; fine-grained later "
-        "than structured by "
-        f"{fmean(fine) - fmean(structured):+.2f} ({later.low:+.2f} to {later.high:+.2f}) blocks, "
-        f"over {len(fine)} "
-        f"and {len(structured)} tasks"
+        f"centre of the score over {n_blocks} blocks, from zero: {words}; fine-grained later than "
+        f"structured by {fmean(fine) - fmean(structured):+.2f} ({later.low:+.2f} to "
+        f"{later.high:+.2f}) blocks, over {len(fine)} and {len(structured)} tasks"
     )
     return decide(later.low, later.high), words, "records: selection"
 
@@ -240,8 +233,8 @@ def late_layers(evidence):
 def kept_on_objects(evidence):
     words = (
         "needs photographs with outlines of their objects and a backbone that knows photographs; "
-        "the chapter on "
-        "tokens shows what the laboratory's backbone keeps, which need not be the object"
+        "the chapter on tokens shows what the laboratory's backbone keeps, which need not be the "
+        "object"
     )
     return UNTESTABLE, words, "pictures"
 
@@ -251,8 +244,8 @@ def defaults(evidence):
     gap = evidence.ablation("placement", placed("sparse", paper.BRIEF_KEEP), OURS)
     words = (
         f"{paper.BRIEF_KEEP:.0%} of the tokens in three blocks against all: {points(gap)}; a "
-        "share of the "
-        "parameters does not carry over to narrower models, connections per neuron do"
+        "share of the parameters does not carry over to narrower models, connections per neuron "
+        "do"
     )
     return loses_less_than(MARGIN, gap), words, "ablation: placement"
 
@@ -267,8 +260,7 @@ def hyper_parameters(evidence):
     assert {"top_fraction", "c_min", "n_token_blocks", "keep"} <= set(switches)
     words = (
         "its own equations need at least M, C_min, the number of selecting blocks and ρ; what "
-        "the public text "
-        f"leaves open makes it {len(switches)} switches here"
+        f"the public text leaves open makes it {len(switches)} switches here"
     )
     return FAILS, words, "arithmetic"
 
@@ -283,8 +275,7 @@ def independent_layers(evidence):
     moved = [name for name in others if before[name] != after[name]]
     words = (
         "the best-scored inputs of a neuron are its own affair, but how many there are depends "
-        "on all layers: "
-        f"raising one layer's score changed {len(moved)} of {len(others)} others"
+        f"on all layers: raising one layer's score changed {len(moved)} of {len(others)} others"
     )
     return FAILS if moved else HOLDS, words, "arithmetic"
 
@@ -298,9 +289,8 @@ def density_and_redundancy(evidence):
     # few trained parameters, much redundancy: a negative correlation; tasks are what varies
     mean, low, high = interval([-fmean(found) for found in by_task.values()])
     words = (
-        "rank correlation of trained connections and token redundancy over blocks, mean "
-        "over tasks: "
-        f"{-mean:+.2f} ({-high:+.2f} to {-low:+.2f})"
+        "rank correlation of trained connections and token redundancy over blocks, mean over "
+        f"tasks: {-mean:+.2f} ({-high:+.2f} to {-low:+.2f})"
     )
     return decide(low, high), words, "records: selection"
 

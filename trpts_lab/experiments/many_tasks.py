@@ -44,10 +44,8 @@ def run(config):
         shared = _fresh(config, 2)
         before = {name: p.clone() for name, p in shared.state_dict().items()}
         names = list(tasks)
-        for name in (
-            *names,
-            *reversed(names[:-1]),
-        ):  # each is read last when it was put in after another one
+        # each is read last when it was put in after another one
+        for name in (*names, *reversed(names[:-1])):
             load_delta(shared, read_delta(Path(folder) / name))
             swapped[name] = accuracy(shared, tasks[name].test)
         unload_delta(shared)

@@ -33,11 +33,8 @@ VERSION = 1
 BATCH_SIZE = 64
 CRITERIA = ("transprune", "released", "ttv", "iga", "norm", "fastv", "random", "uniform", "oracle")
 N_LAYERS = 8  # of the tiny model: the paper's layers 7, 9 and 12 of 32 become 2, 3 and 4
-EARLY = (
-    1,
-    2,
-    3,
-)  # stages before the tiny model has read what it needs, where the choice of tokens can do harm
+# stages before the tiny model has read what it needs, where the choice of tokens can do harm
+EARLY = (1, 2, 3)
 # What a criterion changes of the paper's schedule, beside its name
 SWITCHES = {"fastv": {"iga": FASTV.iga, "iga_layer": FASTV.iga_layer}}
 # Shares of the tokens behind the three stages: the released code's, the one inferred for the
@@ -94,9 +91,8 @@ def variants():
 def cell(variant, seed, **common):
     """The configuration of one run; the variant "question alone" shows a grey image."""
     schedule = None if variant == "question alone" else variants()[variant]
-    switches = (
-        None if schedule is None else json.loads(json.dumps(asdict(schedule)))
-    )  # lists for tuples, as in the file
+    # lists for tuples, as in the file
+    switches = None if schedule is None else json.loads(json.dumps(asdict(schedule)))
     return {
         "task": "scenes",
         "method": "transprune",

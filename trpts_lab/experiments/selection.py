@@ -162,7 +162,6 @@ def redundancy(model, split):
         x = seen[number][:, model.num_prefix_tokens :]  # [B, N, D]
         x = normalize(x - x.mean((0, 1)), dim=2)
         N = x.shape[1]
-        values.append(
-            (((x.sum(1) ** 2).sum(1) - N) / (N * (N - 1))).mean().item()
-        )  # Σ_{i≠j} x_i·x_j / N(N-1)
+        # Σ_{i≠j} x_i·x_j / N(N-1)
+        values.append((((x.sum(1) ** 2).sum(1) - N) / (N * (N - 1))).mean().item())
     return torch.tensor(values)

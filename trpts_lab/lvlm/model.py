@@ -77,8 +77,7 @@ def load_lvlm(path):
         if found.get(key) != value:
             raise ValueError(
                 f"{path} holds weights of another architecture: {key} is "
-                f"{found.get(key, 'not given')} "
-                f"there, the model expects {value}"
+                f"{found.get(key, 'not given')} there, the model expects {value}"
             )
     model = create_lvlm()
     fits = all(t.is_floating_point() for t in tensors.values())

@@ -35,10 +35,8 @@ def pack(questions, lengths):
             words, answer = encode(question.words), encode(question.answer)
             n, end = start + len(words), start + len(words) + len(answer)
             ids[b, start:end] = words + answer
-            labels[b, n - 1 : end] = [
-                *answer,
-                EOS_ID,
-            ]  # a token's label is the word that follows it
+            # a token's label is the word that follows it
+            labels[b, n - 1 : end] = [*answer, EOS_ID]
     return torch.from_numpy(ids), torch.from_numpy(labels)
 
 
@@ -47,9 +45,10 @@ def pack_mask(lengths):
     as in `pack`.
     """
     P, lengths = 1 + N_TOKENS, torch.tensor(lengths)
+    # [T]
     owner = torch.arange(len(lengths) + 1).repeat_interleave(
         torch.cat([torch.tensor([P]), lengths])
-    )  # [T]
+    )
     positions = torch.cat([torch.arange(P), *(torch.arange(P, P + n) for n in lengths)])[None]
     seen = (owner[None] == owner[:, None]) | (owner[None] == 0)  # [T, T]: itself or the image
     return seen.tril()[None, None], positions

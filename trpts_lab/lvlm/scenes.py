@@ -31,11 +31,8 @@ COLOURS = {
     "orange": (245, 140, 30),
 }
 SHAPES = ("circle", "square", "triangle", "cross")
-SPLITS = {
-    "train": 0,
-    "val": 1,
-    "test": 2,
-}  # first word of every seed: no scene of one is drawn for another
+# first word of every seed: no scene of one is drawn for another
+SPLITS = {"train": 0, "val": 1, "test": 2}
 
 _Y, _X = np.mgrid[:CELL, :CELL] - (CELL - 1) / 2  # pixel centres, from the middle of the cell
 _MASKS = {

@@ -149,12 +149,10 @@ class LvlmTraining:
             r.vision_lr * warmup_cosine(self.step, r.warmup_steps, r.vision_steps), 0.0, 0.0
         )
         chosen = [scenes[n] for n in rng.integers(len(scenes), size=r.vision_batch_size)]
-        features = self.vision(pixels([s.image for s in chosen])).last_hidden_state[
-            :, 1:
-        ]  # [B, N, D], without CLS
-        labels = torch.from_numpy(np.stack([patch_labels(s) for s in chosen])).unbind(
-            1
-        )  # 4 · [B, N]
+        # [B, N, D], without CLS
+        features = self.vision(pixels([s.image for s in chosen])).last_hidden_state[:, 1:]
+        # 4 · [B, N]
+        labels = torch.from_numpy(np.stack([patch_labels(s) for s in chosen])).unbind(1)
         return sum(
             functional.cross_entropy(head(features).flatten(0, 1), y.flatten())
             for head, y in zip(self.heads, labels, strict=True)
@@ -296,9 +294,8 @@ def ship(project, run, held_out):
         "machine": machine(),
         "versions": versions() | {"transformers": transformers.__version__},
     }
-    save_lvlm(
-        run.model, path
-    )  # when all is measured: an interruption leaves the weights before it with their card
+    # when all is measured: an interruption leaves the weights before it with their card
+    save_lvlm(run.model, path)
     card["sha256_16"] = file_hash(path)
     write_whole(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     say(

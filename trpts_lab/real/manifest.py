@@ -93,9 +93,8 @@ def write_manifest(name: str, manifest: Manifest, folder: str | Path = FOLDER) -
         width, height = row.size
         lines.append("\t".join(map(str, row._replace(size=f"{width}x{height}"))))
     buffer = io.BytesIO()
-    with gzip.GzipFile(
-        fileobj=buffer, mode="wb", compresslevel=9, mtime=0
-    ) as file:  # no name and no date inside
+    # no name and no date inside
+    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=9, mtime=0) as file:
         file.write(("\n".join(lines) + "\n").encode())
     (Path(folder) / f"{name}.tsv.gz").write_bytes(buffer.getvalue())
 

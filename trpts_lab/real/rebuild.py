@@ -71,8 +71,7 @@ def make(
     if missing:
         raise ValueError(
             f"{checkout} lacks {len(missing):,} of the {len(manifest.sources):,} images of "
-            f"real/{name}, the first is "
-            f"{missing[0]}: {_advice(checkout, CHECKOUTS[name])}"
+            f"real/{name}, the first is {missing[0]}: {_advice(checkout, CHECKOUTS[name])}"
         )
     temporary = folder.with_name(f".{name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -81,8 +80,8 @@ def make(
         free, need = shutil.disk_usage(temporary).free, ROOM * manifest.n_bytes
         if free < need:
             raise OSError(
-                f"{folder} needs {need / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: free "
-                "some space"
+                f"{folder} needs {need / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: free some "
+                "space"
             )
         n_identical, differences = 0, []
         for row in manifest.rows:
@@ -141,9 +140,8 @@ def _ours(content, row, path):
     if (difference := quarters_differ(means, row.quarters)) > TOLERANCE:
         raise ValueError(
             f"{path}: the mean colour of a quarter is {difference} of 255 from ours, expected at "
-            f"most {TOLERANCE}: "
-            f"another image, or Pillow {PIL.__version__} made it otherwise; install the versions "
-            "of constraints.txt"
+            f"most {TOLERANCE}: another image, or Pillow {PIL.__version__} made it otherwise; "
+            "install the versions of constraints.txt"
         )
     return False
 
@@ -246,7 +244,6 @@ def _advice(checkout, source):
     if commit and commit != source.commit:
         return (
             f"it is at commit {commit[:12]}, expected {source.commit[:12]} of "
-            f"github.com/{source.origin}: run `git "
-            f"checkout {source.commit}` there"
+            f"github.com/{source.origin}: run `git checkout {source.commit}` there"
         )
     return f"expected github.com/{source.origin} at commit {source.commit}"

@@ -216,9 +216,7 @@ def how_to_make(name: str) -> str:
     source, manifest = CHECKOUTS[name], read_manifest(name)
     return (
         f"clone https://github.com/{source.origin} (with `--filter=blob:none`, only what is "
-        "checked out is fetched), "
-        f"check out its commit {source.commit[:12]}, and run `trpts data make {name} --from "
-        "CHECKOUT`, which reads "
-        f"{len(manifest.sources):,} of its images and writes {len(manifest.rows):,}, "
-        f"{manifest.n_bytes / 1e6:.1f} MB"
+        f"checked out is fetched), check out its commit {source.commit[:12]}, and run `trpts data "
+        f"make {name} --from CHECKOUT`, which reads {len(manifest.sources):,} of its images and "
+        f"writes {len(manifest.rows):,}, {manifest.n_bytes / 1e6:.1f} MB"
     )

@@ -148,9 +148,8 @@ def noise(rng: np.random.Generator, n: int, cells: int, octaves: int = 1) -> np.
         i = np.minimum(at.astype(int), k - 1)
         t = at - i
         t = t * t * (3 - 2 * t)
-        rows = (
-            values[:, i] * (1 - t)[None, :, None] + values[:, i + 1] * t[None, :, None]
-        )  # [n, S, k+1]
+        # [n, S, k+1]
+        rows = values[:, i] * (1 - t)[None, :, None] + values[:, i + 1] * t[None, :, None]
         total += (rows[:, :, i] * (1 - t) + rows[:, :, i + 1] * t) / 2**octave
         weight += 1 / 2**octave
     return total / weight

@@ -126,18 +126,15 @@ def nabirds(labels, rng, split):
     u, v = turned(x, y, per(heading))  # u: towards the beak, v: towards a wing tip
     zoom = per(rng.uniform(0.9, 1.08, n))
     roll = per(rng.uniform(-0.3, 0.3, n))
-    u, v = (
-        u / zoom,
-        np.abs(v) / zoom / (1 + roll * np.sign(v)),
-    )  # a bird that rolls shows one wing foreshortened
+    # a bird that rolls shows one wing foreshortened
+    u, v = (u / zoom, np.abs(v) / zoom / (1 + roll * np.sign(v)))
     male = per(rng.random(n) < 0.5)
     body = colour(t["hue"], 0.15 + 0.45 * male, t["value"] * (0.75 + 0.25 * male))
     cap = colour(t["hue"] + 0.4, 0.1 + 0.6 * male, t["head"])
 
     out = v / t["span"]  # 0 at the body, 1 at the tip
-    middle = (
-        0.08 + 0.12 * out - t["sweep"] * np.maximum(out - 0.35, 0)
-    )  # the wing bends back at its wrist
+    # the wing bends back at its wrist
+    middle = 0.08 + 0.12 * out - t["sweep"] * np.maximum(out - 0.35, 0)
     half = (
         t["chord"]
         * np.clip(1 - t["point"] * out, 0.08, 1)
@@ -214,9 +211,8 @@ def dogs(labels, rng, split):
 
     paint(pictures, coat * 0.7, cover(joined(leg(-0.85, -1), leg(0.8, 1))))  # the far side's
     tail, px, py = [], -half - 0.05, top - 0.08
-    heading = (
-        np.pi + 0.5 + 0 * px
-    )  # the tail starts backwards and upwards, and turns by its curl on the way
+    # the tail starts backwards and upwards, and turns by its curl on the way
+    heading = np.pi + 0.5 + 0 * px
     for _ in range(3):
         qx, qy = px + np.cos(heading) * t["tail"] / 2.3, py + np.sin(heading) * t["tail"] / 2.3
         tail.append(segment(u, v, px, py, qx, qy) - 0.045)
@@ -262,8 +258,8 @@ TWINS = (
         name="nabirds_twin",
         group="fgvc",
         stands_for="NABirds",
-        differs="40 drawn species in flight instead of 555 photographed ones; two plumages "
-        "a species",
+        differs="40 drawn species in flight instead of 555 photographed ones; two plumages a "
+        "species",
         n_classes=40,
         render=nabirds,
     ),

@@ -51,9 +51,8 @@ def oxford_flowers(labels, rng, split):
     # from the farthest petal to the nearest: each keeps its own shade, so that overlapping petals
     # can be told apart
     for j in range(9):
-        step = np.where(
-            j % 2 == 1, (j + 1) // 2, -(j // 2)
-        )  # 0, 1, -1, 2, -2, ...: both ways round from behind
+        # 0, 1, -1, 2, -2, ...: both ways round from behind
+        step = np.where(j % 2 == 1, (j + 1) // 2, -(j // 2))
         angle = -np.pi / 2 + (step + np.mod(spin, 1) - 0.5) * 2 * np.pi / count
         du, dv = np.cos(angle) * out, np.sin(angle) * out * np.cos(tilt) - rise * np.sin(tilt)
         seen = np.maximum(np.hypot(du, dv), 1e-3)  # how much of the petal's length the viewer sees
@@ -119,10 +118,8 @@ def cars(labels, rng, split):
     )
     body = hsv(rng.random(n), rng.uniform(0.0, 0.8, n), rng.uniform(0.25, 1.0, n))
     yaw = per(rng.uniform(0.0, 0.75, n))
-    squeeze, flank = (
-        np.cos(yaw),
-        1.1 * np.sin(yaw),
-    )  # width of the front, length of the side that shows
+    # width of the front, length of the side that shows
+    squeeze, flank = (np.cos(yaw), 1.1 * np.sin(yaw))
     front = u - flank * 0.45  # the front's own middle lies to the right when the side shows
     f, w = front / squeeze, t["width"]
     belt, floor = 0.05, 0.5
@@ -205,8 +202,8 @@ TWINS = (
         name="oxford_flowers_twin",
         group="fgvc",
         stands_for="Oxford Flowers",
-        differs="30 drawn flowers of ten traits instead of 102 photographed ones; one flower "
-        "a picture",
+        differs="30 drawn flowers of ten traits instead of 102 photographed ones; one flower a "
+        "picture",
         n_classes=30,
         render=oxford_flowers,
     ),

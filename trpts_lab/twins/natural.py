@@ -97,9 +97,8 @@ def cifar100_twin(labels, rng, split):
     def draw(c, n, rng):
         x, y, edge = pose(rng, n, 0.16, (0.58, 0.84), 0.22)
         ground, first = two_colours(rng, n)
-        second = (
-            first * per(rng.uniform(0.2, 0.45, n))[:, 0]
-        )  # darker markings on a bright thing, and the reverse
+        # darker markings on a bright thing, and the reverse
+        second = first * per(rng.uniform(0.2, 0.45, n))[:, 0]
         second = np.where(first.mean(1, keepdims=True) < 0.4, 1 - (1 - first) * 0.35, second)
         d = silhouette(x, y, shapes[c // len(FILLINGS)])
         waves = per(rng.uniform(8.5, 11.5, n))
@@ -156,11 +155,12 @@ def caltech101_twin(labels, rng, split):
             clutter=5,
         )
         hue, grey = rng.random(n), rng.uniform(0.1, 0.6, n)
+        # contour
         paint(
             pictures,
             np.float32([0.05, 0.05, 0.05]),
             0.8 * cover(silhouette(x, y, parts) - 0.06, edge),
-        )  # contour
+        )
         for i, p in enumerate(parts):
             tone = tones[order[i % 4]] * rng.uniform(0.85, 1.0, n)
             paint(pictures, hsv(hue + 0.07 * i, grey, tone), cover(part(x, y, *p), edge))
@@ -188,10 +188,8 @@ def svhn_twin(labels, rng, split):
     size, wall vary.
     """
     labels, n, rows = np.asarray(labels), len(labels), digit_sources(split)
-    targets, strips = (
-        _digits().target[rows],
-        np.zeros((n, 12, 33), np.float32),
-    )  # left, centre and right digit
+    # left, centre and right digit
+    targets, strips = (_digits().target[rows], np.zeros((n, 12, 33), np.float32))
     gap = rng.integers(7, 9, n)
     for place in (-1, 0, 1):
         source = rng.choice(rows, n)

@@ -169,9 +169,8 @@ def flowers102_twin(labels, rng, split):
         )
         for length, turn, tone in rings:
             d, t = petals(*turned(x, y, turn), PETALS[count], wide, tip, length)
-            shade = (0.55 + 0.45 * t) * np.clip(
-                0.55 - d / 0.12, 0.55, 1
-            )  # darker inside and at the rim
+            # darker inside and at the rim
+            shade = (0.55 + 0.45 * t) * np.clip(0.55 - d / 0.12, 0.55, 1)
             paint(pictures, (colours * tone)[:, None, None, :] * shade[..., None], cover(d, edge))
         radius = (0.13, 0.23, 0.36)[middle]
         core = hsv(0.07, 0.75, 0.25) if dark else hsv(0.14, 0.85, 0.9)
@@ -198,8 +197,8 @@ TWINS = (
         name="flowers102_twin",
         group="natural",
         stands_for="Flowers102",
-        differs="One open, drawn flower of 40 invented species instead of photographs of "
-        "102 kinds.",
+        differs="One open, drawn flower of 40 invented species instead of photographs of 102 "
+        "kinds.",
         n_classes=40,
         render=flowers102_twin,
     ),

@@ -90,11 +90,12 @@ def sky(w):
     hue, s = w.rng.choice([0.58, 0.6, 0.08], w.n, p=[0.5, 0.3, 0.2]), w.rng.uniform(0.05, 0.7, w.n)
     high, low = hsv(hue, s, top)[:, None, None], hsv(hue, s * 0.4, low)[:, None, None]
     w.pictures[:] = high + (low - high) * np.clip(w.y + 1, 0, 1)[..., None]
+    # clouds
     paint(
         w.pictures,
         w.tone("white"),
         0.7 * np.clip(noise(w.rng, w.n, 4, 2) * 4 - 2.3, 0, 1) * w.any(0, 1),
-    )  # clouds
+    )
 
 
 def ground(tone):
@@ -142,9 +143,8 @@ def skyline(w):
     shade = w.rng.uniform(0.6, 1.2, (w.n, 10))[np.arange(w.n)[:, None, None], at]
     inside = np.maximum(-w.y - high, w.y)
     w.put(w.tone("wall")[:, None, None] * shade[..., None] * 0.7, inside)
-    w.put(
-        "sand", np.maximum(inside + 0.06, 0.6 - tent(w.x * 9.6 + 14.4) * tent(w.y * 6))
-    )  # windows
+    # windows
+    w.put("sand", np.maximum(inside + 0.06, 0.6 - tent(w.x * 9.6 + 14.4) * tent(w.y * 6)))
 
 
 def crops(w):

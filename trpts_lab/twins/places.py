@@ -10,9 +10,10 @@ from trpts_lab.twins.studio import class_by_class, lit, pose
 from trpts_lab.twins.textures import tent
 from trpts_lab.twins.twin import Twin
 
+# times of day
 LIGHTS = np.float32(
     [[1, 1, 1], [1.05, 0.8, 0.65], [0.45, 0.5, 0.75], [0.8, 0.8, 0.82], [1, 0.85, 0.9]]
-)  # times of day
+)
 
 
 def room(w):
@@ -331,8 +332,8 @@ TWINS = (
         name="sun397_twin",
         group="natural",
         stands_for="Sun397",
-        differs="50 places put together from drawn layers instead of photographs of 397 kinds "
-        "of place.",
+        differs="50 places put together from drawn layers instead of photographs of 397 kinds of "
+        "place.",
         n_classes=50,
         render=sun397_twin,
     ),

@@ -98,9 +98,8 @@ def enter(kind, o, d):
         root = np.sqrt(np.maximum(under, 0))
         near, far = (-qb - root) / qa, np.where(under > 0, (-qb + root) / qa, -FAR)
         if kind == CONE:
-            far = np.where(
-                qa < 0, FAR, far
-            )  # a ray steeper than the side leaves through the bottom
+            # a ray steeper than the side leaves through the bottom
+            far = np.where(qa < 0, FAR, far)
         if kind != BALL:
             a, b = (-1 - oz) / dz, (1 - oz) / dz
             near, far = np.maximum(near, np.minimum(a, b)), np.minimum(far, np.maximum(a, b))
@@ -155,9 +154,8 @@ def _draw(eye, d, parts, light, ambient, rows, backdrop, shadows):
             c, s = np.cos(parts["turn"][at, k]), np.sin(parts["turn"][at, k])
             zero = np.zeros_like(c)
             into = np.stack([c, s, zero, -s, c, zero, zero, zero, zero + 1], 1).reshape(-1, 3, 3)
-            into = (
-                into / parts["half"][at, k][:, :, None]
-            )  # world directions into the unit solid's frame
+            # world directions into the unit solid's frame
+            into = into / parts["half"][at, k][:, :, None]
             o = into @ (eye[at] - parts["centre"][at, k])[:, :, None]
             if shadows:
                 across = into @ floor[at] - into @ parts["centre"][at, k][:, :, None]

@@ -23,12 +23,8 @@ from trpts_lab.twins.rays import (
 from trpts_lab.twins.twin import Twin
 
 REWARDS = ((1.7, 2.3), (3.0, 3.9), (5.2, 6.8))  # distance to the object: near, middle, far
-VEHICLES = (
-    (6.0, 8.5),
-    (11.0, 15.0),
-    (18.0, 25.0),
-    (1e3, 1e3),
-)  # metres to the nearest: near, middle, far, none
+# metres to the nearest: near, middle, far, none
+VEHICLES = ((6.0, 8.5), (11.0, 15.0), (18.0, 25.0), (1e3, 1e3))
 NEAR, NONE = 0, 3  # rows of VEHICLES, and so KITTI's classes
 CARS, TREES, HOUSES = 3, 2, 2  # the most on one road
 
@@ -38,9 +34,8 @@ def corridor(rng, n, light, ambient):
     any colour.
     """
     side, height, length = rng.uniform(1.5, 2.3, n), rng.uniform(2.3, 3.2, n), rng.uniform(8, 13, n)
-    tones = colours(rng, (n, 3), (0.1, 0.6), (0.35, 0.85)).astype(
-        np.float32
-    )  # walls, floor, ceiling
+    # walls, floor, ceiling
+    tones = colours(rng, (n, 3), (0.1, 0.6), (0.35, 0.85)).astype(np.float32)
     brick = rng.uniform(0.5, 1.4, (n, 3, 2)).astype(np.float32)
     joint, patchy = rng.uniform(0.4, 0.9, (n, 3)), rng.uniform(0.1, 0.5, (n, 3))
     dusk = rng.uniform(0.02, 0.09, n)
@@ -62,9 +57,8 @@ def corridor(rng, n, light, ambient):
         u = np.where(back <= depth, x, y) / brick[rows][c, surface, 0]
         v = np.where(flat, x, z) / brick[rows][c, surface, 1]
         u = u + 0.5 * np.mod(np.floor(v), 2)  # every other course is shifted by half a brick
-        patch = np.mod(
-            np.sin(np.floor(u) * 12.99 + np.floor(v) * 78.23 + own(seed)) * 437.5, 1
-        )  # a hash per brick
+        # a hash per brick
+        patch = np.mod(np.sin(np.floor(u) * 12.99 + np.floor(v) * 78.23 + own(seed)) * 437.5, 1)
         seam = np.minimum(np.mod(u, 1), np.mod(v, 1)) < 0.12
         bright = (1 - patchy[rows][c, surface] * patch) * np.where(seam, joint[rows][c, surface], 1)
         bright = bright * np.where(walls <= depth, 0.85, 1) * np.exp(-own(dusk) * depth)
@@ -174,12 +168,10 @@ def kitti(labels, rng, split):
     reach = np.array(VEHICLES)[labels]
     y = np.cumsum(rng.uniform(5, 16, (n, CARS)), 1)
     y += (rng.uniform(reach[:, 0], reach[:, 1]) - y[:, 0])[:, None]  # the first is the nearest
-    lane = (
-        rng.choice([-0.5, 0.5, 0.5, 0.78], (n, CARS)) * width[:, None]
-    )  # oncoming, our own, parked
-    lane[:, 0] = np.where(
-        labels == NEAR, rng.choice([0.15, 0.35, 0.6], n) * width, lane[:, 0]
-    )  # stay in the picture
+    # oncoming, our own, parked
+    lane = rng.choice([-0.5, 0.5, 0.5, 0.78], (n, CARS)) * width[:, None]
+    # stay in the picture
+    lane[:, 0] = np.where(labels == NEAR, rng.choice([0.15, 0.35, 0.6], n) * width, lane[:, 0])
     x = axis(y) + lane
     number = np.where(labels == NONE, 0, rng.integers(1, CARS + 1, n))
     bright, dull = (
@@ -242,8 +234,7 @@ TWINS = (
         group="structured",
         stands_for="DMLab",
         differs="A straight room with one object whose shape, not colour, says whether it "
-        "rewards; the original shows "
-        "mazes from a game engine with several objects of many kinds.",
+        "rewards; the original shows mazes from a game engine with several objects of many kinds.",
         n_classes=2 * len(REWARDS),
         render=dmlab,
     ),
@@ -252,8 +243,7 @@ TWINS = (
         group="structured",
         stands_for="KITTI, distance",
         differs="A rendered road with block-shaped vehicles, gaps between the distance bins and "
-        "a narrower view; the "
-        "original is camera footage of German streets with bins that touch.",
+        "a narrower view; the original is camera footage of German streets with bins that touch.",
         n_classes=len(VEHICLES),
         render=kitti,
     ),

@@ -54,9 +54,8 @@ def camelyon(labels, rng, split):
     stain = hsv(
         hue - rng.uniform(0.04, 0.14, n), rng.uniform(0.4, 0.65, n), rng.uniform(0.42, 0.6, n)
     )
-    warp_x, warp_y = (
-        0.16 * (noise(rng, n, 7) - 0.5) for _ in range(2)
-    )  # makes every outline irregular
+    # makes every outline irregular
+    warp_x, warp_y = (0.16 * (noise(rng, n, 7) - 0.5) for _ in range(2))
 
     tissue = Scene(n, rng)
     du, dv, chance, shade = tissue.cells(0.25, 0.55)
@@ -80,13 +79,11 @@ def camelyon(labels, rng, split):
         )
         return np.where(rng.random(n) < 0.5, (far, along), (along, far))
 
-    pale = _strewn(
-        rng, n, x, y, 3, rng.integers(0, 4, n), (0.14, 0.19), anywhere
-    )  # large, but not dark
+    # large, but not dark
+    pale = _strewn(rng, n, x, y, 3, rng.integers(0, 4, n), (0.14, 0.19), anywhere)
     paint(pictures, stain * 1.25, 0.7 * cover(pale))
-    dark = _strewn(
-        rng, n, x, y, 5, rng.integers(0, 6, n), (0.07, 0.11), centre
-    )  # dark, but small and round
+    # dark, but small and round
+    dark = _strewn(rng, n, x, y, 5, rng.integers(0, 6, n), (0.07, 0.11), centre)
     paint(pictures, stain * 0.5, cover(dark))
     total = rng.integers(2, 6, n)
     inside = np.where(labels == 1, rng.integers(1, 3, n), 0)

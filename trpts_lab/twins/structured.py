@@ -44,9 +44,8 @@ def sprites(shapes, chosen, x, y, size, angle, rng):
         rows = np.flatnonzero(chosen == kind)
         u, v = canvas.turned(px - per(x[rows]), py - per(y[rows]), per(angle[rows]))
         pictures[rows] += canvas.cover(shape(u, v, per(size[rows])))[..., None]
-    grain = rng.standard_normal(
-        (*pictures.shape[:3], 1), dtype=np.float32
-    )  # the same in all channels: grey pictures
+    # the same in all channels: grey pictures
+    grain = rng.standard_normal((*pictures.shape[:3], 1), dtype=np.float32)
     return canvas.finish(pictures + 0.08 * grain)
 
 
@@ -96,8 +95,7 @@ TWINS = (
         group="structured",
         stands_for="dSprites, x location",
         differs="Positions are continuous inside the 16 bins and a slight sensor grain is added; "
-        "the original has 32 "
-        "positions, two to a bin, and noiseless binary pictures of 64 x 64.",
+        "the original has 32 positions, two to a bin, and noiseless binary pictures of 64 x 64.",
         n_classes=LOCATIONS,
         render=dsprites_loc,
         any_size=True,
@@ -107,9 +105,8 @@ TWINS = (
         group="structured",
         stands_for="dSprites, orientation",
         differs="Only shapes without rotational symmetry (heart, L, drop), so that every picture "
-        "has one right answer; "
-        "the original's squares and ellipses look alike in several bins. Larger sprites, any "
-        "angle, slight grain.",
+        "has one right answer; the original's squares and ellipses look alike in several bins. "
+        "Larger sprites, any angle, slight grain.",
         n_classes=ORIENTATIONS,
         render=dsprites_ori,
         any_size=True,

@@ -93,9 +93,8 @@ def clevr_count(labels, rng, split):
     parts = primitives(rng, scale[:, None] * rng.uniform(0.65, 1.25, (n, MOST)))
     radius = parts["half"][..., 0]
     place = np.zeros((n, MOST, 2))
-    for k in range(
-        MOST
-    ):  # of some random places take the first that is clear of the earlier solids, or the clearest
+    # of some random places take the first that is clear of the earlier solids, or the clearest
+    for k in range(MOST):
         tries = rng.uniform((-2.3, -2.4), (2.3, 2.9), (n, 24, 2))
         gap = np.linalg.norm(tries[:, :, None] - place[:, None, :k], axis=-1) - radius[:, None, :k]
         clear = gap.min(2, initial=9.0) - radius[:, None, k]
@@ -159,9 +158,8 @@ def norb(azimuth, elevation, rng):
     light, ambient = lamp(rng, n)
     tone = grey(rng, n, 0.25, 0.8, tint=0)
     lit = tone * (ambient + (1 - ambient) * light[:, 2])[:, None]
-    eye = orbit(azimuth, -elevation, rng.uniform(6.2, 7.4, n)) + np.array(
-        [0, 0, 0.7]
-    )  # looks at the figure's middle
+    # looks at the figure's middle
+    eye = orbit(azimuth, -elevation, rng.uniform(6.2, 7.4, n)) + np.array([0, 0, 0.7])
     aim, backdrop = camera(azimuth, -elevation, 0.36), plain(tone, lit, light, ambient)
     pictures = draw(eye, aim, parts, light, ambient, backdrop)
     pictures *= 0.85 + 0.3 * canvas.noise(rng, n, 2)[..., None]
@@ -189,8 +187,7 @@ TWINS = (
         group="structured",
         stands_for="CLEVR, counting",
         differs="Untextured ray-traced solids of any size and hue from a steeper camera; CLEVR "
-        "has two sizes, eight "
-        "colours, real materials, soft shadows and 480 x 320 pixels.",
+        "has two sizes, eight colours, real materials, soft shadows and 480 x 320 pixels.",
         n_classes=MOST - FEWEST + 1,
         render=clevr_count,
         any_size=True,
@@ -200,8 +197,8 @@ TWINS = (
         group="structured",
         stands_for="CLEVR, distance",
         differs="One to four solids whose sizes vary threefold, and bins that grow in proportion "
-        "to distance; CLEVR "
-        "has three to ten solids of two sizes and a fixed camera but for jitter.",
+        "to distance; CLEVR has three to ten solids of two sizes and a fixed camera but for "
+        "jitter.",
         n_classes=len(DISTANCES) - 1,
         render=clevr_dist,
         any_size=True,
@@ -211,8 +208,8 @@ TWINS = (
         group="structured",
         stands_for="SmallNORB, azimuth",
         differs="Figures composed of five simple solids, seen from any elevation between 25 and "
-        "65 degrees on an "
-        "unevenly lit ground; the original has photographs of fifty toys at nine elevations.",
+        "65 degrees on an unevenly lit ground; the original has photographs of fifty toys at "
+        "nine elevations.",
         n_classes=AZIMUTHS,
         render=smallnorb_azi,
         any_size=True,
@@ -222,8 +219,7 @@ TWINS = (
         group="structured",
         stands_for="SmallNORB, elevation",
         differs="Figures composed of five simple solids, and steps of 9 degrees from 10 to 82; "
-        "the original has "
-        "photographs of fifty toys and steps of 5 degrees from 30 to 70.",
+        "the original has photographs of fifty toys and steps of 5 degrees from 30 to 70.",
         n_classes=len(ELEVATIONS),
         render=smallnorb_ele,
         any_size=True,

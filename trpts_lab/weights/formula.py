@@ -111,9 +111,8 @@ def textures(classes, rng):
     fixed = np.random.default_rng([CLASS_SEED, 2])
     n_classes, n = FAMILIES["textures"], len(classes)
     f = np.fft.fftfreq(S) * S
-    fy, fx = np.meshgrid(
-        f, [*f[f >= 0].tolist(), -S // 2], indexing="ij"
-    )  # the half plane of rfft2
+    # the half plane of rfft2
+    fy, fx = np.meshgrid(f, [*f[f >= 0].tolist(), -S // 2], indexing="ij")
     filters = np.zeros((n_classes, *fx.shape), np.float32)
     for _ in range(2):
         frequency, spread = (

@@ -213,8 +213,8 @@ def pretrain(project, recipe=None, stop_after=None):
             speed = (run.step - first_step) * recipe.batch_size / (time.monotonic() - start)
             left = (run.n_steps - run.step) * recipe.batch_size / speed / 60
             say(
-                f"pretrain: step {run.step}/{run.n_steps}, loss {loss:.3f}, {speed:.0f} "
-                f"images/s, {left:.0f} min"
+                f"pretrain: step {run.step}/{run.n_steps}, loss {loss:.3f}, {speed:.0f} images/s, "
+                f"{left:.0f} min"
             )
         if time.monotonic() - saved > SAVE_EVERY_S:
             run.save(checkpoint)
