@@ -29,7 +29,7 @@ from trpts_lab.bench.chapters import bench_chapters
 from trpts_lab.bench.clock import interleaved, ratio
 from trpts_lab.bench.gradient import WAYS
 from trpts_lab.bench.train import TRAINED, Trainee
-from trpts_lab.grid import METHODS
+from trpts_lab.compared import METHODS
 
 ROWS = {"a": {"s": [1.0, 2.0, 3.0]}, "b": {"s": [2.0, 2.0, 2.0]}}
 

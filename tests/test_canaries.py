@@ -17,7 +17,7 @@ import pytest
 
 import trpts.peers  # noqa: F401  registers its methods
 from trpts import methods
-from trpts.rivals import SCORES
+from trpts.scores import SCORES
 from trpts_lab import canaries, versions
 from trpts_lab.book.regression import baseline_path, of_files, today_inputs
 from trpts_lab.book.status import inputs_path
@@ -140,7 +140,7 @@ def test_an_error_message_the_release_number_and_a_new_name_make_no_record_stale
     edit("trpts/data/fgvc.py", "expected", "we expected")
     edit("trpts/__init__.py", '__version__ = "', '__version__ = "9.')
     edit(
-        "trpts/rivals.py",
+        "trpts/scores.py",
         '    "random": random_scores,\n',
         '    "random": random_scores,\n    "luck": random_scores,\n',
     )

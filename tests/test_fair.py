@@ -13,7 +13,7 @@ from trpts.data import Split, Task
 from trpts.errors import TrptsError
 from trpts.methods import METHODS
 from trpts.probe import probe_head
-from trpts.rivals import SCORES
+from trpts.scores import SCORES
 from trpts.sparse import sparse_layers
 from trpts.training import Training
 from trpts_lab import grid
@@ -133,7 +133,9 @@ def test_a_rate_of_the_head_below_zero_is_refused(model, task):
 
 
 def prepared(model, task, **options):
-    METHODS["trpts"](model, task, 0, **{"n_scored": 12, "per_neuron": 2.0, "keep": 1} | options)
+    METHODS["trpts"].prepare(
+        model, task, 0, **{"n_scored": 12, "per_neuron": 2.0, "keep": 1} | options
+    )
     return {name: layer.index for name, layer in sparse_layers(model).items()}
 
 
@@ -142,7 +144,7 @@ def test_scores_are_taken_with_a_head_of_other_images(model, task):
 
     def score(model, batches):
         seen.append(model.head.weight.detach().clone())
-        return SCORES["magnitude"](model)
+        return SCORES["magnitude"].function(model)
 
     prepared(model, task, score=score, held_out=True)
     assert torch.equal(model.head.weight, head), "it is put back"

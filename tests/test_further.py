@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from trpts.errors import TrptsError
-from trpts_lab import further, grid
+from trpts_lab import compared, further, grid
 from trpts_lab.book import pages
 from trpts_lab.claims import beyond as claims
 from trpts_lab.claims.evidence import FAILS, HOLDS, UNDECIDED
@@ -97,7 +97,7 @@ def test_cells_of_all_experiments(project, monkeypatch):
     assert {e for e, _ in cells} == {experiment for experiment, _, _ in FURTHER.values()}
     names = [record_name({"kind": kind_of(e), **config}) for e, config in cells]
     assert len(set(names)) == len(names)
-    rate = grid.chosen_rates(profile, store, [grid.OF], "cpu")[grid.OF][0]
+    rate = grid.chosen_rates(profile, store, [compared.OURS], "cpu")[compared.OURS][0]
     for experiment, config in cells:
         assert experiment is not remedy or config["lr"] == rate
         assert {"task", "method", "variant", "seed", "profile", "device"} <= config.keys()
@@ -129,7 +129,7 @@ def test_cells_of_all_experiments(project, monkeypatch):
     # whose weights are none of these
     other = profile | {"benchmark": profile["benchmark"] | {"backbone": "another"}}
     monkeypatch.setattr(
-        grid, "chosen_rates", lambda *_: {m: (rate, {}) for m in (grid.OF, "full", "linear")}
+        grid, "chosen_rates", lambda *_: {m: (rate, {}) for m in (compared.OURS, "full", "linear")}
     )
     variants = {
         config["variant"] for _, config in further_cells(other, store, ["causes"], device="cpu")
@@ -325,7 +325,7 @@ def test_a_page_goes_on_without_records_but_not_with_broken_ones(project, tmp_pa
     assert pages.records_there(["linear"], ["digits"]) == pages.ablation_runs("biases") == []
     cells = [
         grid.tuning_cells(profile, Store(tmp_path), [method], "cpu")[0]
-        for method in ("linear", grid.OF)
+        for method in ("linear", compared.OURS)
     ]
     for experiment, config in cells:
         (tmp_path / record_name({"kind": kind_of(experiment), **config})).write_text("{")

@@ -206,7 +206,8 @@ def test_its_tasks_too(alone):
 
 def test_an_old_path_says_where_it_went(alone):
     for program, now in (
-        ("import trpts.lab.store", "trpts.lab is now trpts_lab"),
+        ("import trpts.lab.store", "trpts.lab is now trpts_lab; the laboratory: run pip install"),
+        ("import trpts.rivals", "trpts.rivals is now trpts.scores"),
         ("from trpts.data.twins import TWINS", "trpts.data.twins is now trpts_lab.twins"),
         ("from trpts import paper", "trpts.paper is now trpts_lab.paper"),
     ):

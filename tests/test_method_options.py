@@ -14,7 +14,7 @@ import trpts.peers  # noqa: F401 - registers them
 from trpts import tuning
 from trpts.allocation import allocate
 from trpts.data import Split, Task
-from trpts.methods import CHECKS, METHODS
+from trpts.methods import METHODS
 from trpts.sparse import attached, detach
 
 X = torch.randn(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -141,7 +141,7 @@ def runs(monkeypatch):
 def test_every_option_is_tried():
     assert OPTIONS.keys() == METHODS.keys()
     for method, (_, given) in OPTIONS.items():
-        parameters = list(inspect.signature(METHODS[method]).parameters.values())[3:]
+        parameters = list(inspect.signature(METHODS[method].prepare).parameters.values())[3:]
         assert {p.kind for p in parameters} <= BY_NAME, method
         names = {p.name for p in parameters if p.kind == p.KEYWORD_ONLY}
         if len(names) < len(parameters):
@@ -149,7 +149,7 @@ def test_every_option_is_tried():
         if method in ("mask", "tome", "evit"):
             names -= {"n_token_blocks", "placement"}  # refused, below
         assert {option for option, _, _ in given} == names, method
-        checked = list(inspect.signature(CHECKS[method]).parameters.values())[1:]
+        checked = list(inspect.signature(METHODS[method].check).parameters.values())[1:]
         assert {p.kind for p in checked} <= BY_NAME, method
 
 
@@ -191,7 +191,7 @@ def test_options_that_would_do_nothing_are_refused(method, option):
 def test_patches_are_refused_with_scores_that_leave_them_out(score):
     with pytest.raises(
         ValueError,
-        match=r"patches=True with score=.*: expected one of fisher, fisher_batch, fisher_true",
+        match=r"patches=True with score=.*: expected one of fisher, fisher_true, fisher_batch",
     ):
         tuning.tune(vit(), TASK, "trpts", patches=True, score=score)
 

@@ -23,7 +23,7 @@ import trpts.peers  # noqa: F401 - registers them
 from trpts.data import Split, Task
 from trpts.fisher import fisher_scores
 from trpts.methods import METHODS, check_method
-from trpts.rivals import SCORES, score_named
+from trpts.scores import SCORES, score_named
 from trpts.signals import scored_layers
 from trpts.sparse import attach, detach, sparse_layers
 from trpts.training import Training, train
@@ -145,7 +145,7 @@ def test_gradient_scores_are_those_of_autograd(name):
     batch = {n: (parts[0][n] + parts[1][n]) / 2 for n in layers}
     assert_near(fisher_scores(model_of(name), batches, samples="batch"), batch)
     assert_near(
-        SCORES["gradient"](model_of(name), batches),
+        SCORES["gradient"].function(model_of(name), batches),
         {n: sum(g[n] for g in each).abs() for n in layers},
     )
 
@@ -174,7 +174,7 @@ def test_no_layer_scores_zero(name, score):
 def test_fps_takes_the_input_of_a_weight_that_is_read_past_forward():
     model, seen = model_of("eva"), []
     model.blocks[1].norm1.register_forward_hook(lambda module, inputs, x: seen.append(x.detach()))
-    scores = SCORES["fps"](model, [(X, Y)])
+    scores = SCORES["fps"].function(model, [(X, Y)])
     wanted = model.blocks[1].attn.qkv.weight.abs() * seen[-1].abs().mean((0, 1))
     torch.testing.assert_close(scores["blocks.1.attn.qkv"], wanted)
 
@@ -239,7 +239,7 @@ def test_low_rank_and_random_entries_move_past_forward(name, method):
     model, options = model_of(name), {"layers": ("qkv",), "r": 1}
     before = {n: m.weight.detach().clone() for n, m in scored_layers(model).items()}
     check_method(method, model, options)
-    prepared = METHODS[method](model, TASK, 0, **options)
+    prepared = METHODS[method].prepare(model, TASK, 0, **options)
     train(model, SPLIT, epochs=2, lr=1e-2)
     with torch.no_grad():
         learnt = model.eval()(X)
@@ -282,16 +282,16 @@ def with_spare(name):
         ("beit", lambda m: attach(m, some(m), biases=False), "spare.values"),
         (
             "beit",
-            lambda m: METHODS["lora"](m, TASK, 0, layers=("spare",)),
+            lambda m: METHODS["lora"].prepare(m, TASK, 0, layers=("spare",)),
             "spare.lora_A.default.weight",
         ),
         (
             "beit",
-            lambda m: METHODS["shira"](m, TASK, 0, layers=("spare",)),
+            lambda m: METHODS["shira"].prepare(m, TASK, 0, layers=("spare",)),
             "spare.shira_weight.default",
         ),
-        ("beit", lambda m: METHODS["random"](m, TASK, 0), "spare.bias"),
-        ("pytorch", lambda m: METHODS["ssf"](m, TASK, 0), "attention.out_proj.gamma"),
+        ("beit", lambda m: METHODS["random"].prepare(m, TASK, 0), "spare.bias"),
+        ("pytorch", lambda m: METHODS["ssf"].prepare(m, TASK, 0), "attention.out_proj.gamma"),
         ("beit", lambda m: m.requires_grad_(True), "spare.weight"),
     ],
     ids=["attach", "attach without biases", "lora", "shira", "random", "ssf", "all"],
@@ -336,7 +336,7 @@ def test_a_weight_that_is_called_and_read_once_more():
     model = Tied()
     each = [weight_gradients(model, X[i : i + 1], Y[i : i + 1])["encoder"] for i in range(6)]
     assert_near(fisher_scores(model, [(X, Y)]), {"encoder": sum(g.square() for g in each) / 6})
-    assert_near(SCORES["gradient"](model, [(X, Y)]), {"encoder": sum(each).abs()})
+    assert_near(SCORES["gradient"].function(model, [(X, Y)]), {"encoder": sum(each).abs()})
     index = some(model)
     attach(model, index)
     cross_entropy(model(X), Y, reduction="sum").backward()
@@ -347,7 +347,7 @@ def test_a_weight_that_is_called_and_read_once_more():
 def test_a_layer_that_runs_without_gradients_is_named(score):
     model = Tied(grad=False)
     with pytest.raises(ValueError, match=r"the loss does not depend on layer encoder: .*no_grad"):
-        SCORES[score](model, [(X, Y)])
+        SCORES[score].function(model, [(X, Y)])
     attach(model, some(model))
     with pytest.raises(ValueError, match=r"encoder.bias would be trained and never move"):
         train(model, SPLIT, epochs=1)

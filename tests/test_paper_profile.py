@@ -14,7 +14,7 @@ from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.data import vtab
 from trpts.data.load import load_task
-from trpts_lab import grid
+from trpts_lab import compared, grid
 from trpts_lab.experiments import tuned
 from trpts_lab.profiles import load_profile
 from trpts_lab.project import Project
@@ -94,7 +94,9 @@ def test_a_run_of_the_comparison(readers_disk):
     profile = load_profile(readers_disk, "paper")
     common = grid.common(profile, "cpu") | {"epochs": 1}
     rate = profile["benchmark"]["sweep"]["rates"]["few"][0]
-    cell = tuned.cell("TR-PTS", *grid.METHODS["TR-PTS"], "vtab/patch_camelyon", 0, rate, **common)
+    cell = tuned.cell(
+        "TR-PTS", *compared.METHODS["TR-PTS"], "vtab/patch_camelyon", 0, rate, **common
+    )
     record = measure(tuned, cell)
     validate(record, "here")
     metrics = record["metrics"]

@@ -55,7 +55,7 @@ def probed(task):
 
 def prepared(name, model, task, **options):
     check_method(name, model, options)
-    return METHODS[name](model, task, 0, **options)
+    return METHODS[name].prepare(model, task, 0, **options)
 
 
 def logits(model, task):
@@ -65,8 +65,8 @@ def logits(model, task):
 
 def test_these_are_all():
     assert set(METHODS) == {"linear", "full", "trpts", *PEERS}
-    for prepare in METHODS.values():  # what follows are its options
-        assert list(inspect.signature(prepare).parameters)[:3] == ["model", "task", "seed"]
+    for method in METHODS.values():  # what follows are its options
+        assert list(inspect.signature(method.prepare).parameters)[:3] == ["model", "task", "seed"]
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -139,7 +139,7 @@ def vit_b():
 @pytest.mark.parametrize(("name", "options"), COUNTS, ids=str)
 def test_trained_parameters_are_the_papers(name, options, vit_b, task):
     model = copy.deepcopy(vit_b)
-    METHODS[name](model, task, 0, **dict(options))
+    METHODS[name].prepare(model, task, 0, **dict(options))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert trained - 20 * 769 == COUNTS[name, options]
 

@@ -10,7 +10,7 @@ from trpts.backbones import create_backbone
 from trpts.data import Split
 from trpts.data.folder import load
 from trpts.errors import TrptsError
-from trpts_lab import grid
+from trpts_lab import compared
 from trpts_lab.book import pages
 from trpts_lab.experiments import drift, selection, starting_points, tuned
 from trpts_lab.project import Project
@@ -124,7 +124,7 @@ def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
     """One short run of each kind through the record and back to the page's table."""
     project = Project.find()
     config = tuned.cell(
-        "TR-PTS", *grid.METHODS["TR-PTS"], "digits", 0, 3e-3, **LAB, epochs=1, batch_size=64
+        "TR-PTS", *compared.METHODS["TR-PTS"], "digits", 0, 3e-3, **LAB, epochs=1, batch_size=64
     )
     record = run_once(tuned, config, Store(tmp_path))
     metrics = record["metrics"]

@@ -12,7 +12,7 @@ from mdit_py_plugins.myst_role import myst_role_plugin
 
 from trpts.errors import TrptsError
 from trpts_lab.book.pages import expected, strongest_alike_sentence
-from trpts_lab.grid import OF
+from trpts_lab.compared import OURS
 from trpts_lab.profiles import load_profile
 from trpts_lab.stats import (
     complete,
@@ -234,7 +234,7 @@ def test_one_seed_is_called_no_result():
         rows = records(
             {
                 (name, seed): row
-                for name, row in ((OF, ours), ("TR-PTS", (0.9,) * 3), ("random", random))
+                for name, row in ((OURS, ours), ("TR-PTS", (0.9,) * 3), ("random", random))
                 for seed in range(n_seeds)
             }
         )
@@ -242,7 +242,7 @@ def test_one_seed_is_called_no_result():
             record["metrics"]["n_trainable_without_head"] = 100
         words = strongest_alike_sentence(rows)
         assert (
-            f"is random{'' if n_seeds == 1 else '**'}. {OF} minus random is -10.0 points (-10.0 "
+            f"is random{'' if n_seeds == 1 else '**'}. {OURS} minus random is -10.0 points (-10.0 "
             "to -10.0 " in words
         )
         assert words.startswith(

@@ -22,7 +22,7 @@ ORDER = [
         "probe",
         "signals",
         "fisher",
-        "rivals",
+        "scores",
         "allocation",
         "sparse",
         "transprune",

@@ -11,18 +11,17 @@ from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 
 from trpts.allocation import COUNTED, N_TOKEN_BLOCKS, Allocation, allocate, block_of, check_options
 from trpts.probe import probe_head
-from trpts.rivals import WITH_PATCHES, score_named
+from trpts.scores import score_named
 from trpts.signals import scored_layers
 from trpts.sparse import attach, attached
 from trpts.tokens import token_selection
 
-METHODS = {}
-CHECKS = {}
 PER_NEURON = 2.0  # connections, unless the caller says otherwise
 
 
@@ -30,13 +29,13 @@ PER_NEURON = 2.0  # connections, unless the caller says otherwise
 class Prepared:
     """What a method hands to the loop.
 
-    plan    its Allocation, where it made one
-    tokens  switches of the `token_selection` that is on while training and predicting, or None
-    around  () -> context manager that is entered for training and measuring
-    finish  called once at the end, with the selected weights in place
+    plan          its Allocation, where it made one
+    tokens        switches of the `token_selection` that is on while training and predicting, or
+                  None
+    around        () -> context manager that is entered for training and measuring
+    finish        called once at the end, with the selected weights in place
     leave_unused  whether parameters that the model does not use are left out; otherwise they are
-                  refused: what a method
-            has chosen or added must move
+                  refused: what a method has chosen or added must move
     """
 
     plan: Allocation | None = None
@@ -46,13 +45,29 @@ class Prepared:
     leave_unused: bool = False
 
 
-def method(name, check=lambda model, **options: None):
-    """Register a `prepare` function under a name; `check(model, **options)` refuses before any work
-    is done.
+class Method(NamedTuple):
+    """All that is known of a method.
+
+    prepare  (model, task, seed, *, …options) -> Prepared
+    check    (model, **options): raises ValueError for what does not fit, before any work is done
+    score    the name of the score that it selects connections by, unless an option says otherwise
+    delta    whether what it leaves can be saved as a delta
     """
 
+    prepare: Callable
+    check: Callable
+    score: str | None = None
+    delta: bool = False
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(name, check=lambda model, **options: None, *, score=None, delta=False):
+    """Register a `prepare` function under a name; arguments as of `Method`."""
+
     def register(prepare):
-        METHODS[name], CHECKS[name] = prepare, check
+        METHODS[name] = Method(prepare, check, score, delta)
         return prepare
 
     return register
@@ -64,7 +79,7 @@ def check_method(name, model, options):
         raise ValueError(f"method {name!r} is unknown: expected one of {', '.join(METHODS)}")
     if attached(model):
         raise ValueError("the model has selected connections already: detach it first")
-    known = {n: p for n, p in list(inspect.signature(METHODS[name]).parameters.items())[3:]}
+    known = {n: p for n, p in list(inspect.signature(METHODS[name].prepare).parameters.items())[3:]}
     names = {n for n, p in known.items() if p.kind != p.VAR_KEYWORD}
     if len(names) < len(known):
         names |= inspect.signature(allocate).parameters.keys() - {"scores", "model"}
@@ -73,10 +88,10 @@ def check_method(name, model, options):
             f"method {name!r} has no option {', '.join(unknown)}: it knows "
             f"{', '.join(sorted(names))}"
         )
-    CHECKS[name](model, **options)
+    METHODS[name].check(model, **options)
 
 
-@method("linear")
+@method("linear", delta=True)
 def prepare_linear(model, task, seed):
     """Train the head alone: no connections."""
     attach(model, {})
@@ -106,7 +121,7 @@ def check_trpts(
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
     for asked in (score, allocated_by or score):
-        connection_score(asked, 0, patches)
+        score_named(asked, 0, patches)
     scored_layers(model, patches)
     options = {n: x for n, x in options.items() if n in inspect.signature(check_options).parameters}
     check_options(**options)
@@ -120,18 +135,7 @@ def check_trpts(
             pass
 
 
-def connection_score(score, seed, patches=False):
-    """(model, batches) -> scores: of a name of `trpts.rivals.SCORES`, or the function itself."""
-    if patches and score not in WITH_PATCHES:
-        raise ValueError(
-            f"patches=True with score={score!r}: expected one of {', '.join(WITH_PATCHES)}, which "
-            "alone score the patch embedding"
-        )
-    score = score if callable(score) else score_named(score, seed)
-    return partial(score, patches=True) if patches else score
-
-
-@method("trpts", check_trpts)
+@method("trpts", check_trpts, score="fisher", delta=True)
 def prepare_trpts(
     model,
     task,
@@ -152,7 +156,7 @@ def prepare_trpts(
     """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest
     blocks.
 
-    score       "fisher", a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
+    score       "fisher", a name of `trpts.scores.SCORES`, or a function (model, batches) -> scores
     allocated_by  the score that allocates, where it is another one than that which selects; None:
                   the same
     n_scored    training images that the score is taken over, at most
@@ -182,7 +186,7 @@ def prepare_trpts(
         )
     with _scoring_head(model, task.train.after(n_scored) if held_out else None):
         scores, allocating = (
-            connection_score(s, seed, patches)(model, task.train.first(n_scored).batches(32))
+            score_named(s, seed, patches)(model, task.train.first(n_scored).batches(32))
             if s is not None
             else None
             for s in (score, allocated_by)

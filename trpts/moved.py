@@ -5,6 +5,7 @@ name.
 import sys
 
 MOVED = {
+    "trpts.rivals": "trpts.scores",
     "trpts.lab": "trpts_lab",
     "trpts.press": "trpts_lab.book",
     "trpts.lvlm": "trpts_lab.lvlm",
@@ -31,8 +32,9 @@ class Moved:
     def find_spec(name, path=None, target=None):
         """None for a name that never was here; raises ImportError for one that moved."""
         if name in MOVED:
-            package = "the laboratory, pip install ./trpts_lab in a checkout"
-            raise ImportError(f"{name} is now {MOVED[name]} ({package})")
+            laboratory = "; the laboratory: run pip install ./trpts_lab in a checkout"
+            where = laboratory if MOVED[name].startswith("trpts_lab") else ""
+            raise ImportError(f"{name} is now {MOVED[name]}{where}")
 
 
 def tell_what_moved():

@@ -22,13 +22,13 @@ from trpts.data.task import Split
 from trpts.delta import FORMAT as DELTA_FORMAT
 from trpts.delta import check_delta, load_delta, read_delta, save_delta
 from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
+from trpts.methods import METHODS
 from trpts.places import check_place, claimed
 from trpts.probe import Diverged, largest_logit
 from trpts.tokens import MERGE, ROUNDING, SCORES, token_selection
 from trpts.tuning import resumable, tune
 
 MODEL_FORMAT = "trpts model 1"
-SAVED_METHODS = ("trpts", "linear")  # those whose outcome is a delta
 IN_MEMORY_BYTES = 4 * 2**30  # below this, decoded images are kept between epochs
 PROGRESS_EVERY_S = 5.0
 ORIGIN = "a file of `trpts tune` or `trpts export`"
@@ -119,10 +119,9 @@ def tune_images(
     raises        ValueError, FileNotFoundError: what is wrong with data, weights, options or a
                   place, before any work is done; another process writes to `out`
     """
-    if method not in SAVED_METHODS:
-        raise ValueError(
-            f"method {method!r} leaves no delta: expected one of {', '.join(SAVED_METHODS)}"
-        )
+    saved = [name for name, known in METHODS.items() if known.delta]
+    if method not in saved:
+        raise ValueError(f"method {method!r} leaves no delta: expected one of {', '.join(saved)}")
     out = Path(out)
     checkpoint, written = out.with_name(f"{out.name}.checkpoint"), [out, *report_files]
     for place in (*written, checkpoint):

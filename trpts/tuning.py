@@ -162,7 +162,7 @@ def _tune(model, task, settings, checkpoint, n_parameters):
         probe_head(model, task.train)
     time_s["probe"] = clock() - start
     start = clock()
-    prepared = METHODS[method](model, task, seed, **options)
+    prepared = METHODS[method].prepare(model, task, seed, **options)
     for name in out_of_use(model, task.train) if prepared.leave_unused else ():
         model.get_parameter(name).requires_grad_(False)
     time_s["select"] = clock() - start

@@ -27,9 +27,10 @@ import torch
 import trpts.peers  # noqa: F401  registers its methods
 from trpts import methods
 from trpts.errors import TrptsError
-from trpts.rivals import SCORES
+from trpts.scores import SCORES
 from trpts.sparse import sparse_layers
-from trpts_lab import grid, regress, tasks
+from trpts_lab import regress, tasks
+from trpts_lab.compared import METHODS
 from trpts_lab.experiments import concentration, pruning, readout, text, tuned
 from trpts_lab.lvlm.questions import KINDS as KINDS_OF_QUESTIONS
 from trpts_lab.records import untimed
@@ -97,8 +98,9 @@ def _method(name, **changed):
     """One epoch of a method, with the options that it is compared with; of TR-PTS those with token
     selection.
     """
-    compared = {method: options for method, options in grid.METHODS.values()}.get(name, {})
-    scored = FEW if "n_scored" in inspect.signature(methods.METHODS[name]).parameters else {}
+    compared = {method: options for method, options in METHODS.values()}.get(name, {})
+    options = inspect.signature(methods.METHODS[name].prepare).parameters
+    scored = FEW if "n_scored" in options else {}
     rate = RATE / 10 if name == "full" else RATE
     return tuned.cell(
         name, name, compared | scored | changed, "few_digits", 0, rate, **LAB, **SHORT

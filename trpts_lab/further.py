@@ -16,7 +16,7 @@ best is found by its own validation accuracy.
 
 from trpts.errors import TrptsError
 from trpts_lab import grid
-from trpts_lab.ablations import PLAIN
+from trpts_lab.compared import CAUSES, FULL, HEAD, OURS, PLAIN, SEEDS, SMALL_STEPS, scored_by
 from trpts_lab.experiments import (
     concentration,
     continual,
@@ -31,21 +31,7 @@ from trpts_lab.tasks import READING
 
 SELECTION = {"method": "trpts", "per_neuron": PLAIN["per_neuron"]}
 # whose learning rate
-OF_WAY = {"free": grid.OF, "protected": grid.OF, "full": "full", "head": "linear"}
-SLOWER = {"lr_divided_by": 3}
-WEAKER = {"backbone": "vit_lab", "weights": "data/weights/vit_lab_short.safetensors"}
-# name: what a run changes: TR-PTS' options, learning rate, epochs, weights (of that backbone only)
-CONDITIONS = {
-    "a third of the rate": SLOWER,
-    "C = 8": {"options": {"per_neuron": 8.0}},
-    "C = 8, a third of the rate": SLOWER | {"options": {"per_neuron": 8.0}},
-    "no biases": {"options": {"biases": False}},
-    "a drawn head": {"options": {"head": "keep"}},
-    "a drawn head, a third of the rate": SLOWER | {"options": {"head": "keep"}},
-    "four times the epochs": {"epochs_times": 4},
-    "a weaker backbone": WEAKER,
-}
-DRAWN = "score: random"
+OF_WAY = {"free": OURS, "protected": OURS, "full": FULL, "head": HEAD}
 DRIFT = 1.0  # as far as it goes
 # texts on which the transformer learns to read
 UPSTREAM = {"n_upstream": 12000, "upstream_epochs": 8}
@@ -63,7 +49,7 @@ def _concentration(tasks, rates, grids):
 
 
 def _remedy(tasks, rates, grids):
-    shared = {"method": "trpts", "options": PLAIN, "lr": rates[grid.OF]}
+    shared = {"method": "trpts", "options": PLAIN, "lr": rates[OURS]}
     return [
         shared | {"variant": score, "score": score, "task": task}
         for score in concentration.REMEDIES
@@ -76,15 +62,15 @@ def _causes(tasks, rates, grids):
         return {
             "method": "trpts",
             "options": PLAIN | (options or {}),
-            "lr": rates[grid.OF] / lr_divided_by,
+            "lr": rates[OURS] / lr_divided_by,
             **others,
         }
 
     return [
         (own := run(**changed))
         | {"options": own["options"] | score, "variant": variant, "task": task}
-        for name, changed in CONDITIONS.items()
-        for variant, score in ((name, {}), (f"{DRAWN}, {name}", {"score": "random"}))
+        for name, changed in CAUSES.items()
+        for variant, score in ((name, {}), (f"{scored_by('random')}, {name}", {"score": "random"}))
         for task in tasks
     ]
 
@@ -96,7 +82,7 @@ def _many_tasks(tasks, rates, grids):
             "variant": "a delta each",
             "task": " and ".join(tasks),
             "tasks": tasks,
-            "lr": rates[grid.OF],
+            "lr": rates[OURS],
         }
     ]
 
@@ -124,7 +110,7 @@ def _continual(tasks, rates, grids):
 
 
 def _drift(tasks, rates, grids):
-    shared = SELECTION | {"variant": "drift", "drift": DRIFT, "lr": rates[grid.OF]}
+    shared = SELECTION | {"variant": "drift", "drift": DRIFT, "lr": rates[OURS]}
     return [shared | {"task": task} for task in tasks]
 
 
@@ -132,7 +118,7 @@ def _text(tasks, rates, grids):
     return [
         UPSTREAM | {"method": method, "variant": variant, "task": "new languages", "lr": lr}
         for variant, (method, _) in text.METHODS.items()
-        for lr in grids["all" if method in grid.SMALL_STEPS else "few"]
+        for lr in grids["all" if method in SMALL_STEPS else "few"]
     ]
 
 
@@ -169,10 +155,10 @@ def further_cells(profile, store, names=None, seeds=None, device=None):
         raise TrptsError(
             f"--further {none[0]}: the profile {profile['profile']!r} has {', '.join(known)} alone"
         )
-    seeds = grid.SEEDS if seeds is None else seeds
+    seeds = SEEDS if seeds is None else seeds
     shared, swept = grid.common(profile, device), profile["benchmark"]["sweep"]
     # what trains nothing needs no rate
-    wanted = [] if known is OF_FAIR else [grid.OF, "full", "linear"]
+    wanted = [] if known is OF_FAIR else [OURS, FULL, HEAD]
     found = grid.chosen_rates(profile, store, wanted, device) if wanted else {}
     reading = {name: shared[name] for name in READING if name in shared}
     rates, cells = {method: rate for method, (rate, _) in found.items()}, []

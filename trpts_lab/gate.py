@@ -14,10 +14,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from trpts_lab import grid, stats
+from trpts_lab.compared import FULL, HEAD, LORA_8
 from trpts_lab.experiments import tuned
 
-LORA = "LoRA, r = 8"
-METHODS = (grid.HEAD, LORA, "full")
+METHODS = (HEAD, LORA_8, FULL)
 AHEAD, NOT_AHEAD = 0.05, 0.01  # LoRA minus linear at least; full minus LoRA at most
 
 
@@ -37,7 +37,7 @@ class Bed(NamedTuple):
 # tried.
 BEDS = (
     Bed("cuda", 84, 16, 32, {"linear": [0.00025, 0.0005, 0.001, 0.002, 0.004],
-                             "LoRA, r = 8": [0.0005, 0.001, 0.002, 0.004],
+                             LORA_8: [0.0005, 0.001, 0.002, 0.004],
                              "full": [0.0000125, 0.000025, 0.00005, 0.0001, 0.0002]}),
 )  # fmt: skip
 
@@ -64,7 +64,7 @@ def gate_runs(profile: dict, store, bed: Bed) -> list[dict]:
     shared, swept = grid.common(profile, bed.device), profile["benchmark"]["sweep"]
     cells = []
     for method in METHODS:
-        head = {} if method == grid.HEAD else {"head_lr": rates[grid.HEAD][0]}
+        head = {} if method == HEAD else {"head_lr": rates[HEAD][0]}
         cells += [
             (
                 tuned,
@@ -95,7 +95,7 @@ def judged(records: list[dict]) -> pd.DataFrame:
             index="seed", columns="variant", values="val_accuracy"
         )
         structured = stats.group_of(task) == "structured"
-        high, low = (LORA, grid.HEAD) if structured else ("full", LORA)
+        high, low = (LORA_8, HEAD) if structured else (FULL, LORA_8)
         difference = wide[high] - wide[low]
         found = round(difference.mean(), 9)
         rows.append(

@@ -5,7 +5,7 @@ tuning      each family of methods × the profile's learning rates × tuning tas
             these records whenever it is needed
 comparison  each method × the profile's compared tasks × seeds, at the rate chosen for its family;
             and CORE, the methods that matter most, on every task, first seed
-ablations   each switch of TR-PTS (`trpts_lab.ablations`) × tuning tasks × seeds, at the rate chosen
+ablations   each switch of TR-PTS (`trpts_lab.compared`) × tuning tasks × seeds, at the rate chosen
             for TR-PTS; what is a method of the comparison, or trains the head alone, at the rate
             chosen for that
 
@@ -21,79 +21,23 @@ real weights and images. In the fair one
 """
 
 from statistics import fmean
-from typing import NamedTuple
 
 from trpts.device import pick_device
 from trpts.errors import TrptsError
-from trpts_lab.ablations import ABLATIONS, RATE_OF
+from trpts_lab.compared import (
+    ABLATIONS,
+    COMPARISONS,
+    HEAD,
+    METHODS,
+    OURS,
+    RATE_OF,
+    SEEDS,
+    SMALL_STEPS,
+)
 from trpts_lab.experiments import tuned
 from trpts_lab.records import key_of
 from trpts_lab.store import NotThere
 
-# name -> (method, options). Selection: two connections per neuron (C). Tokens: about a third of the
-# FLOPs saved.
-METHODS = {
-    "linear": ("linear", {}),
-    "full": ("full", {}),
-    "TR-PTS without tokens": ("trpts", {"per_neuron": 2.0, "keep": 1}),
-    "TR-PTS": ("trpts", {"per_neuron": 2.0, "keep": 0.5}),
-    "LoRA, r = 2": ("lora", {"r": 2}),
-    "GPS": ("gps", {"per_neuron": 2}),
-    "SSF": ("ssf", {}),
-    "BitFit": ("bitfit", {}),
-    "adapter": ("adapter", {"size": 8}),
-    "LoRA, r = 1": ("lora", {"r": 1}),
-    "LoRA, r = 8": ("lora", {"r": 8}),
-    "VPT-deep": ("vpt-deep", {"n_prompts": 10}),
-    "VPT-shallow": ("vpt-shallow", {"n_prompts": 10}),
-    "SHiRA": ("shira", {"r": 1}),
-    "FPS": ("fps", {"per_neuron": 2}),
-    "random": ("random", {"per_neuron": 2}),
-    "TR-PTS with EViT": ("evit", {"per_neuron": 2.0, "keep": 0.7}),
-    "TR-PTS with ToMe": ("tome", {"per_neuron": 2.0, "r": 5}),
-}
-# Whose rate a method uses that only loses tokens on top of it; every other method has its own.
-FAMILY = dict.fromkeys(("TR-PTS", "TR-PTS with EViT", "TR-PTS with ToMe"), "TR-PTS without tokens")
-CORE = ("linear", "full", "TR-PTS without tokens", "TR-PTS", "LoRA, r = 2", "GPS")
-HEAD = "linear"  # the method that trains the head alone
-SMALL_STEPS = (HEAD, "full")  # a probed head wants small steps, and so do all parameters together
-OF = "TR-PTS without tokens"  # whose rate the ablations use
-SEEDS = (0, 1, 2)
-
-
-class Comparison(NamedTuple):
-    """What is compared: methods {name: (method, options)}, whose rate a method uses, and on which
-    seeds.
-
-    core          the methods that run on tasks which are not compared as well
-    tuning_seeds  of the choice of learning rates
-    fair          whether rates are extended and the head has its own
-    """
-
-    methods: dict
-    family: dict
-    core: tuple
-    seeds: tuple
-    tuning_seeds: tuple
-    fair: bool = False
-
-
-SCORED = {"n_scored": 200, "held_out": True}
-SELECTED = {"per_neuron": 2.0, "keep": 1, **SCORED}
-FAIR = {
-    "linear": ("linear", {}),
-    "full": ("full", {}),
-    "LoRA, r = 8": ("lora", {"r": 8}),
-    "GPS": ("trpts", {"score": "gps", "allocated_by": "fisher", **SELECTED}),
-    "random": ("trpts", {"score": "random", "allocated_by": "fisher", **SELECTED}),
-    "shuffled Fisher": ("trpts", {"score": "fisher_shuffled", **SELECTED}),
-    "TR-PTS without tokens": ("trpts", SELECTED),
-    "TR-PTS": ("trpts", {**SELECTED, "keep": 0.7}),
-}
-COMPARISONS = {
-    "laboratory": Comparison(METHODS, FAMILY, CORE, SEEDS, (0,)),
-    "fair": Comparison(FAIR, {}, tuple(FAIR), (0, 1), (0, 1), fair=True),
-}
 AT_MOST = 12  # rates by which a choice may be extended on either side
 
 
@@ -293,7 +237,7 @@ def rate_of(variant):
     """The method at whose chosen rate an ablation's variant runs: its own where it is compared,
     else TR-PTS'.
     """
-    return variant if variant in METHODS else RATE_OF.get(variant, OF)
+    return variant if variant in METHODS else RATE_OF.get(variant, OURS)
 
 
 def known_methods(profile, methods=None):

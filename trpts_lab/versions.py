@@ -13,6 +13,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
+import trpts
 from trpts.errors import TrptsError
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
@@ -21,10 +22,8 @@ EXPERIMENTS = Path(__file__).parent / "experiments"
 RAISED: dict[str, int] = {}
 
 # experiments that tune by a method
+# experiments that tune by a method
 TUNING = ("tuned", "remedy", "continual", "many_tasks", "drift", "text")
-OWN_SCORE = ("gps", "fps", "magnitude", "random")  # methods that select by the score of their name
-# methods that select by Fisher's, unless told otherwise
-BY_FISHER = ("trpts", "uniform", "mask", "tome", "evit")
 
 
 def version_of(config: dict) -> dict[str, int]:
@@ -56,11 +55,25 @@ def families_of(config: dict) -> list[str]:
         return ["score fisher"]
     if kind not in TUNING:
         return []
-    score = method if method in OWN_SCORE else "fisher" if method in BY_FISHER else None
+    score = selecting().get(method)
     if kind == "text" and variant.endswith("random"):
         score = "random"
     score = config.get("score") or config.get("options", {}).get("score") or score
     return [f"method {method}"] + ([f"score {score}"] if score else [])
+
+
+@cache
+def selecting() -> dict[str, str]:
+    """{method: the score that it selects connections by}, as the library's methods are registered;
+    read without importing them.
+    """
+    library, found = Path(trpts.__file__).parent, {}
+    for path in (library / "methods.py", *sorted((library / "peers").glob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "method":
+                score = [word.value for word in node.keywords if word.arg == "score"]
+                found |= {ast.literal_eval(node.args[0]): ast.literal_eval(s) for s in score}
+    return found
 
 
 @cache

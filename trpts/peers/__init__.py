@@ -6,22 +6,8 @@ usually written; tome, evit: TR-PTS's connections with another way to lose token
 names its paper and counts its parameters.
 """
 
-from trpts.peers import (
-    adapter,
-    low_rank,
-    partial,
-    prompts,
-    scale_and_shift,
-    selection,
-    token_reduction,
-)
+import importlib
+import pkgutil
 
-__all__ = [
-    "adapter",
-    "low_rank",
-    "partial",
-    "prompts",
-    "scale_and_shift",
-    "selection",
-    "token_reduction",
-]
+for _found in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_found.name}")

@@ -33,7 +33,7 @@ def check_connections(model, **options):
     check_trpts(model, keep=1, **options)
 
 
-@method("mask", check_connections)
+@method("mask", check_connections, score="fisher")
 def prepare_mask(model, task, seed, *, score="fisher", n_scored=500, biases=True, **allocation):
     """TR-PTS's update as it is written, Θ ← Θ − η (M ⊙ ∇L): the whole gradient of each layer, then
     the mask.

@@ -9,27 +9,28 @@ alone.
 from functools import partial
 
 from trpts.allocation import Allocation
-from trpts.methods import Prepared, connection_score, method
+from trpts.methods import Prepared, method
+from trpts.scores import score_named
 from trpts.sparse import attach
 
 
 def check_uniform(model, *, per_neuron=2, score="fisher", **options):
     """Raise ValueError for an unknown score or a number of connections that is none."""
-    connection_score(score, 0)
+    score_named(score, 0)
     if not (isinstance(per_neuron, int) and per_neuron >= 1):
         raise ValueError(
             f"per_neuron={per_neuron!r}: expected a whole number of connections, at least 1"
         )
 
 
-@method("uniform", check_uniform)
+@method("uniform", check_uniform, score="fisher")
 def prepare_uniform(model, task, seed, *, score="fisher", per_neuron=2, n_scored=500, biases=True):
     """The `per_neuron` best-scored connections of every neuron, in all layers alike, biases and
     head.
 
-    score   a name of `trpts.rivals.SCORES`, or a function (model, batches) -> scores
+    score   a name of `trpts.scores.SCORES`, or a function (model, batches) -> scores
     """
-    scores = connection_score(score, seed)(
+    scores = score_named(score, seed)(
         model, task.train.first(min(n_scored, len(task.train))).batches(32)
     )
     connections = {name: min(per_neuron, s.shape[1]) for name, s in scores.items()}
@@ -54,5 +55,8 @@ def _by(score):
     return prepare
 
 
-for _score in ("gps", "fps", "magnitude", "random"):
-    method(_score, partial(check_uniform, score=_score))(_by(_score))
+# One by one, so that they can be read without being run: see `trpts_lab.versions`.
+method("gps", partial(check_uniform, score="gps"), score="gps")(_by("gps"))
+method("fps", partial(check_uniform, score="fps"), score="fps")(_by("fps"))
+method("magnitude", partial(check_uniform, score="magnitude"), score="magnitude")(_by("magnitude"))
+method("random", partial(check_uniform, score="random"), score="random")(_by("random"))

@@ -25,7 +25,7 @@ def check_tome(model, *, r=4, **options):
         pass
 
 
-@method("tome", check_tome)
+@method("tome", check_tome, score="fisher")
 def prepare_tome(
     model, task, seed, *, r=4, score="fisher", n_scored=500, biases=True, **allocation
 ):
@@ -47,7 +47,7 @@ def check_evit(model, *, keep=0.7, **options):
         pass
 
 
-@method("evit", check_evit)
+@method("evit", check_evit, score="fisher")
 def prepare_evit(
     model, task, seed, *, keep=0.7, score="fisher", n_scored=500, biases=True, **allocation
 ):

@@ -16,9 +16,9 @@ from trpts.sparse import sparse_layers
 from trpts_lab.bench.clock import interleaved, peak_in_a_process, timed
 from trpts_lab.bench.predict import prepared_by
 from trpts_lab.bench.train import BACKBONE, N_CLASSES
-from trpts_lab.grid import METHODS
+from trpts_lab.compared import FPS, GPS, METHODS
 
-STEPPING = tuple(name for name in METHODS if name not in ("GPS", "FPS"))
+STEPPING = tuple(name for name in METHODS if name not in (GPS, FPS))
 INDEX_BYTES, VALUE_BYTES = 2, 4  # of a task's file: see `trpts.delta`
 
 

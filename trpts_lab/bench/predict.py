@@ -14,23 +14,34 @@ from trpts.data import Split, Task
 from trpts.methods import METHODS as PREPARE
 from trpts_lab.bench.clock import interleaved, timed
 from trpts_lab.bench.train import BACKBONE, N_CLASSES
+from trpts_lab.compared import (
+    ADAPTER,
+    FULL,
+    LORA_8,
+    METHODS,
+    OURS,
+    SSF,
+    VPT_DEEP,
+    VPT_SHALLOW,
+    WITH_EVIT,
+    WITH_TOKENS,
+    WITH_TOME,
+)
 from trpts_lab.flops import counted_flops
-from trpts_lab.grid import METHODS
 
 # By the comparison's names; the others leave a plain model as LoRA and SSF do.
 PREDICTING = (
-    "full",
-    "LoRA, r = 8",
-    "SSF",
-    "TR-PTS without tokens",
-    "TR-PTS",
-    "TR-PTS with EViT",
-    "TR-PTS with ToMe",
-    "adapter",
-    "VPT-shallow",
-    "VPT-deep",
+    FULL,
+    LORA_8,
+    SSF,
+    OURS,
+    WITH_TOKENS,
+    WITH_EVIT,
+    WITH_TOME,
+    ADAPTER,
+    VPT_SHALLOW,
+    VPT_DEEP,
 )
-SCORED = {"trpts", "evit", "tome"}
 
 
 @torch.no_grad()
@@ -67,10 +78,10 @@ def tuned_by(name, model, task):
 def prepared_by(name, model, task):
     """Make the model ready for tuning by a method of the comparison."""
     method, options = METHODS[name]
-    if method in SCORED:  # what is selected changes nothing in the time
+    if PREPARE[method].score == "fisher":  # what is selected changes nothing in the time
         options = options | {"score": "random", "n_scored": 1}
     with torch.enable_grad():
-        return PREPARE[method](model, task, 0, **options)
+        return PREPARE[method].prepare(model, task, 0, **options)
 
 
 def _predicting(model, images, around):

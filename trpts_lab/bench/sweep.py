@@ -15,13 +15,14 @@ from distributed import LocalCluster
 from trpts_lab import grid
 from trpts_lab.bench.clock import interleaved, timed
 from trpts_lab.cluster import AS_USUAL, n_cores
+from trpts_lab.compared import METHODS, OURS
 from trpts_lab.experiments import tuned
 from trpts_lab.profiles import load_profile
 from trpts_lab.project import Project
 from trpts_lab.store import Store, measure
 from trpts_lab.sweep import sweep
 
-METHOD, TASK = "TR-PTS without tokens", "digits"
+TASK = "digits"
 RUNS_PER_CORE = 2
 ONE, ALL = "in turn, one thread", "in turn, all threads"
 THREADS, PROCESSES = "sweep, threads of one process", "sweep, a process for each core"
@@ -39,7 +40,7 @@ def bench_sweep(batch_size=8, rounds=2, device="cpu"):
         "batch_size": batch_size,
     }
     cells = [
-        (tuned, tuned.cell(METHOD, *grid.METHODS[METHOD], TASK, seed, 3e-3, **shared))
+        (tuned, tuned.cell(OURS, *METHODS[OURS], TASK, seed, 3e-3, **shared))
         for seed in range(RUNS_PER_CORE * n)
     ]
     inside = {way: [] for way in (ONE, ALL, THREADS, PROCESSES)}

@@ -10,6 +10,7 @@ from IPython.display import Markdown
 from trpts.errors import TrptsError
 from trpts_lab import gate, grid, stats
 from trpts_lab.book.words import plain
+from trpts_lab.compared import METHODS, OURS, WITH_TOKENS
 from trpts_lab.further import further_cells
 from trpts_lab.profiles import load_profile
 from trpts_lab.project import Project
@@ -130,9 +131,7 @@ def strongest_alike_sentence(records):
     One seed is no result, and says so; the rival is chosen by the means that it is compared by, and
     that is said too.
     """
-    found = stats.strongest_alike(
-        records, grid.OF, [m for m in grid.METHODS if m.startswith("TR-PTS")]
-    )
+    found = stats.strongest_alike(records, OURS, [m for m in METHODS if m.startswith(WITH_TOKENS)])
     if found is None:
         return ""
     name, (middle, low, high), n_seeds = found
@@ -142,7 +141,7 @@ def strongest_alike_sentence(records):
     )
     words = f"One seed, so not yet a result: {words}" if n_seeds == 1 else f"**O{words[1:]}**"
     return (
-        f"{words}. {grid.OF} minus {name} is {100 * middle:+.1f} points ({100 * low:+.1f} to "
+        f"{words}. {OURS} minus {name} is {100 * middle:+.1f} points ({100 * low:+.1f} to "
         f"{100 * high:+.1f} over tasks{'' if n_seeds == 1 else f', {n_seeds} seeds'}). It is "
         "picked as the strongest by these same means, which flatters it a little."
     )
@@ -204,7 +203,7 @@ def published_rates():
     """
     profile, store = _published()
     found = {}
-    for method in grid.METHODS:
+    for method in METHODS:
         with suppress(NotThere):
             found |= grid.chosen_rates(profile, store, [method], PUBLISHED)
     return found

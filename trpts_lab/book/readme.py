@@ -13,10 +13,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from trpts.errors import TrptsError
-from trpts_lab import grid, stats
+from trpts_lab import stats
 from trpts_lab.bench.files import read_bench
 from trpts_lab.book.figures import THEMES, style
 from trpts_lab.book.pages import records_there, results, strongest_alike_sentence
+from trpts_lab.compared import CORE, METHODS, WITH_TOKENS
 from trpts_lab.profiles import load_profile
 from trpts_lab.project import write_whole
 from trpts_lab.twins import TWINS
@@ -48,13 +49,13 @@ def refresh_readme(project):
 
 def _comparison(project):
     tasks = load_profile(project, "full")["benchmark"]["sweep"]["compared_tasks"]
-    records = records_there(grid.CORE, tasks)
+    records = records_there(CORE, tasks)
     if not records:
         raise TrptsError("no committed record of the comparison: make them with `trpts sweep`")
     table, rows = results(records)
     cost = {r["config"]["variant"]: r["metrics"]["n_trainable_without_head"] for r in records}
     n_twins = sum(task in TWINS for task in set(stats.complete(stats.scores(records))["task"]))
-    return table, rows, cost, n_twins, strongest_alike_sentence(records_there(grid.METHODS, tasks))
+    return table, rows, cost, n_twins, strongest_alike_sentence(records_there(METHODS, tasks))
 
 
 def with_results(page, text):
@@ -126,7 +127,7 @@ def draw(rows, cost, theme):
         }
         heights = apart(places, 0.09 * 100 * np.ptp(rows["task_mean"]))
         for name, (x, y) in places.items():
-            ours = "TR-PTS" in name
+            ours = WITH_TOKENS in name
             axes.errorbar(
                 x,
                 y,

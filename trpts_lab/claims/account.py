@@ -9,12 +9,11 @@ from importlib import resources
 from trpts.allocation import allocate
 from trpts.backbones import create_backbone
 from trpts.methods import prepare_trpts
-from trpts_lab import grid, stats
-from trpts_lab.ablations import PLAIN, TOKENS
+from trpts_lab import stats
 from trpts_lab.bench.clock import ratio
 from trpts_lab.claims.evidence import NotMeasured, gap_of, points
+from trpts_lab.compared import OURS, PLAIN, TOKENS, scored_by
 from trpts_lab.experiments.pruning import N_LAYERS, schedule_of
-from trpts_lab.further import DRAWN
 
 
 def deviations(evidence):
@@ -68,7 +67,7 @@ def effect(evidence, query):
         return f"not measured yet: needs {missing}"
 
 
-def _ablation(evidence, ablation, variant, base=grid.OF):
+def _ablation(evidence, ablation, variant, base=OURS):
     return f"{variant}: {points(evidence.ablation(ablation, variant, base))}"
 
 
@@ -79,7 +78,7 @@ def _pruned(evidence, pruned, base):
 def _remedy(evidence, remedy):
     found = [r for r in evidence.further("remedy") if r["config"]["variant"] == remedy]
     found += evidence.ablation_records("score")
-    return f"against Fisher's score: {points(stats.paired_interval(found, remedy, grid.OF))}"
+    return f"against Fisher's score: {points(stats.paired_interval(found, remedy, OURS))}"
 
 
 def _condition(evidence, condition):
@@ -87,7 +86,7 @@ def _condition(evidence, condition):
     found += evidence.ablation_records("score")
     changed, score = (
         points(gap_of(found, condition, base, command))
-        for base in (grid.OF, f"{DRAWN}, {condition}")
+        for base in (OURS, f"{scored_by('random')}, {condition}")
     )
     return f"{condition}: {changed}; Fisher's score against chance there: {score}"
 

@@ -20,9 +20,9 @@ from trpts_lab.claims.evidence import (
     UNCONFIRMED,
     check,
 )
+from trpts_lab.compared import ADAPTER, OURS, VPT_DEEP
 from trpts_lab.flops import vit_flops
 
-OURS = "TR-PTS without tokens"
 VTAB_CLASSES, VTAB_TASKS = 940, 19
 FGVC_CLASSES, FGVC_TASKS = 1173, 5
 
@@ -111,7 +111,7 @@ def inference_cost(evidence):
     rows = evidence.bench("predict")
     ours = rows[OURS]["flops"] / rows["untouched"]["flops"]
     dearer = ", ".join(
-        f"{m} {rows[m]['flops'] / rows['untouched']['flops']:.3f}" for m in ("adapter", "VPT-deep")
+        f"{m} {rows[m]['flops'] / rows['untouched']['flops']:.3f}" for m in (ADAPTER, VPT_DEEP)
     )
     middle, low, high = ratio(rows, OURS, "untouched")
     words = (

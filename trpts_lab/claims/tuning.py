@@ -25,16 +25,24 @@ from trpts_lab.claims.evidence import (
     interval,
     points,
 )
+from trpts_lab.compared import (
+    ALL_SCORED,
+    FEWER_SCORED,
+    FULL,
+    GPS,
+    LORA_2,
+    OURS,
+    RANDOM,
+    TOKENS_ALONE,
+    WITH_TOKENS,
+    WITH_TOME,
+    placed,
+    scored_by,
+)
 from trpts_lab.twins import TWINS
 
-OURS, WITH_TOKENS, LORA = "TR-PTS without tokens", "TR-PTS", "LoRA, r = 2"
-FEW, FEWER, ALL = 100, "128 scored", "800 scored"
+FEW = 100
 MARGIN = 0.01  # a loss of accuracy that is called none
-
-
-def placed(placement, keep=0.5):
-    """The name of an ablation's variant."""
-    return f"{placement}, ρ = {keep}"
 
 
 def loses_less_than(margin, gap):
@@ -46,7 +54,7 @@ def loses_less_than(margin, gap):
 
 @check("T01")
 def score_beats_chance(evidence):
-    gap = evidence.ablation("score", "score: random", OURS)
+    gap = evidence.ablation("score", scored_by("random"), OURS)
     lead = tuple(-x for x in (gap[0], gap[2], gap[1]))
     return (
         decide(lead[1], lead[2]),
@@ -61,10 +69,10 @@ def few_samples(evidence):
     some = fmean(
         x for found in correlations for name, x in found.items() if name.endswith(f"/{FEW}")
     )
-    gap = evidence.ablation("samples", FEWER, ALL)
+    gap = evidence.ablation("samples", FEWER_SCORED, ALL_SCORED)
     words = (
-        f"{FEWER} images instead of {ALL}: {points(gap)}; rank correlation of the scores of {FEW} "
-        f"with those of all: {some:.3f}"
+        f"{FEWER_SCORED} images instead of {ALL_SCORED}: {points(gap)}; rank correlation of the "
+        f"scores of {FEW} with those of all: {some:.3f}"
     )
     return loses_less_than(MARGIN, gap), words, "ablation: samples; records: selection"
 
@@ -129,7 +137,7 @@ def vtab_mean(evidence):
         f"the lead over the strongest peer is {means['TR-PTS'] - means['GPS']:.2f}"
     )
     try:
-        gaps = {rival: evidence.gap(OURS, rival) for rival in ("full", LORA, "GPS", "random")}
+        gaps = {rival: evidence.gap(OURS, rival) for rival in (FULL, LORA_2, GPS, RANDOM)}
         words += ". In the lab: " + ", ".join(
             f"against {rival} {points(gap)}" for rival, gap in gaps.items()
         )
@@ -169,7 +177,7 @@ def parts(evidence):
         "be its mean"
     )
     try:
-        gaps = {v: evidence.ablation("parts", v, OURS) for v in ("tokens alone", WITH_TOKENS)}
+        gaps = {v: evidence.ablation("parts", v, OURS) for v in (TOKENS_ALONE, WITH_TOKENS)}
         words += ". In the lab, against parameters alone: " + "; ".join(
             f"{v} {points(g)}" for v, g in gaps.items()
         )
@@ -180,7 +188,7 @@ def parts(evidence):
 
 @check("T15")
 def gradient(evidence):
-    gap = evidence.ablation("score", "score: gradient", OURS)
+    gap = evidence.ablation("score", scored_by("gradient"), OURS)
     lead = tuple(-x for x in (gap[0], gap[2], gap[1]))
     return (
         decide(lead[1], lead[2]),
@@ -191,7 +199,7 @@ def gradient(evidence):
 
 @check("T18")
 def tome(evidence):
-    gap = evidence.gap(WITH_TOKENS, "TR-PTS with ToMe")
+    gap = evidence.gap(WITH_TOKENS, WITH_TOME)
     words = f"with the same connections and about the same operations, against ToMe: {points(gap)}"
     return decide(gap[1], gap[2]), words, "comparison"
 

@@ -19,7 +19,7 @@ from trpts.allocation import allocate
 from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores, layer_signals
 from trpts.probe import probe_head
-from trpts.rivals import SCORES, score_named
+from trpts.scores import SCORES, Score
 from trpts_lab.provenance import weights_path
 from trpts_lab.tasks import inputs, task_of  # noqa: F401 - every experiment has `inputs`
 
@@ -57,14 +57,16 @@ def fisher_drawn(model, batches, seed=0):
     return drawn
 
 
-REMEDIES = {"fisher_per_input": fisher_per_input, "fisher_drawn": fisher_drawn}
+REMEDIES = {
+    "fisher_per_input": Score(fisher_per_input),
+    "fisher_drawn": Score(fisher_drawn, seeded=True),
+}
 
 
 def score_of(name, seed):
     """The score of a name, of TR-PTS's rivals or of REMEDIES."""
-    if name in SCORES:
-        return score_named(name, seed)
-    return partial(fisher_drawn, seed=seed) if name == "fisher_drawn" else REMEDIES[name]
+    score = (SCORES | REMEDIES)[name]
+    return partial(score.function, seed=seed) if score.seeded else score.function
 
 
 def mean_squares(model, batches):

@@ -8,9 +8,17 @@ from torch import nn
 from torch.func import functional_call, grad
 from torch.nn.functional import cross_entropy
 
-from trpts import rivals
 from trpts.fisher import fisher_scores, scored_layers
-from trpts.rivals import SCORES, contrastive_loss, flipped_and_shifted, score_named
+from trpts.scores import (
+    SCORES,
+    contrastive_loss,
+    flipped_and_shifted,
+    fps_scores,
+    gps_scores,
+    gradient_scores,
+    magnitude_scores,
+    score_named,
+)
 
 # The two samples of tests/test_fisher.py: gradients [[-.5, -1], [.5, 1]] and [[1, 0], [-1, 0]].
 X, Y = torch.tensor([[1.0, 2.0], [2.0, 0.0]]), torch.tensor([0, 1])
@@ -26,21 +34,19 @@ def test_gradient_by_hand():
     """The sum is [[.5, -1], [-.5, 1]]: signs cancel before the size is taken, over batches too."""
     zero = [[0.0, 0.0], [0.0, 0.0]]
     wanted = torch.tensor([[0.5, 1.0], [0.5, 1.0]])
-    torch.testing.assert_close(rivals.gradient_scores(layer(zero), [(X, Y)])["0"], wanted)
+    torch.testing.assert_close(gradient_scores(layer(zero), [(X, Y)])["0"], wanted)
     apart = [(X[:1], Y[:1]), (X[1:], Y[1:])]
-    torch.testing.assert_close(rivals.gradient_scores(layer(zero), apart)["0"], wanted)
+    torch.testing.assert_close(gradient_scores(layer(zero), apart)["0"], wanted)
 
 
 def test_fps_by_hand():
     """Mean sizes of the inputs (1, 2) and (-2, 0) are 1.5 and 1."""
-    scores = rivals.fps_scores(
-        layer([[1.0, -2.0], [0.5, 0.0]]), [(X * torch.tensor([[1.0], [-1.0]]), Y)]
-    )
+    scores = fps_scores(layer([[1.0, -2.0], [0.5, 0.0]]), [(X * torch.tensor([[1.0], [-1.0]]), Y)])
     torch.testing.assert_close(scores["0"], torch.tensor([[1.5, 2.0], [0.75, 0.0]]))
 
 
 def test_magnitude_by_hand():
-    assert rivals.magnitude_scores(layer([[1.0, -2.0], [0.5, 0.0]]))["0"].tolist() == [
+    assert magnitude_scores(layer([[1.0, -2.0], [0.5, 0.0]]))["0"].tolist() == [
         [1.0, 2.0],
         [0.5, 0.0],
     ]
@@ -78,7 +84,7 @@ def test_gradients_equal_autograd(vit, batch):
     dense = grad(lambda p: cross_entropy(functional_call(vit, p, images), labels, reduction="sum"))(
         parameters
     )
-    for name, score in rivals.gradient_scores(vit, [(images, labels)]).items():
+    for name, score in gradient_scores(vit, [(images, labels)]).items():
         wanted = dense[f"{name}.weight"].abs()
         torch.testing.assert_close(score, wanted, atol=1e-5 * wanted.max().item(), rtol=1e-4)
 
@@ -100,7 +106,7 @@ def test_gps_equals_autograd(vit, batch):
         return contrastive_loss(tokens, labels.repeat(2))
 
     dense = grad(loss)(parameters)
-    for name, score in rivals.gps_scores(
+    for name, score in gps_scores(
         vit, [(images, labels)], views=lambda x, _: next(brightness) * x
     ).items():
         wanted = dense[f"{name}.weight"].abs()
@@ -117,9 +123,9 @@ class _Features(nn.Module):
 
 
 def test_gps_needs_no_head(vit, batch):
-    before = rivals.gps_scores(vit, [batch])
+    before = gps_scores(vit, [batch])
     nn.init.zeros_(vit.head.weight)
-    after = rivals.gps_scores(vit, [batch])
+    after = gps_scores(vit, [batch])
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -160,7 +166,7 @@ def test_every_score_has_the_layers_of_fisher_and_leaves_the_model_alone(vit, ba
 
 
 def test_seeds_matter_where_something_is_drawn(vit, batch):
-    for name in rivals.SEEDED:
+    for name in (name for name, score in SCORES.items() if score.seeded):
         one, other = (score_named(name, seed)(vit, [batch]) for seed in (1, 2))
         assert any(not torch.equal(one[n], other[n]) for n in one), name
 
@@ -194,7 +200,7 @@ def test_fps_averages_over_tokens_of_uneven_batches():
     """
     tokens = [torch.tensor([1.0, 0.0]).repeat(1, 5, 1), torch.tensor([[[7.0, 6.0]]])]
     model = nn.Sequential(layer([[1.0, 1.0], [2.0, 2.0]])[0], nn.Flatten())
-    scores = rivals.fps_scores(model, [(x, Y[:1]) for x in tokens])
+    scores = fps_scores(model, [(x, Y[:1]) for x in tokens])
     torch.testing.assert_close(scores["0"], torch.tensor([[2.0, 1.0], [4.0, 2.0]]))
 
 
@@ -204,12 +210,12 @@ def test_a_layer_out_of_use_is_named(name):
     model.spare = nn.Linear(2, 2)
     model.forward = lambda x: model[0](x)
     with pytest.raises(ValueError, match=r"layer spare.* out of use"):
-        SCORES[name](model, [(X, Y)])
+        SCORES[name].function(model, [(X, Y)])
 
 
 def test_gradient_does_not_mind_rows_that_are_no_samples():
     """Tokens folded into rows, as in windows of attention: a sum over rows is the same sum."""
-    scores = rivals.gradient_scores(Folded(), [(X.view(1, 2, 2), Y[:1])])
+    scores = gradient_scores(Folded(), [(X.view(1, 2, 2), Y[:1])])
     # ½ · Σ_n x_n / 2
     torch.testing.assert_close(scores["layer"], torch.tensor([[0.75, 0.5], [0.75, 0.5]]))
 
@@ -252,15 +258,15 @@ def test_gps_refuses_what_has_no_contrast_or_no_features(vit, batch):
     with pytest.raises(
         ValueError, match="every score is zero: the views of a batch do not contrast"
     ):
-        rivals.gps_scores(vit, [one])
+        gps_scores(vit, [one])
     with pytest.raises(ValueError, match="Sequential does not give its features before the head"):
-        rivals.gps_scores(layer([[0.0, 0.0], [0.0, 0.0]]), [(X, Y)])
+        gps_scores(layer([[0.0, 0.0], [0.0, 0.0]]), [(X, Y)])
 
 
 def test_refuses_a_head_of_zeros_and_unknown_names(vit, batch):
     nn.init.zeros_(vit.head.weight)
     with pytest.raises(ValueError, match="a head of zeros"):
-        rivals.gradient_scores(vit, [batch])
+        gradient_scores(vit, [batch])
     with pytest.raises(ValueError, match="score 'fischer' is unknown: expected one of fisher"):
         score_named("fischer")
     with pytest.raises(ValueError, match="expected one of data, model"):

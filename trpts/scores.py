@@ -6,7 +6,9 @@ ablations. Those that look at batches raise ValueError for none or an empty one;
 values that are not finite.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch.nn import functional
@@ -173,25 +175,52 @@ def _summed(model, batches, loss, why_zero):
     return checked({name: total.abs() for name, total in totals.items()}, why_zero)
 
 
+class Score(NamedTuple):
+    """All that is known of a score.
+
+    function  (model, batches) -> {layer: float32 [out, in] >= 0}
+    label     of the figure that compares scores; None: it is compared elsewhere
+    seeded    whether it takes seed=
+    patches   whether it takes patches=True: the patch embedding is scored as well
+    """
+
+    function: Callable
+    label: str | None = None
+    seeded: bool = False
+    patches: bool = False
+
+
 SCORES = {
-    "fisher": fisher_scores,
-    "fisher_batch": partial(fisher_scores, samples="batch"),
-    "fisher_true": partial(fisher_scores, labels="model"),
-    "fisher_shuffled": shuffled_fisher_scores,
-    "gradient": gradient_scores,
-    "gps": gps_scores,
-    "fps": fps_scores,
-    "magnitude": magnitude_scores,
-    "random": random_scores,
+    "fisher": Score(fisher_scores, patches=True),
+    "fisher_true": Score(partial(fisher_scores, labels="model"), "true Fisher", True, True),
+    "fisher_batch": Score(
+        partial(fisher_scores, samples="batch"), "Fisher of batch means", patches=True
+    ),
+    "gradient": Score(gradient_scores, "gradient"),
+    "gps": Score(gps_scores, "GPS", seeded=True),
+    "fps": Score(fps_scores, "FPS"),
+    "magnitude": Score(magnitude_scores, "magnitude"),
+    "random": Score(random_scores, "random", seeded=True),
+    "fisher_shuffled": Score(shuffled_fisher_scores, seeded=True),
 }
-SEEDED = ("fisher_true", "fisher_shuffled", "gps", "random")
-WITH_PATCHES = ("fisher", "fisher_batch", "fisher_true")  # take patches=True
 
 
-def score_named(name, seed=0):
-    """The score of a name, (model, batches) -> scores; those that draw take `seed`."""
-    if name not in SCORES:
+def score_named(name, seed=0, patches=False):
+    """(model, batches) -> scores, of a name of SCORES or of such a function itself.
+
+    patches  whether the patch embedding is scored as well
+    raises   ValueError: an unknown name; a score that takes no patches where they are asked for
+    """
+    if not callable(name) and name not in SCORES:
         raise ValueError(
             f"score {name!r} is unknown: expected one of {', '.join(SCORES)}, or a function"
         )
-    return partial(SCORES[name], seed=seed) if name in SEEDED else SCORES[name]
+    score = Score(name) if callable(name) else SCORES[name]
+    if patches and not score.patches:
+        able = ", ".join(name for name, other in SCORES.items() if other.patches)
+        raise ValueError(
+            f"patches=True with score={name!r}: expected one of {able}, which alone score the "
+            "patch embedding"
+        )
+    options = {"seed": seed} if score.seeded else {}
+    return partial(score.function, **options, **({"patches": True} if patches else {}))
