@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -14,6 +15,7 @@ import torch
 
 from trpts.cli import main, parser
 from trpts.errors import TrptsError
+from trpts_lab.bench import NAMES
 from trpts_lab.bench import benches as bench
 from trpts_lab.bench import fisher as bench_fisher
 from trpts_lab.bench import gpu as bench_gpu
@@ -26,7 +28,7 @@ from trpts_lab.bench import tokens as bench_tokens
 from trpts_lab.bench import train as bench_train
 from trpts_lab.bench.benches import lines
 from trpts_lab.bench.chapters import bench_chapters
-from trpts_lab.bench.clock import interleaved, ratio
+from trpts_lab.bench.clock import Bench, interleaved, ratio
 from trpts_lab.bench.gradient import WAYS
 from trpts_lab.bench.train import TRAINED, Trainee
 from trpts_lab.compared import METHODS
@@ -115,9 +117,12 @@ def test_a_step_of_every_method(narrow, monkeypatch):
 
 
 def test_the_command_knows_every_bench():
-    sub = parser()._subparsers._group_actions[0].choices["bench"]
-    (what,) = (action for action in sub._actions if action.dest == "what")
-    assert set(what.choices) == {*bench.BENCHES, "chapters", "all"}
+    _, commands, _ = parser()
+    (what,) = (action for action in commands["bench"]._actions if action.dest == "what")
+    modules = {p.stem for p in Path(bench.__file__).parent.glob("*.py")}
+    others = {"__init__", "benches", "clock", "files"}
+    assert set(what.choices) - {"all"} == modules - others
+    assert all(isinstance(bench.bench_named(name), Bench) for name in NAMES)
 
 
 def test_parts_of_a_step_by_hand():
@@ -298,7 +303,8 @@ def test_verdicts():
 
 def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
     project = tiny({"00_a": ["1"]})
-    monkeypatch.setattr(bench, "BENCHES", {"tokens": lambda **_: bench_tokens.bench_tokens(1, 1)})
+    quick = bench_tokens.BENCH._replace(run=lambda **_: bench_tokens.bench_tokens(1, 1))
+    monkeypatch.setattr(bench_tokens, "BENCH", quick)
     assert main(["bench", "tokens"]) == 0
     record = json.loads(next((project.root / "data" / "bench").glob("*.json")).read_text())
     assert record["summary"] == [line.strip() for line in capsys.readouterr().out.splitlines()[1:]]

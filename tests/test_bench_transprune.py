@@ -10,7 +10,6 @@ import torch
 
 from trpts.cli import main
 from trpts.transprune import HIGH, plugin, pruning
-from trpts_lab.bench import benches as bench
 from trpts_lab.bench import transprune as bench_transprune
 from trpts_lab.bench.benches import lines
 from trpts_lab.bench.transprune import HIGH_ROW, IMAGE, SCORING, UNPRUNED, prompts, thin_llava
@@ -122,4 +121,4 @@ def test_command_asks_one_prompt_at_a_time(narrow, tiny, capsys):
     assert record["batch_size"] == 1
     assert record["summary"] == [line.strip() for line in capsys.readouterr().out.splitlines()[1:]]
     assert record["versions"]["torch"]
-    assert bench.BATCH_SIZES["transprune"] == 1
+    assert bench_transprune.BENCH.batch_size == 1

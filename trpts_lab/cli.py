@@ -8,6 +8,7 @@ import yaml
 
 from trpts.errors import TrptsError
 from trpts_lab import cli_claims, cli_data, cli_editions, cli_sweep
+from trpts_lab.bench import NAMES as bench_names
 from trpts_lab.profiles import CHAPTERS
 from trpts_lab.project import Project
 
@@ -66,11 +67,7 @@ def add_commands(command):
     bench = command(
         "bench", cmd_bench, "measure what training, scoring and selecting cost at full size"
     )
-    benches = (
-        "train methods fisher tokens gradient parts predict scale sweep busy transprune gpu "
-        "chapters all"
-    )
-    bench.add_argument("what", choices=benches.split())
+    bench.add_argument("what", choices=[*bench_names, "all"])
     bench.add_argument(
         "--batch-size", type=int, default=None, help="default: 16; other benches have their own"
     )
@@ -196,8 +193,7 @@ def cmd_bench(arguments):
     data/bench/<what>.json.
     """
     from trpts.device import pick_device
-    from trpts_lab.bench.benches import BATCH_SIZES, BENCHES, lines
-    from trpts_lab.bench.chapters import bench_chapters
+    from trpts_lab.bench.benches import bench_named, lines
     from trpts_lab.bench.files import write_bench
     from trpts_lab.project import make_folder
     from trpts_lab.provenance import provenance
@@ -205,12 +201,13 @@ def cmd_bench(arguments):
     for name, value in (("rounds", arguments.rounds), ("batch-size", arguments.batch_size)):
         if value is not None and value < 1:
             raise TrptsError(f"--{name} {value}: expected at least 1")
-    project, device, benches = Project.find(), pick_device(), BENCHES | {"chapters": bench_chapters}
+    project, device = Project.find(), pick_device()
     make_folder(project.root / "data" / "bench")  # before the time is spent
-    for name in benches if arguments.what == "all" else [arguments.what]:
-        usual = BATCH_SIZES.get(name, 16)
+    for name in bench_names if arguments.what == "all" else [arguments.what]:
+        bench = bench_named(name)
+        usual = bench.batch_size
         batch_size = usual if arguments.batch_size is None else arguments.batch_size
-        rows = benches[name](batch_size=batch_size, rounds=arguments.rounds, device=device)
+        rows = bench.run(batch_size=batch_size, rounds=arguments.rounds, device=device)
         text = list(lines(name, rows, bars=device == "cpu" and batch_size == usual))
         print("\n".join([name, *(f"  {line}" for line in text)]), flush=True)
         record = {

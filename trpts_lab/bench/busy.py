@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from trpts.backbones import create_backbone
 from trpts.threads import CHOICES, SHORT_SPINS
-from trpts_lab.bench.clock import keep_freed_memory, synchronize
+from trpts_lab.bench.clock import Bench, keep_freed_memory, synchronize
 
 N_CLASSES, SECONDS = 20, 1.0
 DEFAULT, PASSIVE, OURS = (
@@ -183,3 +183,6 @@ def _step(name, n_images, device):
         optimizer.zero_grad(set_to_none=True)
 
     return step
+
+
+BENCH = Bench(bench_busy, list(busy_bars()), batch_size=32)

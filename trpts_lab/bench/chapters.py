@@ -3,8 +3,10 @@ the README's list.
 """
 
 import shutil
+import statistics
 
 from trpts.errors import TrptsError
+from trpts_lab.bench.clock import Bench, verdict
 from trpts_lab.book.chapters import find_chapters, read_notebook
 from trpts_lab.book.runner import run_chapters
 from trpts_lab.project import Project
@@ -29,3 +31,15 @@ def bench_chapters(batch_size=None, rounds=1, device="cpu"):
                 ran = read_notebook(project.runs("quick") / chapter.path.name)
                 rows[chapter.name]["s"].append(ran.metadata["trpts"]["duration_s"])
     return rows
+
+
+QUICK_S, LONGEST_S = 480, 120  # the book's quick run, and its longest chapter
+
+
+def _in_all(rows, bars):
+    seconds = [statistics.median(row["s"]) for row in rows.values()]
+    yield f"all: {sum(seconds):.0f} s{verdict(sum(seconds), QUICK_S if bars else None)}"
+    yield f"the longest: {max(seconds):.0f} s{verdict(max(seconds), LONGEST_S if bars else None)}"
+
+
+BENCH = Bench(bench_chapters, words=_in_all)

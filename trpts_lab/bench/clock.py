@@ -7,12 +7,29 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import torch
 
 WARM_UP = 1
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
+
+
+class Bench(NamedTuple):
+    """All that is known of a bench.
+
+    run         (batch_size, rounds, device) -> {work: {"s": [seconds of each round], …}}
+    bars        what is held against what: (work, other, at most), None: shown without a bar
+    batch_size  the usual one, which the bars are set for
+    words       (rows, bars) -> further lines of the outcome; bars: whether they count
+    """
+
+    run: Callable
+    bars: Sequence = ()
+    batch_size: int = 16
+    words: Callable = lambda rows, bars: ()
 
 
 def synchronize(device):

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores, scored_layers
-from trpts_lab.bench.clock import interleaved, timed
+from trpts_lab.bench.clock import Bench, interleaved, timed
 from trpts_lab.bench.train import BACKBONE, N_CLASSES
 
 
@@ -46,3 +46,12 @@ def bench_fisher(n=32, batch_size=16, rounds=5, device="cpu"):
         "loop of single images": single,
     }
     return interleaved({name: timed(work, device) for name, work in works.items()}, rounds)
+
+
+BENCH = Bench(
+    bench_fisher,
+    [
+        ("per-sample, one pass", "plain forward and backward", 1.15),
+        ("per-sample, one pass", "loop of single images", 1.0),
+    ],
+)

@@ -15,7 +15,7 @@ import torch
 
 from trpts.meter import peak_memory_bytes
 from trpts.tokens import token_selection
-from trpts_lab.bench.clock import interleaved, timed
+from trpts_lab.bench.clock import Bench, interleaved, timed
 from trpts_lab.bench.gradient import bench_gradient
 from trpts_lab.bench.train import Trainee
 from trpts_lab.bench.transprune import bench_transprune
@@ -110,8 +110,11 @@ def _predicting(trainee):
     return predict
 
 
-def gpu_lines(rows):
+def gpu_lines(rows, bars):
     """Lines: images a second of each model's works."""
     for name, row in rows.items():
         if "batch_size" in row:
             yield f"{name}: {row['batch_size'] / median(row['s']):,.0f} images a second"
+
+
+BENCH = Bench(bench_gpu, batch_size=64, words=gpu_lines)

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from trpts.sparse import sampled_gradient
-from trpts_lab.bench.clock import interleaved, timed
+from trpts_lab.bench.clock import Bench, interleaved, timed
 
 LAYERS = {
     "qkv": (2304, 768),
@@ -82,3 +82,14 @@ def bench_gradient(batch_size=16, rounds=5, device="cpu", C=2):
                     partial(WAYS[way], g, kept, local), device
                 )
     return interleaved(works, rounds)
+
+
+BENCH = Bench(
+    bench_gradient,
+    [
+        (f"{layer}: sampled_addmm", f"{layer}: {way}", 1.0)
+        for layer in LAYERS
+        for way in WAYS
+        if way != "sampled_addmm"
+    ],
+)

@@ -13,10 +13,10 @@ from trpts.backbones import create_backbone
 from trpts.data import Split, Task
 from trpts.meter import peak_memory_bytes
 from trpts.sparse import sparse_layers
-from trpts_lab.bench.clock import interleaved, peak_in_a_process, timed
+from trpts_lab.bench.clock import Bench, interleaved, peak_in_a_process, timed
 from trpts_lab.bench.predict import prepared_by
 from trpts_lab.bench.train import BACKBONE, N_CLASSES
-from trpts_lab.compared import FPS, GPS, METHODS
+from trpts_lab.compared import FPS, FULL, GPS, METHODS
 
 STEPPING = tuple(name for name in METHODS if name not in (GPS, FPS))
 INDEX_BYTES, VALUE_BYTES = 2, 4  # of a task's file: see `trpts.delta`
@@ -78,3 +78,8 @@ def peak_of(name, batch_size, device):
     for _ in range(3):
         stepper.step()
     return peak_memory_bytes(device)
+
+
+BENCH = Bench(
+    bench_methods, [(method, FULL, None) for method in STEPPING if method != FULL], batch_size=8
+)

@@ -12,7 +12,7 @@ import time
 import torch
 from torch.nn.functional import cross_entropy
 
-from trpts_lab.bench.clock import interleaved, synchronize, timed
+from trpts_lab.bench.clock import Bench, interleaved, synchronize, timed
 from trpts_lab.bench.train import Trainee
 from trpts_lab.flops import vit_flops
 
@@ -108,3 +108,17 @@ def of_ceiling(rows):
         return rows[name][what] / statistics.median(rows[name]["s"])
 
     return rate("full", "flops"), rate(PRODUCT, "flops"), rate(COPY, "bytes")
+
+
+def _in_words(rows, bars):
+    for method, parts in shares(rows).items():
+        words = ", ".join(f"{part} {share:.2f}" for part, share in parts.items())
+        yield f"{method}, of full tuning's step: {words}"
+    step, product, copy = of_ceiling(rows)
+    yield (
+        f"full tuning's step: {step / 1e9:.0f} GFLOP/s, {step / product:.2f} of one large matrix "
+        f"product's {product / 1e9:.0f}; a copy moves {copy / 1e9:.1f} GB/s"
+    )
+
+
+BENCH = Bench(bench_parts, [("limit", "full", None)], words=_in_words)

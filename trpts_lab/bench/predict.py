@@ -12,7 +12,7 @@ import trpts.peers  # noqa: F401  registers its methods
 from trpts.backbones import create_backbone
 from trpts.data import Split, Task
 from trpts.methods import METHODS as PREPARE
-from trpts_lab.bench.clock import interleaved, timed
+from trpts_lab.bench.clock import Bench, interleaved, timed
 from trpts_lab.bench.train import BACKBONE, N_CLASSES
 from trpts_lab.compared import (
     ADAPTER,
@@ -90,3 +90,14 @@ def _predicting(model, images, around):
             model(images)
 
     return predict
+
+
+def _operations(rows, bars):
+    untouched = rows["untouched"]["flops"]
+    shares = ", ".join(f"{m} {rows[m]['flops'] / untouched:.3f}" for m in PREDICTING)
+    yield f"operations / untouched: {shares}"
+
+
+BENCH = Bench(
+    bench_predict, [(method, "untouched", None) for method in PREDICTING], words=_operations
+)

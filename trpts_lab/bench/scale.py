@@ -5,7 +5,7 @@ Seconds of the methods in turn, one size after another; peak memory of each in a
 """
 
 from trpts_lab.bench import train as bench_train
-from trpts_lab.bench.clock import interleaved, peak_in_a_process, timed
+from trpts_lab.bench.clock import Bench, interleaved, peak_in_a_process, timed
 from trpts_lab.bench.train import Trainee
 
 SIZES = {
@@ -34,3 +34,15 @@ def bench_scale(batch_size=4, rounds=5, device="cpu"):
             peak = peak_in_a_process(bench_train.__name__, method, batch_size, device, backbone)
             rows[f"{size}: {method}"]["peak_bytes"] = peak
     return rows
+
+
+BENCH = Bench(
+    bench_scale,
+    [
+        (f"{size}: {method}", f"{size}: full", None)
+        for size in SIZES
+        for method in STEPPING
+        if method != "full"
+    ],
+    batch_size=4,
+)

@@ -13,7 +13,7 @@ import torch
 from distributed import LocalCluster
 
 from trpts_lab import grid
-from trpts_lab.bench.clock import interleaved, timed
+from trpts_lab.bench.clock import Bench, interleaved, timed, verdict
 from trpts_lab.cluster import AS_USUAL, n_cores
 from trpts_lab.compared import METHODS, OURS
 from trpts_lab.experiments import tuned
@@ -100,3 +100,13 @@ def overhead(row):
         for wall, runs in zip(row["s"], row["runs_s"], strict=True)
     )
     return shares[len(shares) // 2]
+
+
+def _own_part(rows, bars):
+    share = overhead(rows[PROCESSES])
+    yield f"the sweep's own part of its runs: {share:.3f}{verdict(share, 0.03 if bars else None)}"
+
+
+BENCH = Bench(
+    bench_sweep, [(PROCESSES, ONE, None), (PROCESSES, THREADS, 1.0)], batch_size=8, words=_own_part
+)

@@ -6,7 +6,7 @@ import torch
 
 from trpts.backbones import create_backbone
 from trpts.tokens import cls_attention, token_selection
-from trpts_lab.bench.clock import interleaved, timed
+from trpts_lab.bench.clock import Bench, interleaved, ratio, timed
 from trpts_lab.bench.train import BACKBONE, BLOCKS, KEEP, N_CLASSES
 from trpts_lab.flops import vit_flops
 
@@ -40,3 +40,17 @@ def bench_tokens(batch_size=16, rounds=5, device="cpu"):
         vit_flops(model, BLOCKS, KEEP),
     )
     return rows
+
+
+def _speed_up(rows, bars):
+    saved = rows["all tokens"]["flops"] / rows["token selection"]["flops"]
+    speed = 1 / ratio(rows, "token selection", "all tokens")[0]
+    met = f"; bar 0.9 of that: {'met' if speed >= 0.9 * saved else 'missed'}" if bars else ""
+    yield f"speed-up {speed:.3f}, operations {saved:.3f} times fewer{met}"
+
+
+BENCH = Bench(
+    bench_tokens,
+    [("token selection", "all tokens", None), ("its scoring", "one block", 0.02)],
+    words=_speed_up,
+)

@@ -20,7 +20,7 @@ from trpts.fisher import scored_layers
 from trpts.meter import peak_memory_bytes
 from trpts.sparse import attach
 from trpts.tokens import token_selection
-from trpts_lab.bench.clock import interleaved, peak_in_a_process, timed
+from trpts_lab.bench.clock import Bench, interleaved, peak_in_a_process, timed, verdict
 
 BACKBONE, N_CLASSES = "vit_base_patch16_224", 20
 C, RANK = 2, 8  # connections per neuron; LoRA's rank
@@ -142,3 +142,33 @@ def peak_of(method, batch_size, device, backbone=BACKBONE):
     for _ in range(3):
         trainee.step()
     return peak_memory_bytes(device)
+
+
+MEMORY_BARS = [
+    ("sparse", "limit", 1.07),
+    ("sparse", "lora", 0.70),
+    ("sparse and tokens", "lora", 0.52),
+]
+
+
+def _memory(rows, bars):
+    for a, b, bar in MEMORY_BARS:
+        share = rows[a]["peak_bytes"] / rows[b]["peak_bytes"]
+        yield f"peak memory, {a} / {b}: {share:.3f}{verdict(share, bar if bars else None)}"
+
+
+BENCH = Bench(
+    bench_train,
+    [
+        ("sparse", "limit", 1.05),
+        ("sparse", "lora", 0.88),
+        ("sparse", "lora-fa", None),
+        ("sparse", "full", 0.80),
+        ("sparse", "mask", 0.80),
+        ("sparse and tokens", "full", 0.50),
+        ("sparse and tokens", "lora", 0.60),
+        ("scattered", "lora", None),
+        ("limit", "full", None),
+    ],
+    words=_memory,
+)

@@ -16,7 +16,7 @@ import torch
 
 from trpts.transprune.costs import macs
 from trpts.transprune.schedule import HIGH
-from trpts_lab.bench.clock import interleaved, ratio, synchronize, verdict
+from trpts_lab.bench.clock import Bench, interleaved, ratio, synchronize, verdict
 
 SIZE = {
     "width": 1024,
@@ -170,3 +170,6 @@ def beside_macs(rows, bars=True):
             f"multiply-accumulates {share:.3f}, time over those "
             f"{time_share / share:.3f}{verdict(time_share / share, bar)}"
         )
+
+
+BENCH = Bench(bench_transprune, [(SCORING, HIGH_ROW, 0.05)], batch_size=1, words=beside_macs)
