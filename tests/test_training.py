@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 from timm.layers import set_reentrant_ckpt
 
 from trpts.backbones import create_backbone
+from trpts.checkpoint import read_checkpoint, save_checkpoint
 from trpts.data import Split, digits
 from trpts.files import write_tensors
-from trpts.training import Training, read_checkpoint, save_checkpoint, train, warmup_cosine
+from trpts.training import Training, train, warmup_cosine
 
 
 def test_schedule_rises_then_falls_to_zero():

@@ -751,7 +751,7 @@ def test_a_criterion_keeps_the_same_under_a_name_and_as_a_function(name):
     batch = together(rows("llava"))
     relevant = torch.arange(16).expand(3, -1) % 3 == 0
     found = []
-    for score in (name, lambda c: CRITERIA[name](c)):
+    for score in (name, lambda c: CRITERIA[name].function(c)):
         schedule = Schedule((2, 4), (0.5, 0.25), score=score)
         assert schedule.accumulate == (2, 3, 4)
         with pruning(model, schedule, relevant=relevant) as trace:

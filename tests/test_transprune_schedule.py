@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from trpts.transprune import FASTV, HIGH, LOW_INFERRED, PAPER, PYRAMIDDROP, RELEASED_CODE, Schedule
-from trpts.transprune.schedule import SCORES
+from trpts.transprune.criteria import CRITERIA
 
 
 def tera_macs(schedule, n_image, n_layers=32, d=4096, m=11008):
@@ -77,7 +77,7 @@ def test_counts_are_of_the_original_tokens_and_not_fooled_by_binary_fractions():
         (range(2, 8, 2), (2, 3, 4, 5, 6)),
     ],
 )
-@pytest.mark.parametrize("score", [*SCORES, lambda c: c.ttv])
+@pytest.mark.parametrize("score", [*CRITERIA, lambda c: c.ttv])
 def test_accumulated_layers_follow_the_stages_unless_given(stages, layers, score):
     keep = [0.5] * len(stages)
     schedule = Schedule(prune_after=stages, keep=keep, score=score)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from trpts import tuning
+from trpts import training, tuning
 from trpts.backbones import create_backbone
 from trpts.data import Split, Task, digits
 from trpts.files import read_tensors, write_tensors
@@ -90,7 +90,8 @@ def test_the_best_validation_epoch_is_in_the_model(task, monkeypatch):
             return next(curve)
         return real(model, split)
 
-    monkeypatch.setattr(tuning, "accuracy", planted)
+    for room in (training, tuning):
+        monkeypatch.setattr(room, "accuracy", planted)
     model = backbone()
     result = tune(model, task, "linear", epochs=4, lr=0.1)
     assert result.best_epoch == 2
@@ -107,7 +108,8 @@ def test_the_test_images_are_looked_at_after_the_last_epoch_alone(task, monkeypa
         seen.append("test" if split is task.test else "val")
         return real(model, split)
 
-    monkeypatch.setattr(tuning, "accuracy", watched)
+    for room in (training, tuning):
+        monkeypatch.setattr(room, "accuracy", watched)
     tune(backbone(), task, "full", epochs=3)
     assert seen[:3] == ["val"] * 3
     assert set(seen[3:]) == {"test"}
@@ -183,7 +185,7 @@ def test_scores_of_ones_own(task):
 
 
 def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
     options = dict(method="trpts", epochs=4, keep=0.7)
     whole = tune(backbone(), task, **options)
     path, real, n = tmp_path / "run.safetensors", tuning.accuracy, 0
@@ -195,11 +197,13 @@ def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(model, split)
 
-    monkeypatch.setattr(tuning, "accuracy", interrupted)
+    for room in (training, tuning):
+        monkeypatch.setattr(room, "accuracy", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tune(backbone(), task, checkpoint=path, **options)
     assert path.is_file()
-    monkeypatch.setattr(tuning, "accuracy", real)
+    for room in (training, tuning):
+        monkeypatch.setattr(room, "accuracy", real)
     with pytest.raises(ValueError, match="belongs to another run"):
         tune(backbone(), task, checkpoint=path, **options | {"lr": 5e-3})
     with pytest.raises(ValueError, match="belongs to another run"):
@@ -215,7 +219,8 @@ def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
 
 def test_an_interrupt_leaves_no_token_selection_behind(task, monkeypatch):
     model = backbone()
-    monkeypatch.setattr(tuning, "accuracy", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    for room in (training, tuning):
+        monkeypatch.setattr(room, "accuracy", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         tune(model, task, "trpts", epochs=1, keep=0.5)
     assert not any("forward" in vars(block) for block in model.blocks)

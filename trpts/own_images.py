@@ -26,7 +26,8 @@ from trpts.methods import METHODS
 from trpts.places import check_place, claimed
 from trpts.probe import Diverged, largest_logit
 from trpts.tokens import MERGE, ROUNDING, SCORES, token_selection
-from trpts.tuning import resumable, tune
+from trpts.training import resumable
+from trpts.tuning import tune
 
 MODEL_FORMAT = "trpts model 1"
 IN_MEMORY_BYTES = 4 * 2**30  # below this, decoded images are kept between epochs

@@ -20,7 +20,7 @@ import torch
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
 
-from trpts.transprune.scores import transition_variation
+from trpts.transition import transition_variation
 
 # 0.29 · 100 is 29
 ROUNDING = {"floor": lambda n: math.floor(n + 1e-9), "ceil": lambda n: math.ceil(n - 1e-9)}

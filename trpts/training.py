@@ -1,19 +1,34 @@
-"""The training loop: epochs that depend on seed and number alone, so that a resumed run is the same
-run.
+"""The training loop, and a run of it that keeps its best epoch and a checkpoint. Epochs depend on
+seed and number alone, so that a resumed run is the same run.
 """
 
+import json
 import math
 import sys
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch.nn import functional
 
-from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
-from trpts.probe import Diverged
+from trpts.checkpoint import read_checkpoint, save_checkpoint
+from trpts.probe import Diverged, accuracy
 from trpts.signals import heads
 
 PROGRESS_EVERY_S = 5.0
+SAVE_EVERY_S = 20.0
+ACCURACY = {"type": "number", "minimum": 0, "maximum": 1}
+# What a checkpoint's notes must say; `Run` adds that the lengths agree.
+CHECKPOINT_NOTES = {
+    "required": ["run", "losses", "val_curve", "best_epoch", "train_s"],
+    "properties": {
+        "losses": {"type": "array", "items": {"type": "number"}, "minItems": 1},
+        "val_curve": {"type": "array", "items": ACCURACY, "minItems": 1},
+        "best_epoch": {"type": "integer", "minimum": 1},
+        "train_s": {"type": "number", "minimum": 0},
+    },
+}
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -112,6 +127,99 @@ class Training:
         return mean
 
 
+@contextmanager
+def resumable(checkpoint):
+    """An error that ends this block says that the work so far is kept, if it is."""
+    try:
+        yield
+    except BaseException as error:
+        if checkpoint is not None and Path(checkpoint).is_file():
+            error.add_note(
+                f"{checkpoint} keeps the work up to its last save: the same command goes on from "
+                "there"
+            )
+        raise
+
+
+class Run:
+    """The epochs of one run, the best of them, and the checkpoint."""
+
+    def __init__(self, training, val, settings, checkpoint):
+        self.training, self.val, self.path = (
+            training,
+            val,
+            None if checkpoint is None else Path(checkpoint),
+        )
+        self.name = json.dumps(
+            settings, sort_keys=True, default=lambda x: getattr(x, "__qualname__", repr(x))
+        )
+        self.val_curve, self.best, self.best_epoch, self.train_s = [], None, 0, 0.0
+        if self.path is not None and self.path.is_file():
+            self._restore()
+
+    def to_the_end(self):
+        training, saved = self.training, time.monotonic()
+        while not training.finished:
+            start = time.perf_counter()
+            training.run_epoch()
+            self.train_s += time.perf_counter() - start
+            self.val_curve.append(accuracy(training.model, self.val))
+            if self.val_curve[-1] > max(self.val_curve[:-1], default=-1.0):
+                self.best_epoch = len(self.val_curve)
+                self.best = {name: p.detach().clone() for name, p in training.trained.items()}
+            if self.path is not None and (
+                training.finished or time.monotonic() - saved > SAVE_EVERY_S
+            ):
+                self._save()
+                saved = time.monotonic()
+
+    @torch.no_grad()
+    def take_best(self):
+        for name, p in self.training.trained.items():
+            p.copy_(self.best[name])
+
+    def _save(self):
+        tensors = {f"now.{n}": p for n, p in self.training.trained.items()}
+        tensors |= {f"best.{n}": p for n, p in self.best.items()}
+        notes = {
+            "run": self.name,
+            "losses": self.training.losses,
+            "val_curve": self.val_curve,
+            "best_epoch": self.best_epoch,
+            "train_s": self.train_s,
+        }
+        save_checkpoint(self.path, tensors, self.training.optimizer, notes)
+
+    @torch.no_grad()
+    def _restore(self):
+        optimizer, trained = self.training.optimizer, self.training.trained
+        wanted = {f"{kind}.{name}": p for kind in ("now", "best") for name, p in trained.items()}
+        tensors, state, notes = read_checkpoint(
+            self.path, wanted, optimizer, ("run", self.name), CHECKPOINT_NOTES
+        )
+        curve, n_losses, epochs = notes["val_curve"], len(notes["losses"]), self.training.epochs
+        best = 1 + curve.index(max(curve))
+        if not len(curve) == n_losses <= epochs or best != notes["best_epoch"]:
+            raise ValueError(
+                f"{self.path} is not a checkpoint (move it away): val_curve has {len(curve)} "
+                f"epochs, losses {n_losses}, best_epoch is {notes['best_epoch']}; expected as "
+                f"many, at most {epochs}, and epoch {best}"
+            )
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        for name, p in self.training.trained.items():
+            p.copy_(tensors[f"now.{name}"])
+        self.best = {
+            name: tensors[f"best.{name}"].to(p.device) for name, p in self.training.trained.items()
+        }
+        self.training.losses, self.val_curve = notes["losses"], notes["val_curve"]
+        self.best_epoch, self.train_s = notes["best_epoch"], notes["train_s"]
+        print(
+            f"going on after epoch {len(self.val_curve)} of {self.training.epochs}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
 def out_of_use(model, split):
@@ -163,78 +271,3 @@ def warmup_cosine(step, n_warmup, n_steps):
     if step < n_warmup:
         return (step + 1) / n_warmup
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(1, n_steps - n_warmup)))
-
-
-def save_checkpoint(path, tensors, optimizer, notes):
-    """Write tensors {name: tensor}, an optimiser's state and notes (JSON-able) as safetensors,
-    whole or not at all.
-    """
-    tensors = {f"model.{name}": t for name, t in tensors.items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
-    write_tensors(path, tensors, notes | {"n_tensors": len(tensors)})
-
-
-def read_checkpoint(path, tensors=None, optimizer=None, owner=None, schema=None):
-    """(tensors, optimiser state, notes) of what `save_checkpoint` wrote.
-
-    tensors    {name: tensor} that the file must hold, in these shapes and types; None: whatever it
-               holds
-    optimizer  whose state it must be: for each parameter all of its tensors or, where it was not
-               stepped yet, none
-    owner      (key, value) of the notes that must be so, compared before anything else: ("recipe",
-               "1f2e…")
-    schema     JSON Schema of the notes
-    raises     ValueError: not such a file, another owner's, or parts that do not fit
-    """
-    expected = "a checkpoint (move it away)"
-    found, notes = read_header(path, expected)
-    if owner is not None and notes.get(owner[0]) != owner[1]:
-        raise ValueError(
-            f"{path} belongs to another {owner[0]} ({capped(notes.get(owner[0]))}): move it away"
-        )
-    whole = {"properties": {"n_tensors": {"const": len(found)}}}
-    check_notes(path, notes, {"allOf": [whole, schema or {}]}, expected)
-    wanted = None
-    if tensors is not None:
-        wanted = {f"model.{name}": t for name, t in tensors.items()} | _state_wanted(
-            optimizer, found
-        )
-    everything, _ = read_tensors(path, expected, wanted)
-    tensors, state = {}, {}
-    for name, tensor in everything.items():
-        kind, _, rest = name.partition(".")
-        index, _, key = rest.partition(".")
-        if kind == "model" and rest:
-            tensors[rest] = tensor
-        elif kind == "optimizer" and index.isdecimal() and key:
-            state.setdefault(int(index), {})[key] = tensor
-        else:
-            raise ValueError(f"{path} is not {expected}: it should not hold {capped(name)}")
-    return tensors, state, notes
-
-
-# What an optimiser keeps of each parameter that it has stepped, in the parameter's shape.
-STATE = {
-    "Adam": ("exp_avg", "exp_avg_sq"),
-    "AdamW": ("exp_avg", "exp_avg_sq"),
-    "Muon": ("momentum_buffer",),
-}
-
-
-def _state_wanted(optimizer, found):
-    """{"optimizer.index.key": tensor} of the parameters that a checkpoint with the names `found`
-    holds a state of.
-    """
-    wanted, first = {}, 0
-    for part in getattr(optimizer, "parts", [optimizer]):
-        keys = STATE[type(part).__name__]
-        parameters = [p for group in part.param_groups for p in group["params"]]
-        for n, p in enumerate(parameters, first):
-            each = {f"optimizer.{n}.{key}": p for key in keys}
-            if "exp_avg" in keys:
-                each[f"optimizer.{n}.step"] = torch.zeros((), device="meta")
-            if each.keys() & found.keys():
-                wanted |= each
-        first += len(parameters)
-    return wanted

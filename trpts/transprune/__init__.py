@@ -7,28 +7,28 @@ Names are loaded when they are first used: scores and schedules need no transfor
 import importlib
 
 HOMES = {
-    "transition_variation": "scores",
-    "guided_attention": "scores",
-    "combine": "scores",
-    "Schedule": "schedule",
-    "PAPER": "schedule",
-    "HIGH": "schedule",
-    "RELEASED_CODE": "schedule",
-    "LOW_INFERRED": "schedule",
-    "PYRAMIDDROP": "schedule",
-    "FASTV": "schedule",
-    "Candidates": "criteria",
-    "pruning": "plugin",
-    "Trace": "plugin",
+    "transition_variation": "trpts.transition",
+    "guided_attention": "trpts.transprune.scores",
+    "combine": "trpts.transprune.scores",
+    "Schedule": "trpts.transprune.schedule",
+    "PAPER": "trpts.transprune.schedule",
+    "HIGH": "trpts.transprune.schedule",
+    "RELEASED_CODE": "trpts.transprune.schedule",
+    "LOW_INFERRED": "trpts.transprune.schedule",
+    "PYRAMIDDROP": "trpts.transprune.schedule",
+    "FASTV": "trpts.transprune.schedule",
+    "Candidates": "trpts.transprune.criteria",
+    "pruning": "trpts.transprune.plugin",
+    "Trace": "trpts.transprune.plugin",
     # not a module `macs`: importing it would put the module in the function's place
-    "macs": "costs",
+    "macs": "trpts.transprune.costs",
 }
 __all__ = [*HOMES]
 
 
 def __getattr__(name):
     if name in HOMES:
-        return getattr(importlib.import_module(f"trpts.transprune.{HOMES[name]}"), name)
+        return getattr(importlib.import_module(HOMES[name]), name)
     raise AttributeError(
         f"module 'trpts.transprune' has no attribute {name!r}; it offers {', '.join(__all__)}"
     )

@@ -11,6 +11,8 @@ vision tower, the text tokens, the head, and the projections behind the method's
 
 from itertools import pairwise
 
+from trpts.transprune.criteria import CRITERIA, Criterion
+
 SHAPE = (
     "hidden_size",
     "intermediate_size",
@@ -18,8 +20,6 @@ SHAPE = (
     "num_attention_heads",
     "vocab_size",
 )
-GUIDED = ("transprune", "iga", "fastv")
-VARIED = {"transprune": 3, "ttv": 3, "norm": 1}  # products per token, width and module
 
 
 def macs(
@@ -100,16 +100,17 @@ def prefill_terms(
     }
     if schedule is None:
         return terms
-    if schedule.score in GUIDED:
-        asking = min(asking, 1) if schedule.score == "fastv" else asking
+    # what a function of the user's own reads is not known
+    criterion = Criterion(None) if callable(schedule.score) else CRITERIA[schedule.score]
+    if criterion.asks:
+        asking = min(asking, 1) if criterion.asks == "last" else asking
         dropping = [a != b for (_, a), (_, b) in pairwise(stages)]
         scored = [
             T[p - 1] for p, drops in zip(schedule.prune_after, dropping, strict=True) if drops
         ]
         terms["guidance"] = sum(asking * (d + t) * width + t * d * key_width for t in scored)
-    terms["variation"] = (
-        VARIED.get(schedule.score, 0) * 2 * d * sum(T[a - 1] for a in schedule.accumulate)
-    )
+    accumulated = sum(T[a - 1] for a in schedule.accumulate)
+    terms["variation"] = criterion.products * 2 * d * accumulated
     return terms
 
 

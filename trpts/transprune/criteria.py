@@ -7,12 +7,44 @@ image tokens are read, and they must be finite. Ties go to the token that comes 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 import torch
 
-from trpts.transprune.schedule import Schedule
 from trpts.transprune.scores import combine
+
+if TYPE_CHECKING:
+    from trpts.transprune.schedule import Schedule
+
+
+class Criterion(NamedTuple):
+    """All that is known of a criterion.
+
+    function  (Candidates) -> [B, N]
+    products  of each token, its width and module, that the transitions it reads take: 3 for TTV, 1
+              for a norm alone, 0: it reads none
+    asks      whose attention it reads: the "instruction"'s, that of its "last" token, or None
+    relevant  whether it must be told the relevant tokens
+    """
+
+    function: Callable
+    products: int = 0
+    asks: str | None = None
+    relevant: bool = False
+
+
+CRITERIA: dict[str, Criterion] = {}
+
+
+def criterion(**known):
+    """Register a criterion under the name of its function; arguments as of `Criterion`."""
+
+    def register(function):
+        CRITERIA[function.__name__] = Criterion(function, **known)
+        return function
+
+    return register
 
 
 @dataclass
@@ -34,7 +66,7 @@ class Candidates:
     relevant     bool [B, most image tokens of a row]: given to `pruning`, or None
     """
 
-    schedule: Schedule
+    schedule: "Schedule"
     hidden: torch.Tensor
     image: torch.Tensor
     index: torch.Tensor
@@ -53,21 +85,25 @@ class Candidates:
         return values.gather(1, self.index.clamp_min(0)) * self.image
 
 
+@criterion(products=3, asks="instruction")
 def transprune(c):
     """Eq. 6."""
     return combine(c.ttv, iga(c), c.schedule.alpha, c.schedule.normalise)
 
 
+@criterion(products=3)
 def ttv(c):
     """Transition variation alone."""
     return c.ttv
 
 
+@criterion(asks="instruction")
 def iga(c):
     """Instruction-guided attention alone."""
     return c.attention(c.instruction)
 
 
+@criterion(products=1)
 def norm(c):
     """Σ ‖T_out‖ in place of TTV: what is left of it where all ‖T_in‖ are alike and directions say
     nothing.
@@ -75,12 +111,14 @@ def norm(c):
     return c.norm
 
 
+@criterion(asks="last")
 def fastv(c):
     """Attention of the last instruction token alone."""
     counted = c.instruction.cumsum(1)
     return c.attention(c.instruction & (counted == counted[:, -1:]))
 
 
+@criterion()
 def random(c):
     """Uniform noise, drawn from the seed and the instruction's ids: no other row, no padding and no
     beam changes it.
@@ -95,6 +133,7 @@ def random(c):
     return c.of_tokens(torch.from_numpy(draws).to(c.index.device))
 
 
+@criterion()
 def uniform(c):
     """The n_keep of a row's tokens that lie evenly, from half a gap behind the first on."""
     place, n = c.image.cumsum(1) - 1, c.image.sum(1, keepdim=True)
@@ -104,6 +143,7 @@ def uniform(c):
     return (kept_after - kept_before).float()
 
 
+@criterion(relevant=True)
 def oracle(c):
     """The relevant tokens first, the rest at random."""
     if c.relevant is None:
@@ -113,16 +153,13 @@ def oracle(c):
     return random(c) + c.of_tokens(c.relevant.long())
 
 
-CRITERIA = {f.__name__: f for f in (transprune, ttv, iga, norm, random, uniform, fastv, oracle)}
-
-
 def choose(c):
     """Scores [B, N] of the candidates, and bool [B, N]: the n_keep best image tokens of each
     row.
     """
     score = c.schedule.score
     name = score if isinstance(score, str) else getattr(score, "__name__", "score")
-    scores = CRITERIA[score](c) if isinstance(score, str) else score(c)
+    scores = CRITERIA[score].function(c) if isinstance(score, str) else score(c)
     if (
         not isinstance(scores, torch.Tensor)
         or scores.shape != c.image.shape

@@ -19,11 +19,12 @@ from weakref import WeakSet
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from trpts.transition import transition_variation
 from trpts.transprune import prompt as prompts
-from trpts.transprune.criteria import Candidates, choose
+from trpts.transprune.criteria import CRITERIA, Candidates, choose
 from trpts.transprune.families import anatomy, queries_and_keys
 from trpts.transprune.schedule import Schedule
-from trpts.transprune.scores import guided_attention, transition_variation
+from trpts.transprune.scores import guided_attention
 
 _OPEN = WeakSet()  # language models being pruned
 
@@ -88,9 +89,10 @@ def pruning(model, schedule, relevant=None, instruction=None, shortcut=True):
             f"the schedule is a {type(schedule).__name__}: expected a Schedule, such as "
             "trpts.transprune.HIGH"
         )
-    if schedule.score == "oracle" and relevant is None:
+    if isinstance(schedule.score, str) and CRITERIA[schedule.score].relevant and relevant is None:
         raise ValueError(
-            "score='oracle' without relevant: expected bool [B, image tokens], the ground truth"
+            f"score={schedule.score!r} without relevant: expected bool [B, image tokens], the "
+            "ground truth"
         )
     schedule.check(len(parts.layers))
     if parts.text in _OPEN:
@@ -126,9 +128,8 @@ class _Pruner:
         yield parts.text.register_forward_pre_hook(self.begin, with_kwargs=True)
         yield parts.text.rotary_emb.register_forward_pre_hook(self.note_positions, with_kwargs=True)
         yield layers[0].register_forward_pre_hook(self.note_cache, with_kwargs=True)
-        wants_transitions = self.schedule.score in ("transprune", "ttv", "norm") or callable(
-            self.schedule.score
-        )
+        score = self.schedule.score  # a function may read transitions
+        wants_transitions = callable(score) or CRITERIA[score].products > 0
         for number in self.schedule.accumulate if wants_transitions else ():
             layer = layers[number - 1]
             yield layer.self_attn.register_forward_hook(self.watch_attention, with_kwargs=True)

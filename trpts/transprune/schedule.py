@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral, Real
 
-from trpts.transprune.scores import DIRECTIONS, IGA
+from trpts.transition import DIRECTIONS
+from trpts.transprune.criteria import CRITERIA
+from trpts.transprune.scores import IGA
 
-SCORES = ("transprune", "ttv", "iga", "norm", "random", "uniform", "fastv", "oracle")
 NAMES = {
     "direction": DIRECTIONS,
     "softmax_over": ("image", "sequence"),
@@ -22,7 +23,6 @@ NAMES = {
     "iga_layer": ("next", "same"),
     "positions": ("keep", "compact"),
 }
-ACCUMULATING = ("transprune", "ttv", "norm")
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Schedule:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} is unknown: expected {' or '.join(allowed)}"
                 )
-        if self.score not in SCORES and not callable(self.score):
+        if self.score not in CRITERIA and not callable(self.score):
             raise ValueError(
-                f"score={self.score!r} is unknown: expected one of {', '.join(SCORES)}, or a "
+                f"score={self.score!r} is unknown: expected one of {', '.join(CRITERIA)}, or a "
                 "function"
             )
         stages, keep = self.prune_after, self.keep
@@ -116,7 +116,8 @@ class Schedule:
             raise ValueError(
                 f"accumulate={layers}: expected layers from 1, each later than the one before"
             )
-        if self.score in ACCUMULATING and (not layers or layers[0] > stages[0]):
+        reads = not callable(self.score) and CRITERIA[self.score].products > 0
+        if reads and (not layers or layers[0] > stages[0]):
             raise ValueError(
                 f"accumulate={layers} has no layer up to {stages[0]}: score={self.score!r} needs "
                 "one; left out, it follows prune_after"

@@ -22,10 +22,11 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
+from trpts.checkpoint import read_checkpoint, save_checkpoint
 from trpts.errors import TrptsError
 from trpts.hashes import file_hash, short_hash
 from trpts.places import remove_leftovers
-from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
+from trpts.training import warmup_cosine
 from trpts_lab.lvlm.answers import accuracy
 from trpts_lab.lvlm.model import NAME, create_lvlm, pixels, save_lvlm
 from trpts_lab.lvlm.packing import IGNORED, pack, pack_mask, slot_lengths

@@ -18,13 +18,14 @@ import torch
 from torch.nn import functional
 
 from trpts.backbones import create_backbone
+from trpts.checkpoint import read_checkpoint, save_checkpoint
 from trpts.device import pick_device
 from trpts.errors import TrptsError
 from trpts.files import write_tensors
 from trpts.hashes import file_hash, short_hash
 from trpts.places import remove_leftovers
 from trpts.probe import largest_logit
-from trpts.training import read_checkpoint, save_checkpoint, warmup_cosine
+from trpts.training import warmup_cosine
 from trpts_lab.project import make_folder, write_whole
 from trpts_lab.provenance import machine, versions
 from trpts_lab.weights import formula
