@@ -4,6 +4,7 @@ broken.
 
 import json
 import re
+import runpy
 import shutil
 import warnings
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from trpts.backbones import create_backbone
-from trpts.data import Split, fgvc, folder, vtab
+from trpts.data import Split, fgvc, folder, images, vtab
 from trpts.data.images import NORMALIZATIONS, FileSplit, find_file, read_image, safe_path
 from trpts.data.load import load_task
 from trpts.data.vtab import TASKS
@@ -123,6 +124,12 @@ def test_refuses_images(tmp_path):
     (tmp_path / "program.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n")
     with pytest.raises(ValueError, match="is not an image"):  # Pillow would start Ghostscript on it
         read_image(tmp_path / "program.jpg")
+
+
+def test_a_program_may_switch_pillows_limit_off(monkeypatch):
+    """Before it imports the module that names the limit."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    runpy.run_path(images.__file__)
 
 
 def test_refuses_settings(tmp_path):

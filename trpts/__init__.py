@@ -5,6 +5,7 @@ before torch: see `trpts.threads`.
 """
 
 import importlib
+from typing import Any
 
 from trpts.moved import tell_what_moved
 from trpts.threads import spin_shortly
@@ -31,7 +32,7 @@ HOMES = {
 __all__ = [*HOMES, "__version__"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in HOMES:
         return getattr(importlib.import_module(HOMES[name]), name)
     raise AttributeError(
@@ -39,5 +40,5 @@ def __getattr__(name):
     )
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -11,11 +11,13 @@ selected in blocks where few parameters are trained.
 
 import math
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
-from trpts.signals import heads
+from trpts.signals import Scores, heads
 
 WEIGHTS = ("share", "mean")
 PLACEMENTS = ("sparse", "dense", "random", "every")
@@ -38,32 +40,32 @@ class Allocation:
     n_backbone    parameters of the model without its head; None where no model was given
     """
 
-    connections: dict
-    token_blocks: tuple
-    w: dict
+    connections: dict[str, int]
+    token_blocks: tuple[int, ...]
+    w: dict[str, float]
     c_min: float
     n_neurons: int
-    counted: dict = field(default_factory=dict)
+    counted: dict[str, int] = field(default_factory=dict)
     n_backbone: int | None = None
 
     @property
-    def n_trainable(self):
+    def n_trainable(self) -> int:
         """Trainable scalars, of the kinds that were counted."""
         return sum(self.counted.values())
 
     @property
-    def trainable_fraction(self):
+    def trainable_fraction(self) -> float | None:
         """n_trainable as a share of the backbone, in [0, 1]; None without a model."""
         return None if self.n_backbone is None else self.n_trainable / self.n_backbone
 
     @property
-    def connections_per_neuron(self):
+    def connections_per_neuron(self) -> float:
         """Σ_l out_l C_l / Σ_l out_l: what carries over between models of different width, where
         shares do not.
         """
         return self.counted["weights"] / self.n_neurons
 
-    def select(self, scores):
+    def select(self, scores: Scores) -> dict[str, torch.Tensor]:
         """The C_l best-scored inputs of every neuron: {layer: int64 [out, C_l]}, each row
         ascending.
         """
@@ -79,20 +81,20 @@ class Allocation:
 
 
 def allocate(
-    scores,
-    model=None,
+    scores: Scores,
+    model: nn.Module | None = None,
     *,
-    budget=None,
-    per_neuron=None,
-    c_min=1.0,
-    w="share",
-    top_fraction=0.01,
-    per="layer",
-    count=COUNTED,
-    n_token_blocks=N_TOKEN_BLOCKS,
-    placement="sparse",
-    seed=0,
-):
+    budget: float | None = None,
+    per_neuron: float | None = None,
+    c_min: float = 1.0,
+    w: str = "share",
+    top_fraction: float = 0.01,
+    per: str = "layer",
+    count: Collection[str] = COUNTED,
+    n_token_blocks: int = N_TOKEN_BLOCKS,
+    placement: str = "sparse",
+    seed: int = 0,
+) -> Allocation:
     """Decide C_l for every scored layer, and the blocks that select tokens.
 
     w             "share": w_l = the layer's share of the `top_fraction` best-scored weights of the
@@ -134,14 +136,8 @@ def allocate(
     def exact(c):  # the equation before rounding, capped at what a neuron has
         return {name: min(max(1.0, r * c), fan_in[name]) for name, r in ratio.items()}
 
-    if budget is None and per_neuron is None:
-        connections = {name: floor(x) for name, x in exact(c_min).items()}
-    else:
-        n_weights = (
-            per_neuron * sum(rows.values())
-            if budget is None
-            else budget * n_backbone - sum(extra.values())
-        )
+    if budget is not None and n_backbone is not None:
+        n_weights = budget * n_backbone - sum(extra.values())
         if n_weights < sum(rows.values()):
             needed = (sum(rows.values()) + sum(extra.values())) / n_backbone
             raise ValueError(
@@ -149,14 +145,20 @@ def allocate(
                 f"{needed:.3g}"
             )
         c_min, connections = _solve(exact, ratio, rows, fan_in, n_weights)
+    elif per_neuron is not None:
+        c_min, connections = _solve(exact, ratio, rows, fan_in, per_neuron * sum(rows.values()))
+    else:
+        connections = {name: floor(x) for name, x in exact(c_min).items()}
     counted = {"weights": sum(rows[name] * C for name, C in connections.items()), **extra}
     blocks = place(connections, rows, weights, n_token_blocks, placement, seed)
     return Allocation(connections, blocks, weights, c_min, sum(rows.values()), counted, n_backbone)
 
 
-def layer_weights(scores, w="share", top_fraction=0.01, per="layer"):
+def layer_weights(
+    scores: Scores, w: str = "share", top_fraction: float = 0.01, per: str = "layer"
+) -> dict[str, float]:
     """{layer: w_l}, normalised to sum 1 over the groups that `per` makes: see `allocate`."""
-    groups = {}
+    groups: dict[str | int | None, list[str]] = {}
     for name in scores:
         groups.setdefault(name if per == "layer" else block_of(name), []).append(name)
     if w == "mean":
@@ -181,17 +183,24 @@ def layer_weights(scores, w="share", top_fraction=0.01, per="layer"):
     }
 
 
-def block_of(name):
+def block_of(name: str) -> int | None:
     """The number of the transformer block that a layer lies in, None for one outside of all."""
     found = BLOCK.search(name)
     return int(found[1]) if found else None
 
 
-def place(connections, rows, weights, n_token_blocks, placement, seed=0):
+def place(
+    connections: Mapping[str, int],
+    rows: Mapping[str, int],
+    weights: Mapping[str, float],
+    n_token_blocks: int,
+    placement: str,
+    seed: int = 0,
+) -> tuple[int, ...]:
     """The blocks that select tokens, ascending; equal counts are told apart by the blocks' layer
     weights.
     """
-    density = {}
+    density: dict[int, tuple[int, float]] = {}
     for name, C in connections.items():
         if (block := block_of(name)) is not None:
             n, s = density.get(block, (0, 0.0))
@@ -207,11 +216,11 @@ def place(connections, rows, weights, n_token_blocks, placement, seed=0):
         order = torch.randperm(len(density), generator=torch.Generator().manual_seed(seed)).tolist()
         ranked = [sorted(density)[i] for i in order]
     else:
-        ranked = sorted(density, key=density.get, reverse=placement == "dense")
+        ranked = sorted(density, key=density.__getitem__, reverse=placement == "dense")
     return tuple(sorted(ranked[:n_token_blocks]))
 
 
-def floor(x):
+def floor(x: float) -> int:
     """The whole number below x, where 0.6 / 0.2 counts as the 3 that it means and not as
     2.9999999999999996.
     """
@@ -246,7 +255,7 @@ def _solve(exact, ratio, rows, fan_in, n_weights):
         while takers := [
             name for name in others if rows[name] <= left and connections[name] < fan_in[name]
         ]:
-            name = min(takers, key=connections.get)
+            name = min(takers, key=connections.__getitem__)
             connections[name] += 1
             left -= rows[name]
     return low, connections
@@ -266,15 +275,15 @@ def _extra(model, scores, count):
 
 
 def check_options(
-    w="share",
-    top_fraction=0.01,
-    per="layer",
-    placement="sparse",
-    count=COUNTED,
-    budget=None,
-    per_neuron=None,
-    c_min=1.0,
-):
+    w: str = "share",
+    top_fraction: float = 0.01,
+    per: str = "layer",
+    placement: str = "sparse",
+    count: Collection[str] = COUNTED,
+    budget: float | None = None,
+    per_neuron: float | None = None,
+    c_min: float = 1.0,
+) -> None:
     """Raise ValueError for options that `allocate` cannot take, whatever the scores."""
     for name, value, known in (
         ("w", w, WEIGHTS),

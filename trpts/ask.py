@@ -5,8 +5,10 @@ Models and their processors are transformers' own, unmodified: LLaVA-1.5, LLaVA-
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +17,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from trpts import transprune
 from trpts.data.images import FORMATS, TOO_LARGE
 from trpts.transprune.costs import macs
+from trpts.transprune.schedule import Schedule
+
+if TYPE_CHECKING:  # needed by `trpts prune` alone
+    from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 # by config.json's model_type
 FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}
@@ -58,15 +64,15 @@ class Comparison:
     n_image  image tokens; n_text: the others of the prompt
     """
 
-    schedule: object
+    schedule: Schedule
     n_image: int
     n_text: int
-    kept: list
-    macs: dict
+    kept: list[torch.Tensor]
+    macs: dict[str, tuple[int, int]]
     whole: Answer
     pruned: Answer
 
-    def lines(self):
+    def lines(self) -> Iterator[str]:
         """The comparison in words."""
         stages = [
             f"{len(kept)} behind layer {p}"
@@ -87,14 +93,16 @@ class Comparison:
             )
 
 
-def schedule_named(name):
+def schedule_named(name: str) -> Schedule:
     """One of SCHEDULES; ValueError for another name."""
     if name not in SCHEDULES:
         raise ValueError(f"schedule {name!r} is unknown: expected one of {', '.join(SCHEDULES)}")
     return getattr(transprune, SCHEDULES[name])
 
 
-def load_vlm(name, device="cpu"):
+def load_vlm(
+    name: str, device: str | torch.device = "cpu"
+) -> tuple["PreTrainedModel", "ProcessorMixin"]:
     """(model, processor) of a folder, or of the local Hugging Face cache; nothing is downloaded,
     nothing unpickled.
 
@@ -173,13 +181,13 @@ def load_vlm(name, device="cpu"):
     return model.to(device).eval(), processor
 
 
-def read_photo(path):
+def read_photo(path: str | Path) -> Image.Image:
     """The picture as PIL's RGB, turned upright by its EXIF note; ValueError for what is no
     picture.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            mode, image = image.mode, ImageOps.exif_transpose(image).convert("RGB")
+        with Image.open(path, formats=FORMATS) as file:
+            mode, image = file.mode, ImageOps.exif_transpose(file).convert("RGB")
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: expected an image file") from None
     except IsADirectoryError:
@@ -199,7 +207,9 @@ def read_photo(path):
     return image
 
 
-def prepare(model, processor, image, question):
+def prepare(
+    model: "PreTrainedModel", processor: "ProcessorMixin", image: Image.Image, question: str
+) -> "BatchFeature":
     """The model's inputs for one picture and one question, by the processor's chat template where
     it has one.
 
@@ -225,7 +235,9 @@ def prepare(model, processor, image, question):
 
 
 @torch.no_grad()
-def answer(model, processor, inputs, new_tokens):
+def answer(
+    model: "PreTrainedModel", processor: "ProcessorMixin", inputs: "BatchFeature", new_tokens: int
+) -> Answer:
     """Ask greedily; one prefill beforehand warms up and is not counted. An Answer."""
     if new_tokens < 1:
         raise ValueError(f"new_tokens={new_tokens}: expected at least 1")
@@ -241,7 +253,13 @@ def answer(model, processor, inputs, new_tokens):
     return Answer(processor.decode(tokens, skip_special_tokens=True).strip(), len(tokens), *seconds)
 
 
-def compare(model, processor, inputs, schedule, new_tokens):
+def compare(
+    model: "PreTrainedModel",
+    processor: "ProcessorMixin",
+    inputs: "BatchFeature",
+    schedule: Schedule,
+    new_tokens: int,
+) -> Comparison:
     """Ask with all image tokens, then with those that `schedule` leaves; a Comparison."""
     config, is_image = (
         model.config.get_text_config(),
@@ -249,11 +267,12 @@ def compare(model, processor, inputs, schedule, new_tokens):
     )
     n_image = int(is_image.sum())
     n_text, n_instruction = len(is_image) - n_image, int((is_image.flip(0).cumsum(0) == 0).sum())
+
+    def count(which, honest):
+        return macs(config, n_image, which, n_text, honest, n_instruction)
+
     counts = {
-        name: tuple(
-            macs(config, n_image, which, n_text, honest, n_instruction)
-            for which in (None, schedule)
-        )
+        name: (count(None, honest), count(schedule, honest))
         for name, honest in (("eq. 7", False), ("honest", True))
     }
     whole = answer(model, processor, inputs, new_tokens)
@@ -263,7 +282,12 @@ def compare(model, processor, inputs, schedule, new_tokens):
     return Comparison(schedule, n_image, n_text, kept, counts, whole, pruned)
 
 
-def image_view(model, processor, inputs, image):
+def image_view(
+    model: "PreTrainedModel",
+    processor: "ProcessorMixin",
+    inputs: "BatchFeature",
+    image: Image.Image,
+) -> tuple[np.ndarray, int, int, int]:
     """What the image tokens stand for: (picture float [height, width, 3] in [0, 1], rows, columns,
     first).
 

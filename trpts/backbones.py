@@ -6,6 +6,7 @@ import logging
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 HUB, HUB_FILE = "hub", "model.safetensors"
 
 # Small enough to be pre-trained in seconds on two cores: 16 patches and CLS, 6 blocks.
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "vit_small_digits": dict(
         img_size=8, patch_size=2, in_chans=1, embed_dim=64, depth=6, num_heads=4
     ),
@@ -84,7 +85,8 @@ def create_backbone(
         )
     if image_size is not None and (type(image_size) is not int or image_size < 1):
         raise ValueError(f"image_size={image_size!r} for {name}: expected a whole number of pixels")
-    sized = {} if image_size is None else {"img_size": image_size}
+    sized: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+    model: Any  # an nn.Module which is given attributes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in SMALL:

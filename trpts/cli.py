@@ -6,6 +6,7 @@ import argparse
 import importlib.metadata
 import signal
 import sys
+from collections.abc import Sequence
 
 from trpts import __version__, cli_images, cli_prune
 from trpts.errors import TrptsError
@@ -18,7 +19,7 @@ LABORATORY = (
 )
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. Errors that a user can mend end in one sentence, 2; drift
     or failures in 1.
     """
@@ -61,7 +62,7 @@ def _interrupt(signum, frame):
     raise KeyboardInterrupt
 
 
-def parser():
+def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser], str]:
     """(the parser, {command: its parser}, which commands are not there, as words to append)."""
     top = argparse.ArgumentParser(prog="trpts", description="TR-PTS and TransPrune, reproduced.")
     top.add_argument("--version", action="version", version=f"trpts {__version__}")

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 
 from trpts.device import device_named
 
@@ -13,7 +15,7 @@ OF_TRPTS = {
 }
 
 
-def add_commands(command):
+def add_commands(command: Callable[..., ArgumentParser]) -> None:
     """Add the three to the command line; `command` makes a subparser of (name, function,
     summary).
     """
@@ -86,7 +88,7 @@ def add_commands(command):
     )
 
 
-def cmd_tune(arguments):
+def cmd_tune(arguments: Namespace) -> int:
     """Tune on an image folder; writes the delta, a report (JSON) and a picture of the confusions
     beside it.
     """
@@ -127,7 +129,7 @@ def cmd_tune(arguments):
     return 0
 
 
-def cmd_predict(arguments):
+def cmd_predict(arguments: Namespace) -> int:
     """Print the most likely classes of each image; images that cannot be read are named and
     counted.
     """
@@ -156,7 +158,7 @@ def cmd_predict(arguments):
     return 1 if n_broken else 0
 
 
-def cmd_export(arguments):
+def cmd_export(arguments: Namespace) -> int:
     """Write backbone and delta as one timm checkpoint.
 
     Load it with timm.create_model(tag, num_classes=K, checkpoint_path=...), and img_size=... where

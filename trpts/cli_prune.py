@@ -1,11 +1,13 @@
 """The command for your own pictures and questions: `trpts prune`."""
 
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 from trpts.device import device_named
 
 
-def add_commands(command):
+def add_commands(command: Callable[..., ArgumentParser]) -> None:
     """Add it to the command line; `command` makes a subparser of (name, function, summary)."""
     prune = command(
         "prune", cmd_prune, "ask a vision-language model with and without pruning its image tokens"
@@ -36,7 +38,7 @@ def add_commands(command):
     )
 
 
-def cmd_prune(arguments):
+def cmd_prune(arguments: Namespace) -> int:
     """Print the answers with and without pruning, multiply-accumulates and times; write what each
     stage kept.
 

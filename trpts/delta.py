@@ -9,6 +9,8 @@ head, where the whole model takes 343 MB.
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,13 +31,13 @@ class Delta:
     origin  the file it was read from, for messages
     """
 
-    layers: dict
-    head: tuple
-    notes: dict = field(default_factory=dict)
+    layers: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]
+    head: tuple[torch.Tensor, torch.Tensor]
+    notes: dict[str, Any] = field(default_factory=dict)
     origin: str = "the delta"
 
 
-def save_delta(model, path, **notes):
+def save_delta(model: nn.Module, path: str | Path, **notes: Any) -> Delta:
     """Write what an attached model has learnt; the Delta.
 
     notes   JSON-able settings to keep with it: backbone="…", tokens=result.tokens, class_names=[…],
@@ -46,7 +48,8 @@ def save_delta(model, path, **notes):
         raise ValueError(
             "the model has no selected connections: a delta is saved from an attached model"
         )
-    head, layers, tensors = model.get_classifier(), {}, {}
+    head, layers = model.get_classifier(), {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, layer in sparse_layers(model).items():
         bias = (
             layer.bias.detach().clone()
@@ -64,7 +67,7 @@ def save_delta(model, path, **notes):
     return Delta(layers, (tensors["head.weight"].clone(), tensors["head.bias"].clone()), notes)
 
 
-def read_delta(path):
+def read_delta(path: str | Path) -> Delta:
     """The Delta in a file; nothing in it is executed.
 
     raises  ValueError: not a delta, truncated, names, types or numbers that no delta has
@@ -107,7 +110,7 @@ def _check_names(found, notes, names):
             )
 
 
-def load_delta(model, delta):
+def load_delta(model: nn.Module, delta: str | Path | Delta) -> Delta:
     """Put a delta into a plain model, in place of one that is in it already; the Delta.
 
     Originals are kept aside and put back later, not subtracted: A, then B, then A again is A to the
@@ -149,12 +152,12 @@ def load_delta(model, delta):
         for parameter, value in zip((fresh.weight, fresh.bias), delta.head, strict=True):
             parameter.copy_(value)
     _set_head(model, fresh)
-    model._delta = {"backbone_hash": found, "before": before, "head": head}
+    vars(model)["_delta"] = {"backbone_hash": found, "before": before, "head": head}
     return delta
 
 
 @torch.no_grad()
-def unload_delta(model):
+def unload_delta(model: nn.Module) -> None:
     """Take out the delta that is in the model, if there is one: the weights are the backbone's, to
     the bit.
     """
@@ -169,7 +172,7 @@ def unload_delta(model):
     _set_head(model, inside["head"])
 
 
-def backbone_hash(model):
+def backbone_hash(model: nn.Module) -> str:
     """First 16 hex digits of the SHA-256 of all weights but the head's: names, shapes, types and
     bytes.
 
@@ -211,7 +214,7 @@ def check_delta(model: nn.Module, delta: Delta) -> None:
     modules, head = dict(model.named_modules()), model.get_classifier()
     try:
         for name, (index, values, bias) in delta.layers.items():
-            layer = modules.get(name)
+            layer: Any = modules.get(name)  # None is refused by check_index
             if layer is head:
                 raise ValueError(
                     f"{name} is the head, which is saved whole: expected no index of it"

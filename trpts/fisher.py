@@ -11,17 +11,35 @@ layer, form G_s, square, add up. No weight gradient of the batch is ever compute
 """
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 # layer_signals and scored_layers are offered here too
-from trpts.signals import backward_through, checked, layer_signals, non_empty, scored_layers  # noqa: F401
+from trpts.signals import (  # noqa: F401
+    Batches,
+    Loss,
+    Scores,
+    backward_through,
+    checked,
+    layer_signals,
+    non_empty,
+    scored_layers,
+)
 
 SAMPLES = ("per-sample", "batch")
 LABELS = ("data", "model")
 ZERO_HEAD = "a head of zeros sends no gradient back; initialise or probe it first"
 
 
-def fisher_scores(model, batches, *, samples="per-sample", labels="data", seed=0, patches=False):
+def fisher_scores(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    samples: str = "per-sample",
+    labels: str = "data",
+    seed: int = 0,
+    patches: bool = False,
+) -> Scores:
     """Score every Linear weight of `model`, head excepted, by its diagonal Fisher information.
 
     per-sample:  F = 1/S Σ_s G_s²                S samples, G_s the gradient of sample s's own loss
@@ -75,7 +93,7 @@ def fisher_scores(model, batches, *, samples="per-sample", labels="data", seed=0
     return checked(totals, ZERO_HEAD)
 
 
-def drawn_label_loss(generator):
+def drawn_label_loss(generator: torch.Generator) -> Loss:
     """The summed cross-entropy with labels drawn from the model's own prediction."""
 
     def loss(model, images, labels):

@@ -15,6 +15,7 @@ by the onnx package.
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,11 +181,13 @@ FLOAT = 1
 
 def _read_graph(content):
     """({name: float32 tensor}, {node name: name of its second input}) of an ONNX model."""
-    stored, second = {}, {}
+    stored: dict[str, torch.Tensor] = {}
+    second: dict[str, str | None] = {}
     (graph,) = (value for field, value in _fields(memoryview(content)) if field == GRAPH)
     for field, value in _fields(graph):
         if field == INITIALIZER:
-            parts, dims = {}, []
+            parts: dict[int, Any] = {}
+            dims: list[int] = []
             for key, part in _fields(value):
                 if key == DIMS:  # repeated numbers: one by one, or packed into one field
                     dims += [part] if isinstance(part, int) else _varints(part)
@@ -195,9 +198,9 @@ def _read_graph(content):
                 numbers = np.frombuffer(parts[RAW_DATA], "<f4").reshape(dims).astype(np.float32)
                 stored[bytes(parts[TENSOR_NAME]).decode()] = torch.from_numpy(numbers)
         elif field == NODE:
-            parts = list(_fields(value))
-            inputs = [bytes(part).decode() for key, part in parts if key == NODE_INPUT]
-            name = next((bytes(part).decode() for key, part in parts if key == NODE_NAME), "")
+            fields = list(_fields(value))
+            inputs = [bytes(part).decode() for key, part in fields if key == NODE_INPUT]
+            name = next((bytes(part).decode() for key, part in fields if key == NODE_NAME), "")
             second[name] = inputs[1] if len(inputs) > 1 else None
     return stored, second
 

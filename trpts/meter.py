@@ -4,7 +4,7 @@ import platform
 from pathlib import Path
 
 
-def peak_memory_bytes(device="cpu"):
+def peak_memory_bytes(device: str = "cpu") -> int | None:
     """Bytes: on "cuda" the most that tensors took there, else the process's largest resident memory
     so far.
 

@@ -3,6 +3,8 @@ name.
 """
 
 import sys
+from collections.abc import Sequence
+from types import ModuleType
 
 MOVED = {
     "trpts.rivals": "trpts.scores",
@@ -29,7 +31,9 @@ class Moved:
     """An import hook that is asked last, for names that nobody else finds."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> None:
         """None for a name that never was here; raises ImportError for one that moved."""
         if name in MOVED:
             laboratory = "; the laboratory: run pip install ./trpts_lab in a checkout"
@@ -37,7 +41,7 @@ class Moved:
             raise ImportError(f"{name} is now {MOVED[name]}{where}")
 
 
-def tell_what_moved():
+def tell_what_moved() -> None:
     """Add the hook, once."""
     if Moved not in sys.meta_path:
         sys.meta_path.append(Moved)

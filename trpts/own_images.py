@@ -8,17 +8,19 @@ are read, class names and token selection.
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from trpts.backbones import SMALL, create_backbone, image_size_of, skeleton
-from trpts.data.images import NORMALIZATIONS, RESIZES, read_image
+from trpts.data.images import NORMALIZATIONS, RESIZES, FileSplit, read_image
 from trpts.data.load import load_task
-from trpts.data.task import Split
+from trpts.data.task import AnySplit, Split, Task
 from trpts.delta import FORMAT as DELTA_FORMAT
 from trpts.delta import check_delta, load_delta, read_delta, save_delta
 from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
@@ -27,7 +29,7 @@ from trpts.places import check_place, claimed
 from trpts.probe import Diverged, largest_logit
 from trpts.tokens import MERGE, ROUNDING, SCORES, token_selection
 from trpts.training import resumable
-from trpts.tuning import tune
+from trpts.tuning import TuneResult, tune
 
 MODEL_FORMAT = "trpts model 1"
 IN_MEMORY_BYTES = 4 * 2**30  # below this, decoded images are kept between epochs
@@ -67,7 +69,7 @@ NOTES = {
 }
 
 
-def reading_of(name, image_size=None):
+def reading_of(name: str, image_size: int | None = None) -> dict[str, Any]:
     """How a backbone wants its images: {"image_size", "normalization", "resize"}, as in
     `read_image`.
 
@@ -90,18 +92,18 @@ def reading_of(name, image_size=None):
 
 
 def tune_images(
-    data,
-    backbone,
-    weights,
-    out,
-    method="trpts",
-    seed=0,
-    device="cpu",
-    overwrite=True,
-    report_files: Mapping[Path, Callable] = {},
-    image_size=None,
-    **options,
-):
+    data: str | Path,
+    backbone: str,
+    weights: str | Path | None,
+    out: str | Path,
+    method: str = "trpts",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    overwrite: bool = True,
+    report_files: Mapping[Path, Callable[[dict, Path], None]] = {},
+    image_size: int | None = None,
+    **options: Any,
+) -> tuple[TuneResult, dict[str, Any]]:
     """Tune on an image folder (or a task by name), write the delta to `out`; (TuneResult, report).
 
     Every place to write to is checked, and every image read, before training. The checkpoint beside
@@ -164,7 +166,7 @@ def _load(data, backbone, seed, image_size):
     return load_task(str(data), seed=seed, **reading), reading
 
 
-def in_memory(task):
+def in_memory(task: Task) -> Task:
     """The task with every image read once, so that a damaged one is refused now and not after hours
     of training.
 
@@ -172,15 +174,12 @@ def in_memory(task):
     batch.
     """
     splits = {name: getattr(task, name) for name in ("train", "val", "test")}
-    if isinstance(task.train, Split):
+    if not isinstance(task.train, FileSplit):
         return task
     size, n_images = task.train.image_size, sum(map(len, splits.values()))
-    fits, n_read, spoken, kept = (
-        n_images * 3 * size * size * 4 <= IN_MEMORY_BYTES,
-        0,
-        time.monotonic(),
-        {},
-    )
+    fits = n_images * 3 * size * size * 4 <= IN_MEMORY_BYTES
+    n_read, spoken = 0, time.monotonic()
+    kept: dict[str, Any] = {}
     for name, split in splits.items():
         batches = []
         for batch in split.batches(64):
@@ -196,7 +195,7 @@ def in_memory(task):
 
 
 @torch.no_grad()
-def held_out(model, split, names):
+def held_out(model: nn.Module, split: AnySplit, names: Sequence[str]) -> dict[str, Any]:
     """The report on images that were not learnt from: see `tune_images`; Diverged where a logit is
     NaN.
     """
@@ -219,7 +218,9 @@ def held_out(model, split, names):
     }
 
 
-def load_model(path, weights="hub", device="cpu"):
+def load_model(
+    path: str | Path, weights: str | Path | None = "hub", device: str | torch.device = "cpu"
+) -> tuple[nn.Module, dict[str, Any]]:
     """(model, notes) of a delta, put into its backbone with these weights, or of an exported model
     (weights unused).
 
@@ -267,7 +268,7 @@ def load_model(path, weights="hub", device="cpu"):
 
 def _check_names(path, names):
     """Raise ValueError unless class names are texts, no two of them the same."""
-    first = {}
+    first: dict[str, int] = {}
     for k, name in enumerate(names):
         if not isinstance(name, str):
             raise ValueError(
@@ -281,7 +282,13 @@ def _check_names(path, names):
 
 
 @torch.no_grad()
-def predict(model, notes, paths, device="cpu", batch_size=32):
+def predict(
+    model: nn.Module,
+    notes: Mapping[str, Any],
+    paths: Iterable[str | Path],
+    device: str | torch.device = "cpu",
+    batch_size: int = 32,
+) -> Iterator[tuple[str | Path, dict[str, float]]]:
     """Yield (path, {class name: probability, largest first}) for image files.
 
     raises  ValueError: an image that is broken; Diverged: one whose logits are not finite
@@ -300,7 +307,9 @@ def predict(model, notes, paths, device="cpu", batch_size=32):
                 yield path, {notes["class_names"][k]: p[k].item() for k in ranked}
 
 
-def export_model(path, out, weights="hub"):
+def export_model(
+    path: str | Path, out: str | Path, weights: str | Path | None = "hub"
+) -> dict[str, Any]:
     """Write the tuned model behind a delta as an ordinary timm checkpoint, with the notes in its
     metadata.
     """

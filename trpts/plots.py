@@ -3,18 +3,20 @@ kept.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from trpts.places import fresh_file
 
 MAX_NAMED = 40  # classes up to which names and numbers are written into the picture
 
 
-def report_files(out: str | Path) -> dict:
+def report_files(out: str | Path) -> dict[Path, Callable[[dict, Path], None]]:
     """{path: function (report, path) that writes it} of <out without .safetensors>.report.json and
     .confusion.png.
     """
@@ -26,13 +28,13 @@ def report_files(out: str | Path) -> dict:
     }
 
 
-def write_report(report, path):
+def write_report(report: dict, path: str | Path) -> None:
     """Write the report as JSON."""
     with fresh_file(path) as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def write_picture(report, path):
+def write_picture(report: dict, path: str | Path) -> None:
     """Write the picture of the confusions as PNG."""
     try:
         with fresh_file(path) as temporary:
@@ -41,7 +43,7 @@ def write_picture(report, path):
         plt.close("all")
 
 
-def draw_confusion(report):
+def draw_confusion(report: dict) -> Figure:
     """A matplotlib figure: true classes in rows, predicted in columns, each row as shares of its
     images.
     """
@@ -76,7 +78,9 @@ def draw_confusion(report):
     return figure
 
 
-def draw_kept(picture, stages, title=""):
+def draw_kept(
+    picture: np.ndarray, stages: Sequence[tuple[str, np.ndarray]], title: str = ""
+) -> Figure:
     """A matplotlib figure, one panel for each stage.
 
     picture  float [height, width, 3] in [0, 1]
@@ -102,7 +106,7 @@ def draw_kept(picture, stages, title=""):
     return figure
 
 
-def kept_patches(kept, rows, columns, first=0):
+def kept_patches(kept: torch.Tensor, rows: int, columns: int, first: int = 0) -> np.ndarray:
     """bool [rows, columns]: the rectangles whose tokens are among the numbers `kept`, int64; see
     `image_view`.
     """

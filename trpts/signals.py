@@ -9,12 +9,19 @@ see windows of an image as rows. Their gradient is the weight's own, by autograd
 sample, in a pass of that sample alone.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # images [B, ...], labels [B]
+Scores = dict[str, torch.Tensor]  # {layer: float32 [out, in], >= 0}
+Score = Callable[..., Scores]  # of a model and batches
+Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]  # of a batch; a scalar
 
 # what a model without timm's `get_classifier` calls its head
 HEADS = ("head", "heads", "classifier", "fc")
@@ -24,7 +31,7 @@ LEADING = ("T", "mT", "H", "mH")
 CHECKPOINTING = ("grad_checkpointing", "gradient_checkpointing")
 
 
-def scored_layers(model, patches=False):
+def scored_layers(model: nn.Module, patches: bool = False) -> dict[str, nn.Module]:
     """The layers that are scored, {name: module}: every Linear but those of the classifier `heads`.
 
     patches  whether timm's patch embedding, a convolution, is among them
@@ -50,7 +57,7 @@ def scored_layers(model, patches=False):
     return layers
 
 
-def unwrapped(model):
+def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside a `DataParallel` or the like, else the model itself."""
     while not hasattr(model, "get_classifier") and isinstance(
         getattr(model, "module", None), nn.Module
@@ -59,7 +66,7 @@ def unwrapped(model):
     return model
 
 
-def heads(model):
+def heads(model: nn.Module) -> list[nn.Module]:
     """The modules of the classifier: timm's `get_classifier` (two of them where a model was
     distilled), or by name.
     """
@@ -71,7 +78,7 @@ def heads(model):
     return [next(m for m in (*named, nn.Identity()) if isinstance(m, nn.Module))]
 
 
-def non_empty(batches):
+def non_empty(batches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the batches; refuse one without samples, and none at all. What was made in inference
     mode is copied.
     """
@@ -81,12 +88,13 @@ def non_empty(batches):
             raise ValueError("a batch is empty: every batch needs at least one sample")
         n_batches += 1
         # autograd cannot keep those
-        yield tuple(t.clone() if t.is_inference() else t for t in (images, labels))
+        images, labels = (t.clone() if t.is_inference() else t for t in (images, labels))
+        yield images, labels
     if not n_batches:
         raise ValueError("batches is empty: a score needs at least one sample")
 
 
-def checked(scores, why_zero=None):
+def checked(scores: Scores, why_zero: str | None = None) -> Scores:
     """The scores themselves; refuse values that are not finite and, where a reason is given, zeros
     everywhere.
     """
@@ -109,7 +117,11 @@ class WeightUses(TorchFunctionMode):
             it
     """
 
-    def __init__(self, layers, linear=lambda name, x: None):
+    def __init__(
+        self,
+        layers: Mapping[str, nn.Module],
+        linear: Callable[[str, torch.Tensor], None] = lambda name, x: None,
+    ) -> None:
         super().__init__()
         self.names, self.uses, self.linear = (
             {m.weight: n for n, m in layers.items()},
@@ -117,7 +129,9 @@ class WeightUses(TorchFunctionMode):
             linear,
         )
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         attribute = func.__self__.__name__ if getattr(func, "__name__", "") == "__get__" else None
         for given in (*args, *kwargs.values()) if attribute is None or attribute in LEADING else ():
@@ -141,11 +155,15 @@ class Captured(dict):
             yet
     """
 
-    def __init__(self, layers):
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.layers, self.others, self.rows = layers, None, None
+        self.layers = layers
+        self.others: dict[str, torch.Tensor] | None = None
+        self.rows: dict[str, list[int]] | None = None
 
-    def parts(self, model, images, labels, each):
+    def parts(
+        self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, each: bool
+    ) -> Batches:
         """The batch as it is, or in single samples: where each sample's gradient is wanted and
         there are `others`.
         """
@@ -167,7 +185,7 @@ class Captured(dict):
 
 
 @contextmanager
-def layer_signals(model, patches=False):
+def layer_signals(model: nn.Module, patches: bool = False) -> Iterator[Captured]:
     """Inside, each forward pass fills the `Captured` that this gives; `backward_through` empties
     it.
 
@@ -178,7 +196,7 @@ def layer_signals(model, patches=False):
 
 
 @contextmanager
-def frozen_in_eval(model):
+def frozen_in_eval(model: nn.Module) -> Iterator[None]:
     """Eval mode, no parameter asking for a gradient, no gradient checkpointing; all as before on
     exit.
     """
@@ -243,7 +261,13 @@ def _capture(layers):
             handle.remove()
 
 
-def backward_through(model, images, labels, captured, loss=None):
+def backward_through(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    captured: Captured,
+    loss: Loss | None = None,
+) -> dict[str, tuple[torch.Tensor | None, torch.Tensor]]:
     """One forward and backward pass: {layer: (x, ∂loss/∂z)}, both [B, N, features]; `captured` is
     empty again.
 
@@ -266,12 +290,13 @@ def backward_through(model, images, labels, captured, loss=None):
     others = captured.others or {}
     sources = {name: z for name, (_, z, _) in captured.items() if z is not None} | others
     with torch.autocast(value.device.type, enabled=False):
-        gradients = (
+        grads = (
             torch.autograd.grad(value, list(sources.values()), allow_unused=True)
             if value.requires_grad
             else ()
         )
-    gradients, found = dict(zip(sources, gradients, strict=False)), {}
+    gradients = dict(zip(sources, grads, strict=False))
+    found: dict[str, tuple[torch.Tensor | None, torch.Tensor]] = {}
     for name in captured.layers:
         g = gradients.get(name)
         if g is None:
@@ -286,12 +311,13 @@ def backward_through(model, images, labels, captured, loss=None):
         x, kind = (captured[name][0], torch.promote_types(captured[name][0].dtype, g.dtype))
         if x.ndim < g.ndim:  # a convolution's z is [B, out, h, w]
             g = g.flatten(2).transpose(1, 2)  # [B, h·w, out]
-        found[name] = tuple(t.reshape(len(t), -1, t.shape[-1]).to(kind) for t in (x, g))
+        x, g = (t.reshape(len(t), -1, t.shape[-1]).to(kind) for t in (x, g))
+        found[name] = x, g
     captured.clear()
     return found
 
 
-def cross_entropy_sum(model, images, labels):
+def cross_entropy_sum(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Σ_s L_CE, after a look at labels and logits."""
     logits = model(images)  # [B, K]
     if not isinstance(logits, torch.Tensor):
@@ -314,7 +340,7 @@ def cross_entropy_sum(model, images, labels):
     return functional.cross_entropy(logits.float(), labels, reduction="sum")
 
 
-def pixels_of_patches(x, size):
+def pixels_of_patches(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     """Images [B, channels, H, W] cut into rows of pixels [B, h·w, channels·height·width], as the
     weight orders them.
     """

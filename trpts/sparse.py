@@ -24,6 +24,8 @@ way of a dense one.
 
 import functools
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -66,7 +68,7 @@ def selected_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> 
         return (g.T @ x).gather(1, index) if dense else sampled_gradient(g, x, index)
 
 
-def sampled_gradient(g, x, index):
+def sampled_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """The same entries from T·out·C products; sampled_addmm takes float32 and float64 alone."""
     out, C = index.shape
     starts = torch.arange(0, out * C + 1, C, device=g.device)
@@ -137,13 +139,19 @@ class _GradientOfEntries(torch.autograd.Function):
         return None, g.reshape(len(index), -1).gather(1, index).to(ctx.kind), None
 
 
-class _RowSparse:
+class _RowSparse(nn.Module):
     """What a layer gains while it is attached: parameter `values` [out, C], buffers `index`,
     `columns` and `local`.
     """
 
+    _parameters: dict[str, Any]  # a weight is among them: see `check_index`
+    values: nn.Parameter
+    index: torch.Tensor
+    columns: torch.Tensor | None
+    local: torch.Tensor
+
     @property
-    def weight(self):
+    def weight(self) -> torch.Tensor:
         """The weight as code outside `forward` reads it: the values are in it, and its gradient
         reaches them.
         """
@@ -152,7 +160,7 @@ class _RowSparse:
             return _GradientOfEntries.apply(self._parameters["weight"], self.values, self.index)
         return self._parameters["weight"]
 
-    def write(self):
+    def write(self) -> None:
         """Put the values into the weight. Always: fused optimisers change a parameter without
         raising its version.
 
@@ -178,22 +186,22 @@ class _RowSparse:
         return z
 
 
-class SparseLinear(_RowSparse, nn.Linear):
+class SparseLinear(_RowSparse, nn.Linear):  # type: ignore[override]  # weight: read-only here
     """A Linear layer that trains C connections of each neuron; made by `attach` from an existing
     one.
     """
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.write()
         return self._with_gradient(functional.linear(x, self._parameters["weight"], self.bias), x)
 
 
-class SparsePatches(_RowSparse, nn.Conv2d):
+class SparsePatches(_RowSparse, nn.Conv2d):  # type: ignore[override]  # likewise
     """The same for a convolution that cuts an image into patches: a Linear layer over each patch's
     pixels.
     """
 
-    def forward(self, x):  # [B, in, H, W]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, in, H, W]
         self.write()
         # [B, out, h, w]
         z = functional.conv2d(x, self._parameters["weight"], self.bias, self.stride)
@@ -208,7 +216,7 @@ class SparsePatches(_RowSparse, nn.Conv2d):
 
 
 @functools.cache
-def sparse_class(plain):
+def sparse_class(plain: type[nn.Module]) -> type[nn.Module] | None:
     """The class of an attached layer that was of class `plain`, None for one that cannot be
     attached.
 
@@ -224,7 +232,7 @@ def sparse_class(plain):
     )
 
 
-def columns_and_local(index, fan_in):
+def columns_and_local(index: torch.Tensor, fan_in: int) -> tuple[torch.Tensor | None, torch.Tensor]:
     """(U, local): U[local] = index [out, C]; (None, index) where U is so large that the layer keeps
     its whole input.
     """
@@ -233,7 +241,7 @@ def columns_and_local(index, fan_in):
 
 
 @torch.inference_mode(False)  # what is made there can never be trained
-def attach(model, index, *, biases=True):
+def attach(model: nn.Module, index: Mapping[str, torch.Tensor], *, biases: bool = True) -> None:
     """Make `model` train the indexed connections, the biases of their layers and the head; freeze
     the rest. In place.
 
@@ -249,10 +257,9 @@ def attach(model, index, *, biases=True):
     modules = dict(model.named_modules())
     for name, places in index.items():
         check_index(name, modules.get(name), places)
-    model._before_attach = {
-        "requires_grad": {name: p.requires_grad for name, p in model.named_parameters()},
-        "tensors": {},
-    }
+    tensors: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
+    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    vars(model)["_before_attach"] = {"requires_grad": wanted, "tensors": tensors}
     model.requires_grad_(False)
     for head in heads(model):
         head.requires_grad_(True)
@@ -261,22 +268,19 @@ def attach(model, index, *, biases=True):
         rows = layer.weight.detach().view(len(places), -1)
         places = places.to(rows.device, copy=True)
         values = rows.gather(1, places)
-        layer.__class__ = sparse_class(type(layer))
+        layer.__class__ = sparse_class(type(layer))  # type: ignore[arg-type]  # is hashable
         layer.values = nn.Parameter(
             values.to(torch.promote_types(values.dtype, torch.float32), copy=True)
         )
         columns, local = columns_and_local(places, rows.shape[1])
         for buffer, tensor in {"index": places, "columns": columns, "local": local}.items():
             layer.register_buffer(buffer, tensor, persistent=False)
-        model._before_attach["tensors"][name] = (
-            values,
-            None if layer.bias is None else layer.bias.detach().clone(),
-        )
+        tensors[name] = values, None if layer.bias is None else layer.bias.detach().clone()
         if biases and layer.bias is not None:
             layer.bias.requires_grad_(True)
 
 
-def detach(model):
+def detach(model: nn.Module) -> None:
     """Turn an attached model into a plain one again, with the tuned weights in place. In place."""
     for layer in sparse_layers(model).values():
         layer.write()
@@ -289,21 +293,21 @@ def detach(model):
         parameter.requires_grad_(before["requires_grad"][name])
 
 
-def attached(model):
+def attached(model: nn.Module) -> bool:
     """Whether `attach` was called and not yet undone."""
     return "_before_attach" in vars(model)
 
 
-def sparse_layers(model):
+def sparse_layers(model: nn.Module) -> dict[str, _RowSparse]:
     """The attached layers, {name: module}."""
     return {name: m for name, m in model.named_modules() if isinstance(m, _RowSparse)}
 
 
-def check_index(name, layer, places):
+def check_index(name: str, layer: nn.Module | None, places: torch.Tensor) -> None:
     """Raise ValueError unless `places` [out, C] names inputs of every neuron of `layer`, ascending,
     none twice.
     """
-    if sparse_class(type(layer)) is None:
+    if layer is None or sparse_class(type(layer)) is None:  # type: ignore[arg-type]  # is hashable
         found = "no such layer" if layer is None else f"a {type(layer).__name__}"
         raise ValueError(f"{name} is {found}: expected a Linear layer or a patch embedding")
     if "weight" not in layer._parameters:

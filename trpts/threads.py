@@ -23,7 +23,7 @@ SHORT_SPINS = {"GOMP_SPINCOUNT": "2100", "KMP_BLOCKTIME": "1"}
 CHOICES = (*SHORT_SPINS, "OMP_WAIT_POLICY", "KMP_LIBRARY")  # all that say how threads wait
 
 
-def spin_shortly():
+def spin_shortly() -> None:
     """Let the threads of this process, and of those that it starts, wait by SHORT_SPINS; what a
     user has set stays.
 

@@ -5,6 +5,8 @@ Source: UCI "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 19
 scikit-learn ships; no download is needed.
 """
 
+from collections.abc import Iterable
+
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -17,7 +19,7 @@ SPLIT_SEED = 0
 PIXEL_MAX = 16.0
 
 
-def load(classes=range(10), image_size=8, channels=1):
+def load(classes: Iterable[int] = range(10), image_size: int = 8, channels: int = 1) -> Task:
     """The digits named in `classes` as a Task: 60 % train, 20 % val, 20 % test, stratified.
 
     classes     digits, each 0..9; they become labels 0..K-1 in the order given
@@ -42,8 +44,8 @@ def load(classes=range(10), image_size=8, channels=1):
 
     rest, test = _split(list(range(len(rows))), labels, 0.20)
     train, val = _split(rest, labels, 0.25)
-    parts = [Split(images[part], labels[part]) for part in (train, val, test)]
-    return Task(f"digits {''.join(map(str, classes))}", len(classes), *parts)
+    train, val, test = (Split(images[part], labels[part]) for part in (train, val, test))
+    return Task(f"digits {''.join(map(str, classes))}", len(classes), train, val, test)
 
 
 def _split(rows, labels, fraction):

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trpts.data.images import Sample, find_dataset, find_file, is_file, task_of_files
+from trpts.data.task import Task
 
 
 class Source(NamedTuple):
     """One of the five: its number of classes, and other names for it, its folder's among them."""
 
     n_classes: int
-    aliases: tuple = ()
+    aliases: tuple[str, ...] = ()
 
 
 # Classes: the data sets' own papers (V-PETL's 55 for NABirds is a typo). Folders: VPT, GPS, the
@@ -36,7 +37,13 @@ SPLITS = ("train", "val", "test")
 IMAGE_FOLDERS = ("images", "Images", ".")
 
 
-def load(root, name, image_size=224, normalization="half", resize="crop"):
+def load(
+    root: str | Path,
+    name: str,
+    image_size: int = 224,
+    normalization: str = "half",
+    resize: str = "crop",
+) -> Task:
     """One FGVC task from the folder `root`, its images read from their files batch by batch.
 
     VPT and GPS crop and flip at random while training; here every image is resized the same way,

@@ -12,13 +12,20 @@ from pathlib import Path
 import torch
 
 from trpts.data.images import Sample, safe_path, task_of_files
+from trpts.data.task import Task
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 CUT = 0.2  # share of each class that a missing split gets
 
 
-def load(root, image_size=224, normalization="half", resize="squash", seed=0):
+def load(
+    root: str | Path,
+    image_size: int = 224,
+    normalization: str = "half",
+    resize: str = "squash",
+    seed: int = 0,
+) -> Task:
     """The images below `root` as a Task named after the folder; labels follow the sorted class
     names.
 
@@ -112,7 +119,7 @@ def _cut(splits, names, folder, seed):
     """The three splits; those that are missing take CUT of each class of train, drawn by `seed`."""
     missing = [split for split in SPLITS if split not in splits]
     generator = torch.Generator().manual_seed(seed)
-    pools = [[] for _ in names]
+    pools: list[list[Sample]] = [[] for _ in names]
     for sample in splits["train"]:
         pools[sample.label].append(sample)
     made = {"train": []} | {split: list(splits.get(split, [])) for split in SPLITS[1:]}
@@ -131,7 +138,7 @@ def _cut(splits, names, folder, seed):
     return made
 
 
-def images_below(path):
+def images_below(path: str | Path) -> list[Path]:
     """The image files below a folder, at any depth, sorted; [path] for anything else. ValueError:
     it holds none.
     """

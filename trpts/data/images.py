@@ -6,10 +6,11 @@ loaded. The images stay in their files until a batch asks for them: a test set o
 """
 
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -32,8 +33,9 @@ RESIZES = ("squash", "crop")
 SUFFIXES = (".jpg", ".png", ".jpeg")
 # Pillow also knows formats that run programs
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# a program may have switched Pillow's limit off
 TOO_LARGE = (
-    f"has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which Pillow refuses: expected a "
+    f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which Pillow refuses: expected a "
     "smaller image"
 )
 SHUFFLE_SEED = (
@@ -51,7 +53,13 @@ class Sample(NamedTuple):
     place: str | None = None
 
 
-def read_image(path, image_size=224, normalization="half", resize="squash", place=None):
+def read_image(
+    path: str | Path,
+    image_size: int = 224,
+    normalization: str = "half",
+    resize: str = "squash",
+    place: str | None = None,
+) -> torch.Tensor:
     """The image at `path` as float32 [3, image_size, image_size], resized bicubically with
     antialiasing.
 
@@ -69,8 +77,8 @@ def read_image(path, image_size=224, normalization="half", resize="squash", plac
     if os.path.exists(path) and not is_file(Path(path)):  # noqa: PTH110 - a named pipe would be waited for, for ever
         raise ValueError(f"{where} is no regular file: expected an image file")
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            mode, image = image.mode, image.convert("RGB")
+        with Image.open(path, formats=FORMATS) as file:
+            mode, image = file.mode, file.convert("RGB")
     except FileNotFoundError:
         raise ValueError(f"{where} does not exist: expected an image file") from None
     except UnidentifiedImageError:
@@ -99,7 +107,7 @@ def fit(image: Image.Image, image_size: int, normalization: str, resize: str) ->
     return functional.normalize(pixels / 255, *NORMALIZATIONS[normalization])
 
 
-def check_settings(image_size, normalization, resize):
+def check_settings(image_size: int, normalization: str, resize: str) -> None:
     """Raise ValueError unless the three settings of `read_image` are known ones."""
     if image_size < 1:
         raise ValueError(f"image_size={image_size}: expected at least 1 pixel")
@@ -123,7 +131,7 @@ class FileSplit:
     The settings are those of `read_image`. A broken image is reported by the batch that meets it.
     """
 
-    samples: tuple
+    samples: tuple[Sample, ...]
     root: Path
     rows: Split
     image_size: int
@@ -131,14 +139,16 @@ class FileSplit:
     resize: str
 
     @property
-    def labels(self):
+    def labels(self) -> torch.Tensor:
         """int64 [S]"""
         return self.rows.labels
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def batches(self, batch_size, generator=None):
+    def batches(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (images, labels) of at most `batch_size`; in order, or shuffled by `generator`."""
         for rows, labels in self.rows.batches(batch_size, generator):
             yield torch.stack([self._read(row) for row in rows.tolist()]).to(labels.device), labels
@@ -149,19 +159,19 @@ class FileSplit:
             sample.path, self.image_size, self.normalization, self.resize, sample.place
         )
 
-    def to(self, device):
+    def to(self, device: str | torch.device) -> "FileSplit":
         """The same split with its batches on another device."""
         return replace(self, rows=self.rows.to(device))
 
-    def first(self, n):
+    def first(self, n: int) -> "FileSplit":
         """The first n samples; the splits are shuffled once when they are made."""
         return replace(self, rows=self.rows.first(n))
 
-    def after(self, n):
+    def after(self, n: int) -> "FileSplit":
         """All samples but the first n."""
         return replace(self, rows=self.rows.after(n))
 
-    def data_hash(self):
+    def data_hash(self) -> str:
         """Hash of every sample's path below `root`, size in bytes and label, in order, and of the
         settings.
 
@@ -184,7 +194,16 @@ class FileSplit:
         return short_hash("\n".join(lines))
 
 
-def task_of_files(name, n_classes, root, splits, image_size, normalization, resize, class_names=()):
+def task_of_files(
+    name: str,
+    n_classes: int,
+    root: str | Path,
+    splits: Mapping[str, Sequence[Sample]],
+    image_size: int,
+    normalization: str,
+    resize: str,
+    class_names: Iterable[str] = (),
+) -> Task:
     """A Task of three FileSplits from {"train": [Sample, ...], "val": ..., "test": ...}, files
     below `root`.
 
@@ -192,7 +211,7 @@ def task_of_files(name, n_classes, root, splits, image_size, normalization, resi
             two: a leak), or an unknown setting
     """
     check_settings(image_size, normalization, resize)
-    first = {}
+    first: dict[Path, str | None] = {}
     for sample in chain(*splits.values()):
         if sample.path in first:
             raise ValueError(
@@ -213,7 +232,7 @@ def task_of_files(name, n_classes, root, splits, image_size, normalization, resi
     return Task(name, n_classes, **made, class_names=tuple(class_names))
 
 
-def safe_path(root, relative, place):
+def safe_path(root: str | Path, relative: str | Path, place: str | Path) -> Path:
     """root / relative, refused where it leaves root: absolute, by "..", or through a symbolic
     link.
     """
@@ -231,7 +250,7 @@ def safe_path(root, relative, place):
     return root / relative
 
 
-def find_file(root, relative, place):
+def find_file(root: str | Path, relative: str | Path, place: str | Path) -> Path:
     """The existing file root / relative, or one of that name with another of SUFFIXES; refused as
     by `safe_path`.
     """
@@ -246,7 +265,7 @@ def find_file(root, relative, place):
     return found if found == path else safe_path(root, str(found.relative_to(root)), place)
 
 
-def is_file(path):
+def is_file(path: Path) -> bool:
     """Whether `path` is a file; a name that the file system refuses, say for its length, is
     none.
     """
@@ -256,7 +275,7 @@ def is_file(path):
         return False
 
 
-def find_dataset(root, name, tasks):
+def find_dataset(root: str | Path, name: str, tasks: Mapping[str, Any]) -> tuple[str, Path]:
     """(key, folder) of a data set: its key in `tasks` ({key: has .aliases}) and the folder of root
     that holds it.
 

@@ -1,10 +1,33 @@
 """A classification task: images and labels in three splits."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 
 from trpts.hashes import short_hash, tensor_hash
+
+
+class AnySplit(Protocol):
+    """What all splits have in common: `Split`, and `FileSplit` of `trpts.data.images`."""
+
+    @property
+    def labels(self) -> torch.Tensor: ...
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]: ...
+
+    def to(self, device: str | torch.device) -> Self: ...
+
+    def first(self, n: int) -> Self: ...
+
+    def after(self, n: int) -> Self: ...
+
+    def data_hash(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -14,17 +37,19 @@ class Split:
     images: torch.Tensor
     labels: torch.Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
             raise ValueError(
                 f"{len(self.images)} images but {len(self.labels)} labels: expected one label per "
                 "image"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, batch_size, generator=None):
+    def batches(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (images, labels) of at most `batch_size`; in order, or shuffled by `generator`."""
         order = (
             torch.arange(len(self))
@@ -34,17 +59,17 @@ class Split:
         for rows in order.to(self.labels.device).split(batch_size):
             yield self.images[rows], self.labels[rows]
 
-    def to(self, device):
+    def to(self, device: str | torch.device) -> "Split":
         """The same split on another device."""
         return Split(self.images.to(device), self.labels.to(device))
 
-    def first(self, n):
+    def first(self, n: int) -> "Split":
         """The first n samples; the splits are shuffled once when they are made."""
         if not 1 <= n <= len(self):
             raise ValueError(f"{n} samples asked for: expected 1 to {len(self)}")
         return Split(self.images[:n], self.labels[:n])
 
-    def after(self, n):
+    def after(self, n: int) -> "Split":
         """All samples but the first n."""
         if not 0 <= n < len(self):
             raise ValueError(
@@ -52,7 +77,7 @@ class Split:
             )
         return Split(self.images[n:], self.labels[n:])
 
-    def data_hash(self):
+    def data_hash(self) -> str:
         """`tensor_hash` of images and labels."""
         return tensor_hash(self.images, self.labels)
 
@@ -66,18 +91,18 @@ class Task:
 
     name: str
     n_classes: int
-    train: Split
-    val: Split
-    test: Split
-    class_names: tuple = ()
+    train: AnySplit
+    val: AnySplit
+    test: AnySplit
+    class_names: tuple[str, ...] = ()
 
-    def to(self, device):
+    def to(self, device: str | torch.device) -> "Task":
         """The same task on another device."""
         return replace(
             self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device)
         )
 
-    def data_hash(self):
+    def data_hash(self) -> str:
         """Names the task's data in records: a hash of the three splits' hashes, of files as
         `FileSplit` takes them.
         """

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trpts.data.images import Sample, find_dataset, find_file, task_of_files
+from trpts.data.task import Task
 
 GROUPS = ("natural", "specialized", "structured")
 
@@ -26,7 +27,7 @@ class Source(NamedTuple):
 
     group: str
     n_classes: int
-    aliases: tuple = ()
+    aliases: tuple[str, ...] = ()
 
 
 # Groups: the VTAB paper. Classes and first folder names: NOAH's script; other aliases: GPS, VPT and
@@ -57,7 +58,13 @@ BOTH = "train800val200"
 COUNTS = {"train800": 800, "val200": 200, BOTH: 1000}  # test sets differ
 
 
-def load(root, name, image_size=224, normalization="half", resize="squash"):
+def load(
+    root: str | Path,
+    name: str,
+    image_size: int = 224,
+    normalization: str = "half",
+    resize: str = "squash",
+) -> Task:
     """One VTAB-1k task from the folder `root`, its images read from their files batch by batch.
 
     name           a key of TASKS or one of its aliases; the folder may be called by any of them

@@ -5,6 +5,7 @@ Names are loaded when they are first used: scores and schedules need no transfor
 """
 
 import importlib
+from typing import Any
 
 HOMES = {
     "transition_variation": "trpts.transition",
@@ -26,7 +27,7 @@ HOMES = {
 __all__ = [*HOMES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in HOMES:
         return getattr(importlib.import_module(HOMES[name]), name)
     raise AttributeError(

@@ -9,7 +9,15 @@ vision tower, the text tokens, the head, and the projections behind the method's
 `prefill_terms` counts all of those but the tower.
 """
 
+from __future__ import annotations
+
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a count needs neither
+    from transformers import PretrainedConfig
+
+    from trpts.transprune.schedule import Schedule
 
 from trpts.transprune.criteria import CRITERIA, Criterion
 
@@ -23,13 +31,13 @@ SHAPE = (
 
 
 def macs(
-    text_config,
-    n_image_tokens,
-    schedule=None,
-    n_text_tokens=0,
-    overhead=False,
-    n_instruction_tokens=None,
-):
+    text_config: PretrainedConfig,
+    n_image_tokens: int,
+    schedule: Schedule | None = None,
+    n_text_tokens: int = 0,
+    overhead: bool = False,
+    n_instruction_tokens: int | None = None,
+) -> int:
     """Multiply-accumulates of one prompt's prefill through the language model: eq. 7, or all of
     `prefill_terms`.
 
@@ -63,8 +71,12 @@ def macs(
 
 
 def prefill_terms(
-    text_config, n_image_tokens, schedule=None, n_text_tokens=0, n_instruction_tokens=None
-):
+    text_config: PretrainedConfig,
+    n_image_tokens: int,
+    schedule: Schedule | None = None,
+    n_text_tokens: int = 0,
+    n_instruction_tokens: int | None = None,
+) -> dict[str, int]:
     """{term: multiply-accumulates} of one prompt's prefill; a layer of stage i holds T = n_i +
     n_text_tokens tokens.
 
@@ -124,7 +136,9 @@ def _instruction(n_text_tokens, n_instruction_tokens):
     return n
 
 
-def stage_lengths(text_config, n_image_tokens, schedule=None):
+def stage_lengths(
+    text_config: PretrainedConfig, n_image_tokens: int, schedule: Schedule | None = None
+) -> list[tuple[int, int]]:
     """[(k_i layers, n_i image tokens in each)], unpruned layers first; ValueError for what does not
     fit.
     """

@@ -74,11 +74,11 @@ class Candidates:
     n_keep: torch.Tensor
     ttv: torch.Tensor
     norm: torch.Tensor
-    attention: Callable
-    ids: list
+    attention: Callable[[torch.Tensor], torch.Tensor]
+    ids: list[numpy.ndarray]
     relevant: torch.Tensor | None
 
-    def of_tokens(self, values):
+    def of_tokens(self, values: torch.Tensor) -> torch.Tensor:
         """Values [B, n] of a row's image tokens, as the prompt had them -> [B, N] of those left, 0
         elsewhere.
         """
@@ -86,25 +86,25 @@ class Candidates:
 
 
 @criterion(products=3, asks="instruction")
-def transprune(c):
+def transprune(c: Candidates) -> torch.Tensor:
     """Eq. 6."""
     return combine(c.ttv, iga(c), c.schedule.alpha, c.schedule.normalise)
 
 
 @criterion(products=3)
-def ttv(c):
+def ttv(c: Candidates) -> torch.Tensor:
     """Transition variation alone."""
     return c.ttv
 
 
 @criterion(asks="instruction")
-def iga(c):
+def iga(c: Candidates) -> torch.Tensor:
     """Instruction-guided attention alone."""
     return c.attention(c.instruction)
 
 
 @criterion(products=1)
-def norm(c):
+def norm(c: Candidates) -> torch.Tensor:
     """Σ ‖T_out‖ in place of TTV: what is left of it where all ‖T_in‖ are alike and directions say
     nothing.
     """
@@ -112,14 +112,14 @@ def norm(c):
 
 
 @criterion(asks="last")
-def fastv(c):
+def fastv(c: Candidates) -> torch.Tensor:
     """Attention of the last instruction token alone."""
     counted = c.instruction.cumsum(1)
     return c.attention(c.instruction & (counted == counted[:, -1:]))
 
 
 @criterion()
-def random(c):
+def random(c: Candidates) -> torch.Tensor:
     """Uniform noise, drawn from the seed and the instruction's ids: no other row, no padding and no
     beam changes it.
 
@@ -134,7 +134,7 @@ def random(c):
 
 
 @criterion()
-def uniform(c):
+def uniform(c: Candidates) -> torch.Tensor:
     """The n_keep of a row's tokens that lie evenly, from half a gap behind the first on."""
     place, n = c.image.cumsum(1) - 1, c.image.sum(1, keepdim=True)
     # chosen among the tokens before this one
@@ -144,7 +144,7 @@ def uniform(c):
 
 
 @criterion(relevant=True)
-def oracle(c):
+def oracle(c: Candidates) -> torch.Tensor:
     """The relevant tokens first, the rest at random."""
     if c.relevant is None:
         raise ValueError(
@@ -153,7 +153,7 @@ def oracle(c):
     return random(c) + c.of_tokens(c.relevant.long())
 
 
-def choose(c):
+def choose(c: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores [B, N] of the candidates, and bool [B, N]: the n_keep best image tokens of each
     row.
     """

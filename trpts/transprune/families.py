@@ -4,6 +4,7 @@ are an image's.
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from transformers import (
     LlamaModel,
@@ -38,7 +39,7 @@ class Anatomy:
     video_token_id: int | None
 
 
-def anatomy(model):
+def anatomy(model: nn.Module) -> Anatomy:
     """The Anatomy of a model, or a ValueError that says why it cannot be pruned."""
     if not isinstance(model, FAMILIES):
         raise ValueError(f"a {type(model).__name__}: expected one of {_names(FAMILIES)}")
@@ -67,7 +68,9 @@ def anatomy(model):
     )
 
 
-def queries_and_keys(attention, normed, rope, first):
+def queries_and_keys(
+    attention: nn.Module, normed: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor], first: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """q [B, H, N − first, d] from `first` on and k [B, G, N, d] of all, of normed [B, N, D], as a
     layer has.
     """

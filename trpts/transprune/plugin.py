@@ -11,12 +11,15 @@ Nor which tokens are the instruction; we take all behind the last image token, a
 does.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial, wraps
+from typing import Any
 from weakref import WeakSet
 
 import torch
+from torch import nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from trpts.transition import transition_variation
@@ -26,7 +29,7 @@ from trpts.transprune.families import anatomy, queries_and_keys
 from trpts.transprune.schedule import Schedule
 from trpts.transprune.scores import guided_attention
 
-_OPEN = WeakSet()  # language models being pruned
+_OPEN: WeakSet[nn.Module] = WeakSet()  # language models being pruned
 
 
 @dataclass
@@ -42,11 +45,11 @@ class Trace:
     n_tokens  {stage: int}: length of the sequence behind the stage, text and filling included
     """
 
-    n_image: list = field(default_factory=list)
-    n_prompt: list = field(default_factory=list)
-    kept: dict = field(default_factory=dict)
-    scores: dict = field(default_factory=dict)
-    n_tokens: dict = field(default_factory=dict)
+    n_image: list[int] = field(default_factory=list)
+    n_prompt: list[int] = field(default_factory=list)
+    kept: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    scores: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    n_tokens: dict[int, int] = field(default_factory=dict)
 
     def _start(self, prompt):
         self.n_image, self.n_prompt = prompt.n_image.tolist(), prompt.valid.sum(1).tolist()
@@ -65,7 +68,13 @@ class Trace:
 
 
 @contextmanager
-def pruning(model, schedule, relevant=None, instruction=None, shortcut=True):
+def pruning(
+    model: nn.Module,
+    schedule: Schedule,
+    relevant: torch.Tensor | None = None,
+    instruction: torch.Tensor | None = None,
+    shortcut: bool = True,
+) -> Iterator[Trace]:
     """While this is open, `model` prunes image tokens by `schedule`, in forward passes and
     generation; gives a `Trace`.
 
@@ -116,8 +125,13 @@ class _Pruner:
         self.start = partial(
             prompts.start_prompt, parts, instruction=instruction, relevant=relevant
         )
-        self.trace, self.prompt, self.ids = Trace(), None, None
-        self.decoding, self.mask, self.positions, self.normed = False, None, None, None
+        self.trace, self.decoding = Trace(), False
+        self.prompt: prompts.Prompt = None  # type: ignore[assignment]  # before one begins
+        self.ids: torch.Tensor | None = None
+        self.mask: torch.Tensor | None = None
+        # set by hooks before anything reads them
+        self.positions: Any = None
+        self.normed: Any = None
         self.compact = schedule.positions == "compact"
 
     def hooks(self):
@@ -176,7 +190,7 @@ class _Pruner:
             )
         self.decoding = cache is not None and cache.get_seq_length() > 0
         if not self.decoding:
-            self.prompt = None
+            self.prompt = None  # type: ignore[assignment]  # stays so where the prompt is refused
             self.prompt = self.start(self.ids, self.mask)
             return
         if self.prompt is None or cache is not self.prompt.cache:

@@ -3,9 +3,16 @@ and positions.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy
 import torch
+from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
+
+from trpts.transprune.families import Anatomy
+
+Rope = tuple[torch.Tensor, torch.Tensor]  # cos and sin [B, N, d]
 
 
 @dataclass
@@ -23,11 +30,11 @@ class Stage:
     after: int
     valid: torch.Tensor
     mask: torch.Tensor | None
-    rope: tuple
+    rope: Rope
     positions: torch.Tensor
     shift: torch.Tensor
     # mask and rope of the newest token, for all layers of the stage
-    decoding: dict = field(default_factory=dict)
+    decoding: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,19 +57,19 @@ class Prompt:
     n_image: torch.Tensor
     ttv: torch.Tensor
     norm: torch.Tensor
-    ids: list
+    ids: list[numpy.ndarray]
     relevant: torch.Tensor | None
-    cache: object = None
-    positions: torch.Tensor | None = None
-    rope: tuple | None = None
+    cache: Cache | None = None
+    positions: torch.Tensor = field(init=False)  # as rope, set in front of the first layer
+    rope: Rope = field(init=False)
     attention: torch.Tensor | None = None
-    stages: list = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
 
-    def stage(self, layer):
+    def stage(self, layer: int) -> Stage | None:
         """The latest stage in front of layer number `layer` (from 1), or None."""
         return next((s for s in reversed(self.stages) if s.after < layer), None)
 
-    def take(self, places, valid):
+    def take(self, places: torch.Tensor, valid: torch.Tensor) -> None:
         """Leave the positions int64 [B, N'] of those there are."""
         for name in ("image", "instruction"):
             setattr(self, name, getattr(self, name).gather(1, places) & valid)
@@ -71,7 +78,13 @@ class Prompt:
         self.valid = valid
 
 
-def start_prompt(anatomy, ids, mask, instruction=None, relevant=None):
+def start_prompt(
+    anatomy: Anatomy,
+    ids: torch.Tensor | None,
+    mask: torch.Tensor | None,
+    instruction: torch.Tensor | None = None,
+    relevant: torch.Tensor | None = None,
+) -> Prompt:
     """The Prompt of ids [B, L] and a mask [B, L] or None, or a ValueError that says why it cannot
     be pruned.
     """
@@ -134,7 +147,14 @@ def start_prompt(anatomy, ids, mask, instruction=None, relevant=None):
     return Prompt(L, image, valid, instruction, index, n_image, zeros, zeros, asked, relevant)
 
 
-def prune(prompt, anatomy, after, keep, hidden, compact):
+def prune(
+    prompt: Prompt,
+    anatomy: Anatomy,
+    after: int,
+    keep: torch.Tensor,
+    hidden: torch.Tensor,
+    compact: bool,
+) -> torch.Tensor:
     """Leave the positions `keep` bool [B, N]; hidden [B, N, D] -> [B, N', D], and the Stage is
     noted in the prompt.
 
@@ -172,11 +192,22 @@ def prune(prompt, anatomy, after, keep, hidden, compact):
     return hidden
 
 
-def decode(prompt, anatomy, stage, layer, hidden, mask, positions, rope, compact):
+def decode(
+    prompt: Prompt,
+    anatomy: Anatomy,
+    stage: Stage,
+    layer: int,
+    hidden: torch.Tensor,
+    mask: torch.Tensor | None,
+    positions: torch.Tensor,
+    rope: Rope,
+    compact: bool,
+) -> dict[str, Any]:
     """Mask and position embeddings of the newest token, hidden [B, 1, D], for `layer` (from 1)
     behind a stage.
     """
     if not stage.decoding:
+        assert prompt.cache is not None  # tokens come one by one behind a cache alone
         n_new = prompt.cache.get_seq_length(layer - 1) + 1 - stage.valid.shape[1]
         new = stage.valid.new_ones(len(hidden), n_new) if mask is None else mask[:, -n_new:].bool()
         stage.decoding["attention_mask"] = create_causal_mask(

@@ -8,9 +8,11 @@ its digits.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral, Real
+from typing import Any
 
 from trpts.transition import DIRECTIONS
 from trpts.transprune.criteria import CRITERIA
@@ -53,9 +55,9 @@ class Schedule:
                   outside (0, 1], …
     """
 
-    prune_after: tuple = (7, 9, 12)
-    keep: tuple = (0.875, 0.625, 0.125)
-    accumulate: tuple | None = None  # a tuple once it is made
+    prune_after: tuple[int, ...] = (7, 9, 12)
+    keep: tuple[float, ...] = (0.875, 0.625, 0.125)
+    accumulate: tuple[int, ...] = None  # type: ignore[assignment]  # a tuple once it is made
     alpha: float = 0.5
     direction: str = "abs"
     softmax_over: str = "image"
@@ -63,10 +65,10 @@ class Schedule:
     iga: str = "image_keys"
     iga_layer: str = "next"
     positions: str = "keep"
-    score: object = "transprune"
+    score: str | Callable[..., Any] = "transprune"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         given = (
             ("prune_after", "keep")
             if self.accumulate is None
@@ -127,7 +129,7 @@ class Schedule:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha={self.alpha}: expected a weight in [0, 1]")
 
-    def check(self, n_layers):
+    def check(self, n_layers: int) -> None:
         """Raise ValueError unless the schedule fits a language model of n_layers."""
         if self.prune_after[-1] >= n_layers:
             raise ValueError(
@@ -137,11 +139,11 @@ class Schedule:
         if self.accumulate and self.accumulate[-1] > n_layers:
             raise ValueError(f"accumulate={self.accumulate}: expected layers from 1 to {n_layers}")
 
-    def n_kept(self, n_image):
+    def n_kept(self, n_image: int) -> list[int]:
         """Image tokens that stay behind each stage, of n_image: ⌊keep · n_image⌋ [len(keep)]."""
         return [math.floor(k * n_image + 1e-9) for k in self.keep]  # 0.29 · 100 is 29
 
-    def scaled(self, n_layers, of=32):
+    def scaled(self, n_layers: int, of: int = 32) -> "Schedule":
         """The schedule of `of` layers on n_layers: each stage at the nearest like depth, all
         different, in range.
 
@@ -152,7 +154,7 @@ class Schedule:
         if n_layers <= n:
             raise ValueError(f"{n} stages in {n_layers} layers: expected at least {n + 1}")
         self.check(of)
-        stages = []
+        stages: list[int] = []
         for i, p in enumerate(self.prune_after):
             low = stages[-1] + 1 if stages else 1
             stages.append(min(max(low, round(p * n_layers / of)), n_layers - n + i))
@@ -161,7 +163,7 @@ class Schedule:
             {moved.get(a, min(max(1, round(a * n_layers / of)), n_layers)) for a in self.accumulate}
         )
         if layers and self.accumulate[-1] - self.accumulate[0] == len(self.accumulate) - 1:
-            layers = range(layers[0], layers[-1] + 1)
+            layers = list(range(layers[0], layers[-1] + 1))
         return replace(self, prune_after=tuple(stages), accumulate=tuple(layers))
 
 
