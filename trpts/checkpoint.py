@@ -1,11 +1,20 @@
 """A training in progress as one safetensors file: tensors, the optimiser's state, and notes."""
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
 
 
-def save_checkpoint(path, tensors, optimizer, notes):
+def save_checkpoint(
+    path: str | Path,
+    tensors: Mapping[str, torch.Tensor],
+    optimizer: Any,  # one of torch's, or several that step as one
+    notes: dict[str, Any],
+) -> None:
     """Write tensors {name: tensor}, an optimiser's state and notes (JSON-able) as safetensors,
     whole or not at all.
     """
@@ -15,7 +24,13 @@ def save_checkpoint(path, tensors, optimizer, notes):
     write_tensors(path, tensors, notes | {"n_tensors": len(tensors)})
 
 
-def read_checkpoint(path, tensors=None, optimizer=None, owner=None, schema=None):
+def read_checkpoint(
+    path: str | Path,
+    tensors: dict[str, torch.Tensor] | None = None,
+    optimizer: Any = None,
+    owner: tuple[str, Any] | None = None,
+    schema: dict[str, Any] | None = None,
+) -> tuple[dict[str, torch.Tensor], dict[int, dict[str, torch.Tensor]], dict[str, Any]]:
     """(tensors, optimiser state, notes) of what `save_checkpoint` wrote.
 
     tensors    {name: tensor} that the file must hold, in these shapes and types; None: whatever it
@@ -41,6 +56,7 @@ def read_checkpoint(path, tensors=None, optimizer=None, owner=None, schema=None)
             optimizer, found
         )
     everything, _ = read_tensors(path, expected, wanted)
+    state: dict[int, dict[str, torch.Tensor]]
     tensors, state = {}, {}
     for name, tensor in everything.items():
         kind, _, rest = name.partition(".")
@@ -66,6 +82,7 @@ def _state_wanted(optimizer, found):
     """{"optimizer.index.key": tensor} of the parameters that a checkpoint with the names `found`
     holds a state of.
     """
+    wanted: dict[str, torch.Tensor]
     wanted, first = {}, 0
     for part in getattr(optimizer, "parts", [optimizer]):
         keys = STATE[type(part).__name__]

@@ -7,20 +7,22 @@ register themselves from `trpts.peers`.
 """
 
 import inspect
-from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import nn
 
 from trpts.allocation import COUNTED, N_TOKEN_BLOCKS, Allocation, allocate, block_of, check_options
+from trpts.data.task import Task
 from trpts.probe import probe_head
 from trpts.scores import score_named
-from trpts.signals import scored_layers
+from trpts.signals import ScoreFunction, scored_layers
 from trpts.sparse import attach, attached
-from trpts.tokens import token_selection
+from trpts.tokens import TokenScore, token_selection
 
 PER_NEURON = 2.0  # connections, unless the caller says otherwise
 
@@ -39,9 +41,9 @@ class Prepared:
     """
 
     plan: Allocation | None = None
-    tokens: dict | None = None
-    around: Callable = nullcontext
-    finish: Callable = lambda: None
+    tokens: dict[str, Any] | None = None
+    around: Callable[[], AbstractContextManager] = nullcontext
+    finish: Callable[[], Any] = lambda: None
     leave_unused: bool = False
 
 
@@ -54,8 +56,8 @@ class Method(NamedTuple):
     delta    whether what it leaves can be saved as a delta
     """
 
-    prepare: Callable
-    check: Callable
+    prepare: Callable[..., Prepared]
+    check: Callable[..., None]
     score: str | None = None
     delta: bool = False
 
@@ -63,17 +65,26 @@ class Method(NamedTuple):
 METHODS: dict[str, Method] = {}
 
 
-def method(name, check=lambda model, **options: None, *, score=None, delta=False):
+Prepare = TypeVar("Prepare", bound=Callable[..., Prepared])
+
+
+def method(
+    name: str,
+    check: Callable[..., None] = lambda model, **options: None,
+    *,
+    score: str | None = None,
+    delta: bool = False,
+) -> Callable[[Prepare], Prepare]:
     """Register a `prepare` function under a name; arguments as of `Method`."""
 
-    def register(prepare):
+    def register(prepare: Prepare) -> Prepare:
         METHODS[name] = Method(prepare, check, score, delta)
         return prepare
 
     return register
 
 
-def check_method(name, model, options):
+def check_method(name: str, model: nn.Module, options: Mapping[str, Any]) -> None:
     """Raise ValueError for an unknown method or option, or what the method itself refuses."""
     if name not in METHODS:
         raise ValueError(f"method {name!r} is unknown: expected one of {', '.join(METHODS)}")
@@ -92,31 +103,31 @@ def check_method(name, model, options):
 
 
 @method("linear", delta=True)
-def prepare_linear(model, task, seed):
+def prepare_linear(model: nn.Module, task: Task, seed: int) -> Prepared:
     """Train the head alone: no connections."""
     attach(model, {})
     return Prepared()
 
 
 @method("full")
-def prepare_full(model, task, seed):
+def prepare_full(model: nn.Module, task: Task, seed: int) -> Prepared:
     """Train everything that the model uses."""
     model.requires_grad_(True)
     return Prepared(leave_unused=True)
 
 
 def check_trpts(
-    model,
+    model: nn.Module,
     *,
-    score="fisher",
-    allocated_by=None,
-    patches=False,
-    keep=0.95,
-    n_token_blocks=N_TOKEN_BLOCKS,
-    merge="normalised",
-    token_score="cls",
-    **options,
-):
+    score: str | ScoreFunction = "fisher",
+    allocated_by: str | ScoreFunction | None = None,
+    patches: bool = False,
+    keep: float = 0.95,
+    n_token_blocks: int = N_TOKEN_BLOCKS,
+    merge: str = "normalised",
+    token_score: str | TokenScore = "cls",
+    **options: Any,
+) -> None:
     """Raise ValueError for what `prepare_trpts` would refuse after it has scored."""
     if not 0 < keep <= 1:
         raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
@@ -137,22 +148,22 @@ def check_trpts(
 
 @method("trpts", check_trpts, score="fisher", delta=True)
 def prepare_trpts(
-    model,
-    task,
-    seed,
+    model: nn.Module,
+    task: Task,
+    seed: int,
     *,
-    score="fisher",
-    allocated_by=None,
-    n_scored=500,
-    held_out=False,
-    connections=True,
-    biases=True,
-    patches=False,
-    keep=0.95,
-    merge="normalised",
-    token_score="cls",
-    **allocation,
-):
+    score: str | ScoreFunction = "fisher",
+    allocated_by: str | ScoreFunction | None = None,
+    n_scored: int = 500,
+    held_out: bool = False,
+    connections: bool = True,
+    biases: bool = True,
+    patches: bool = False,
+    keep: float = 0.95,
+    merge: str = "normalised",
+    token_score: str | TokenScore = "cls",
+    **allocation: Any,
+) -> Prepared:
     """TR-PTS: score, allocate, select connections, and select tokens in the parameter-sparsest
     blocks.
 
@@ -184,6 +195,7 @@ def prepare_trpts(
             f"held_out=True with n_scored={n_scored}, which are all training images: expected "
             "fewer, so that others are left for the head"
         )
+    scores: Any  # never None
     with _scoring_head(model, task.train.after(n_scored) if held_out else None):
         scores, allocating = (
             score_named(s, seed, patches)(model, task.train.first(n_scored).batches(32))
@@ -202,7 +214,7 @@ def prepare_trpts(
     if keep == 1 or not plan.token_blocks:
         return Prepared(made)
     switches = {"merge": (merge, "normalised"), "score": (token_score, "cls")}
-    tokens = {"blocks": plan.token_blocks, "keep": keep} | {
+    tokens: dict[str, Any] = {"blocks": plan.token_blocks, "keep": keep} | {
         n: x for n, (x, usual) in switches.items() if x != usual
     }
     return Prepared(made, tokens, partial(token_selection, model, **tokens))

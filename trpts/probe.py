@@ -3,6 +3,9 @@
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from trpts.data.task import AnySplit
 
 UNSEEN_MARGIN = (
     4.0  # how far the logit of a class without a training image starts below the others'
@@ -14,7 +17,7 @@ class Diverged(ValueError):
 
 
 @torch.no_grad()
-def features(model, split, batch_size=256):
+def features(model: nn.Module, split: AnySplit, batch_size: int = 256) -> torch.Tensor:
     """What the head sees, [S, D], in eval mode (timm's `forward_head(..., pre_logits=True)`)."""
     was_training = model.training
     model.eval()
@@ -26,7 +29,7 @@ def features(model, split, batch_size=256):
     return torch.cat(parts)
 
 
-def probe_head(model, split, l2=1e-3):
+def probe_head(model: nn.Module, split: AnySplit, l2: float = 1e-3) -> None:
     """Put a linear probe into the model's head: multinomial logistic regression on frozen features.
 
     minimises  1/S Σ_s L_CE(V f̂_s + c, y_s) + l2/2 ‖V‖²,  f̂ the features f brought to mean 0 and
@@ -44,7 +47,9 @@ def probe_head(model, split, l2=1e-3):
     )
 
 
-def fit_probe(f, labels, n_classes, l2=1e-3):
+def fit_probe(
+    f: torch.Tensor, labels: torch.Tensor, n_classes: int, l2: float = 1e-3
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(W [K, D], b [K]) of the probe on features f [S, D], in float64: see `probe_head`."""
     y = labels.cpu().long()  # a uint8 index would be a mask
     if len(y.unique()) < 2 or y.max() >= n_classes:
@@ -76,7 +81,7 @@ def fit_probe(f, labels, n_classes, l2=1e-3):
 
 
 @torch.no_grad()
-def put_head(model, probe):
+def put_head(model: nn.Module, probe: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Set the model's head to (W, b)."""
     head = model.get_classifier()
     for parameter, value in zip((head.weight, head.bias), probe, strict=True):
@@ -84,7 +89,7 @@ def put_head(model, probe):
 
 
 @torch.no_grad()
-def accuracy(model, split, batch_size=256):
+def accuracy(model: nn.Module, split: AnySplit, batch_size: int = 256) -> float:
     """Share of samples whose largest logit is their label, in [0, 1].
 
     raises  Diverged: a logit is NaN

@@ -8,13 +8,17 @@ values that are not finite.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from trpts.fisher import ZERO_HEAD, fisher_scores
 from trpts.signals import (
+    Batches,
+    ScoreFunction,
+    Scores,
     WeightUses,
     backward_through,
     checked,
@@ -28,7 +32,7 @@ TEMPERATURE = 0.07  # τ of the contrastive loss, as in GPS
 MAX_SHIFT = 1 / 8  # of the image's side, of our views
 
 
-def gradient_scores(model, batches):
+def gradient_scores(model: nn.Module, batches: Batches) -> Scores:
     """|Σ_s ∂L_CE,s/∂W|: the gradient summed over all samples, where signs cancel, then its size.
 
     The first-order rival of the Fisher information: GPS's score below, with the loss of the task in
@@ -38,7 +42,13 @@ def gradient_scores(model, batches):
     return _summed(model, batches, None, ZERO_HEAD)
 
 
-def gps_scores(model, batches, *, views=None, seed=0):
+def gps_scores(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    views: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+    seed: int = 0,
+) -> Scores:
     """GPS's score: |Σ ∂L_SupCon/∂W|, the supervised contrastive loss of two views of each image;
     needs no head.
 
@@ -73,7 +83,7 @@ def gps_scores(model, batches, *, views=None, seed=0):
     )
 
 
-def fps_scores(model, batches):
+def fps_scores(model: nn.Module, batches: Batches) -> Scores:
     """FPS's score: |w| · E|a|, a the activation that the weight multiplies, over samples and
     tokens; forward only.
 
@@ -83,6 +93,8 @@ def fps_scores(model, batches):
             a is not known: it is out of use, or PyTorch multiplies it inside another operation, as
             `nn.MultiheadAttention` its `out_proj`
     """
+    sums: dict[str, Any]
+    counts: dict[str, int]
     layers, sums, counts = scored_layers(model), {}, {}
 
     def add(name, x):
@@ -103,14 +115,14 @@ def fps_scores(model, batches):
     return checked({name: size * mean[name] for name, size in magnitude_scores(model).items()})
 
 
-def magnitude_scores(model, batches=()):
+def magnitude_scores(model: nn.Module, batches: Batches = ()) -> Scores:
     """|w|: the same for every task, as NeuroAda selects."""
     return checked(
         {name: layer.weight.detach().float().abs() for name, layer in scored_layers(model).items()}
     )
 
 
-def random_scores(model, batches=(), *, seed=0):
+def random_scores(model: nn.Module, batches: Batches = (), *, seed: int = 0) -> Scores:
     """Uniform in [0, 1): selection by chance, as SHiRA's random masks."""
     generator = torch.Generator().manual_seed(seed)
     layers = scored_layers(model)
@@ -120,7 +132,7 @@ def random_scores(model, batches=(), *, seed=0):
     }
 
 
-def shuffled_fisher_scores(model, batches, *, seed=0):
+def shuffled_fisher_scores(model: nn.Module, batches: Batches, *, seed: int = 0) -> Scores:
     """The Fisher information with its rows dealt anew among the neurons of each layer: a control,
     no method.
 
@@ -136,7 +148,9 @@ def shuffled_fisher_scores(model, batches, *, seed=0):
     }
 
 
-def contrastive_loss(f, labels, temperature=TEMPERATURE):
+def contrastive_loss(
+    f: torch.Tensor, labels: torch.Tensor, temperature: float = TEMPERATURE
+) -> torch.Tensor:
     """The supervised contrastive loss of features f [V, D] with labels [V]: see `gps_scores`."""
     f = functional.normalize(f.float(), dim=1)
     itself = torch.eye(len(f), dtype=torch.bool, device=f.device)
@@ -146,7 +160,7 @@ def contrastive_loss(f, labels, temperature=TEMPERATURE):
     return -((log_share * positives).sum(1) / positives.sum(1).clamp_min(1)).mean()
 
 
-def flipped_and_shifted(images, generator):
+def flipped_and_shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Each image mirrored or not, and moved by up to MAX_SHIFT of its side, borders repeated."""
     B, _, H, W = images.shape
     reach = max(1, round(MAX_SHIFT * H))
@@ -184,7 +198,7 @@ class Score(NamedTuple):
     patches   whether it takes patches=True: the patch embedding is scored as well
     """
 
-    function: Callable
+    function: ScoreFunction
     label: str | None = None
     seeded: bool = False
     patches: bool = False
@@ -205,7 +219,7 @@ SCORES = {
 }
 
 
-def score_named(name, seed=0, patches=False):
+def score_named(name: str | ScoreFunction, seed: int = 0, patches: bool = False) -> ScoreFunction:
     """(model, batches) -> scores, of a name of SCORES or of such a function itself.
 
     patches  whether the patch embedding is scored as well

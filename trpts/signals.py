@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # images [B, ...], labels [B]
 Scores = dict[str, torch.Tensor]  # {layer: float32 [out, in], >= 0}
-Score = Callable[..., Scores]  # of a model and batches
+ScoreFunction = Callable[..., Scores]  # of a model and batches
 Loss = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]  # of a batch; a scalar
 
 # what a model without timm's `get_classifier` calls its head

@@ -12,6 +12,7 @@ to us it is a token like any other.
 """
 
 import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,12 +20,14 @@ from functools import partial
 import torch
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block, VisionTransformer
+from torch import nn
 
 from trpts.transition import transition_variation
 
 # 0.29 · 100 is 29
 ROUNDING = {"floor": lambda n: math.floor(n + 1e-9), "ceil": lambda n: math.ceil(n - 1e-9)}
 MERGE = ("normalised", "sum", "drop")
+TokenScore = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass
@@ -38,9 +41,9 @@ class Trace:
     n_tokens  {block: int}: length of the sequence behind the block, prefix and x_m included
     """
 
-    kept: dict = field(default_factory=dict)
-    scores: dict = field(default_factory=dict)
-    n_tokens: dict = field(default_factory=dict)
+    kept: dict[int, torch.Tensor] = field(default_factory=dict)
+    scores: dict[int, torch.Tensor] = field(default_factory=dict)
+    n_tokens: dict[int, int] = field(default_factory=dict)
 
     def _start(self, *_):
         self.kept, self.scores, self.n_tokens = {}, {}, {}
@@ -65,16 +68,16 @@ class Trace:
 
 @contextmanager
 def token_selection(
-    model,
-    blocks,
-    keep,
+    model: nn.Module,
+    blocks: Iterable[int],
+    keep: float | list[float] | tuple[float, ...] | dict[int, float],
     *,
-    rounding="floor",
-    merge="normalised",
-    score="cls",
-    score_gradient=True,
-    shortcut=True,
-):
+    rounding: str = "floor",
+    merge: str = "normalised",
+    score: str | TokenScore = "cls",
+    score_gradient: bool = True,
+    shortcut: bool = True,
+) -> Iterator[Trace]:
     """While this is open, the given blocks of a timm ViT select tokens, in training too; gives a
     `Trace`.
 
@@ -149,7 +152,7 @@ def _forward(
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
-def cls_attention(qkv, attention):
+def cls_attention(qkv: torch.Tensor, attention: nn.Module) -> torch.Tensor:
     """Attention of CLS to all tokens, mean over heads, float32 [B, T], from the block's own qkv [B,
     T, 3·H·d].
     """
@@ -165,7 +168,7 @@ def cls_attention(qkv, attention):
         )
 
 
-def by_both(read, made, a):
+def by_both(read: torch.Tensor, made: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
     """CLS attention and transition variation, each as a share of its sum over the patch tokens; [B,
     N].
     """
@@ -174,14 +177,16 @@ def by_both(read, made, a):
 
 
 # (what attention reads, what it makes of it, both [B, N, D] of patch tokens; a [B, N]) -> [B, N]
-SCORES = {
+SCORES: dict[str, TokenScore] = {
     "cls": lambda read, made, a: a,
     "ttv": lambda read, made, a: transition_variation(read, made),
     "both": by_both,
 }
 
 
-def keep_and_merge(x, a, n_kept, merge="normalised"):
+def keep_and_merge(
+    x: torch.Tensor, a: torch.Tensor, n_kept: int, merge: str = "normalised"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens x [B, P + N, D], scores a [B, N] of the last N -> ([B, P + n_kept (+ 1), D], numbers
     kept [B, n_kept]).
     """

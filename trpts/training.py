@@ -6,13 +6,17 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from trpts.checkpoint import read_checkpoint, save_checkpoint
+from trpts.data.task import AnySplit
 from trpts.probe import Diverged, accuracy
 from trpts.signals import heads
 
@@ -44,18 +48,18 @@ class Training:
 
     def __init__(
         self,
-        model,
-        split,
-        epochs,
-        lr=2e-3,
-        batch_size=32,
-        optimizer="adamw",
-        weight_decay=0.05,
-        warmup_fraction=0.1,
-        seed=0,
-        autocast=False,
-        head_lr=None,
-    ):
+        model: nn.Module,
+        split: AnySplit,
+        epochs: int,
+        lr: float = 2e-3,
+        batch_size: int = 32,
+        optimizer: str = "adamw",
+        weight_decay: float = 0.05,
+        warmup_fraction: float = 0.1,
+        seed: int = 0,
+        autocast: bool = False,
+        head_lr: float | None = None,
+    ) -> None:
         check_settings(epochs, lr, batch_size, optimizer, head_lr)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.trained:
@@ -70,7 +74,7 @@ class Training:
             )
         self.model, self.split, self.epochs, self.lr, self.seed = model, split, epochs, lr, seed
         self.batch_size, self.autocast = batch_size, autocast
-        groups = [{"params": list(self.trained.values()), "lr": lr}]
+        groups: list[dict[str, Any]] = [{"params": list(self.trained.values()), "lr": lr}]
         if head_lr is not None:
             of_head = {p for head in heads(model) for p in head.parameters()}
             parts = [
@@ -84,16 +88,16 @@ class Training:
         self.optimizer = OPTIMIZERS[optimizer](groups, weight_decay=weight_decay, fused=True)
         self.steps_per_epoch = math.ceil(len(split) / batch_size)
         self.n_warmup = max(1, round(warmup_fraction * epochs * self.steps_per_epoch))
-        self.losses = []  # mean training loss of each finished epoch
+        self.losses: list[float] = []  # mean training loss of each finished epoch
         self._spoken = time.monotonic()
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         return len(self.losses) >= self.epochs
 
     @torch.inference_mode(False)
     @torch.enable_grad()
-    def run_epoch(self):
+    def run_epoch(self) -> float:
         """One epoch; its mean training loss. Progress goes to stderr as plain lines, one every few
         seconds at most.
         """
@@ -128,7 +132,7 @@ class Training:
 
 
 @contextmanager
-def resumable(checkpoint):
+def resumable(checkpoint: str | Path | None) -> Iterator[None]:
     """An error that ends this block says that the work so far is kept, if it is."""
     try:
         yield
@@ -143,6 +147,9 @@ def resumable(checkpoint):
 
 class Run:
     """The epochs of one run, the best of them, and the checkpoint."""
+
+    path: Any  # None: no checkpoint
+    best: Any  # {name: tensor} of the best epoch; None before the first
 
     def __init__(self, training, val, settings, checkpoint):
         self.training, self.val, self.path = (
@@ -222,7 +229,7 @@ class Run:
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def out_of_use(model, split):
+def out_of_use(model: nn.Module, split: AnySplit) -> list[str]:
     """Names of the parameters that ask for a gradient and that an image's logits do not depend on,
     in eval mode.
     """
@@ -234,7 +241,7 @@ def out_of_use(model, split):
     finally:
         for module, training in modes.items():
             module.training = training
-    found = (
+    found: Any = (
         torch.autograd.grad(logits.sum(), list(wanted.values()), allow_unused=True)
         if logits.requires_grad
         else ()
@@ -243,7 +250,9 @@ def out_of_use(model, split):
     return [name for name in wanted if found.get(name) is None]
 
 
-def check_settings(epochs, lr, batch_size, optimizer, head_lr=None):
+def check_settings(
+    epochs: int, lr: float, batch_size: int, optimizer: str, head_lr: float | None = None
+) -> None:
     """Raise ValueError unless a `Training` can be started with these."""
     if epochs < 1:
         raise ValueError(f"epochs={epochs}: expected at least 1")
@@ -258,7 +267,7 @@ def check_settings(epochs, lr, batch_size, optimizer, head_lr=None):
         )
 
 
-def train(model, split, epochs, **options):
+def train(model: nn.Module, split: AnySplit, epochs: int, **options: Any) -> list[float]:
     """Train to the end; the mean loss of each epoch. Options as of `Training`."""
     training = Training(model, split, epochs, **options)
     while not training.finished:
@@ -266,7 +275,7 @@ def train(model, split, epochs, **options):
     return training.losses
 
 
-def warmup_cosine(step, n_warmup, n_steps):
+def warmup_cosine(step: int, n_warmup: int, n_steps: int) -> float:
     """The factor on the learning rate: rises linearly, then falls as half a cosine to zero."""
     if step < n_warmup:
         return (step + 1) / n_warmup

@@ -11,6 +11,8 @@ residual out. Where ‖T_in‖ is about the same for all tokens, m is the norm o
 are float32, whatever the model computes in.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch.nn.functional import cosine_similarity
 
@@ -18,7 +20,12 @@ DIRECTIONS = ("abs", "signed")
 EPS = 1e-6
 
 
-def transition_variation(t_in, t_out, direction="abs", domain=None):
+def transition_variation(
+    t_in: torch.Tensor,
+    t_out: torch.Tensor,
+    direction: str = "abs",
+    domain: torch.Tensor | None = None,
+) -> torch.Tensor:
     """TTV of one module (eq. 1, 2): float32 [B, N] of tokens [B, N, D] before and after it, 0
     outside the domain.
 
@@ -43,14 +50,14 @@ def transition_variation(t_in, t_out, direction="abs", domain=None):
     return (softmax_within(turn, domain) * m).masked_fill(~domain, 0.0)
 
 
-def softmax_within(x, domain):
+def softmax_within(x: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
     """Softmax over the last dimension's places in the domain; 0 elsewhere, and everywhere where the
     domain is empty.
     """
     return x.masked_fill(~domain, torch.finfo(x.dtype).min).softmax(-1) * domain
 
 
-def check_name(what, name, allowed):
+def check_name(what: str, name: str, allowed: Sequence[str]) -> None:
     """Raise ValueError for a name of an option that is not allowed."""
     if name not in allowed:
         raise ValueError(f"{what}={name!r} is unknown: expected {' or '.join(allowed)}")

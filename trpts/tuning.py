@@ -5,16 +5,20 @@ train, measure.
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from trpts.allocation import Allocation
+from trpts.data.task import Task
 from trpts.delta import backbone_hash
 from trpts.hashes import tensor_hash
 from trpts.meter import peak_memory_bytes
-from trpts.methods import METHODS, check_method
+from trpts.methods import METHODS, Prepared, check_method
 from trpts.places import check_place, claimed
 from trpts.probe import accuracy, probe_head
 from trpts.sparse import sparse_layers
@@ -45,37 +49,37 @@ class TuneResult:
     test_accuracy: float
     last_test_accuracy: float
     best_epoch: int
-    val_curve: list
-    losses: list
+    val_curve: list[float]
+    losses: list[float]
     n_trainable: int
     n_parameters: int
-    time_s: dict
+    time_s: dict[str, float]
     peak_memory_bytes: int | None
     plan: Allocation | None = None
-    tokens: dict | None = None
-    around: Callable = nullcontext
-    options: dict = field(default_factory=dict)
+    tokens: dict[str, Any] | None = None
+    around: Callable[[], AbstractContextManager] = nullcontext
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @torch.inference_mode(False)  # nothing made there can be trained
 @torch.enable_grad()
 def tune(
-    model,
-    task,
-    method="trpts",
-    epochs=100,
-    lr=1e-3,
-    batch_size=32,
-    optimizer="adam",
-    weight_decay=0.0,
-    warmup_fraction=0.1,
-    head="probe",
-    seed=0,
-    autocast=False,
-    checkpoint=None,
-    head_lr=None,
-    **options,
-):
+    model: nn.Module,
+    task: Task,
+    method: str = "trpts",
+    epochs: int = 100,
+    lr: float = 1e-3,
+    batch_size: int = 32,
+    optimizer: str = "adam",
+    weight_decay: float = 0.0,
+    warmup_fraction: float = 0.1,
+    head: str = "probe",
+    seed: int = 0,
+    autocast: bool = False,
+    checkpoint: str | Path | None = None,
+    head_lr: float | None = None,
+    **options: Any,
+) -> TuneResult:
     """Fine-tune `model` on `task` by a method; the model is changed in place.
 
     The paper trains with Adam, a cosine and 100 epochs; learning rate, batch size, warm-up and
@@ -201,7 +205,7 @@ def _hashes(model, task):
     return {"backbone": backbone_hash(model), "index": tensor_hash(*index), "data": data}
 
 
-def describe(method, n_trainable, n_parameters, prepared):
+def describe(method: str, n_trainable: int, n_parameters: int, prepared: Prepared) -> str:
     """One line: what is trained, as a share and per neuron, and where tokens are selected."""
     text = (
         f"{method}: trains {n_trainable:,} of {n_parameters:,} parameters "

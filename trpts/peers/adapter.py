@@ -1,8 +1,11 @@
 """Bottleneck adapters: two small layers behind a module of each block, beside its residual path."""
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 
+from trpts.data.task import Task
 from trpts.methods import Prepared, method
 
 PLACES = ("attn", "mlp")
@@ -13,7 +16,7 @@ class Bottleneck(nn.Module):
     D].
     """
 
-    def __init__(self, width, size):
+    def __init__(self, width: int, size: int) -> None:
         super().__init__()
         self.down, self.up = nn.Linear(width, size), nn.Linear(size, width)
         nn.init.xavier_uniform_(self.down.weight)
@@ -21,11 +24,11 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, h):
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
         return h + self.up(nn.functional.gelu(self.down(h)))
 
 
-def check_adapter(model, *, size=8, places=("mlp",)):
+def check_adapter(model: nn.Module, *, size: int = 8, places: Collection[str] = ("mlp",)) -> None:
     """Raise ValueError for what does not fit."""
     if not (isinstance(size, int) and size >= 1):
         raise ValueError(f"size={size!r}: expected a width of the bottleneck of at least 1")
@@ -36,7 +39,9 @@ def check_adapter(model, *, size=8, places=("mlp",)):
 
 
 @method("adapter", check_adapter)
-def prepare_adapter(model, task, seed, *, size=8, places=("mlp",)):
+def prepare_adapter(
+    model: nn.Module, task: Task, seed: int, *, size: int = 8, places: Collection[str] = ("mlp",)
+) -> Prepared:
     """A bottleneck behind the MLP of each block (Pfeiffer et al., 2021), or behind both modules
     (Houlsby et al., 2019).
 

@@ -6,21 +6,27 @@ EVA, BeiT, SwinV2) reads the frozen one there; we let it read the weight with wh
 """
 
 import functools
+from collections.abc import Collection
+from typing import Any
 
 import torch
+from torch import nn
 
+from trpts.data.task import Task
 from trpts.methods import Prepared, method
 from trpts.signals import scored_layers
 
 LAYERS = ("qkv", "proj", "fc1", "fc2")
 
 
-def chosen_layers(model, layers):
+def chosen_layers(model: nn.Module, layers: Collection[str]) -> list[str]:
     """Names of the blocks' Linear layers whose own name is in `layers`."""
     return [name for name in scored_layers(model) if name.rsplit(".", 1)[-1] in layers]
 
 
-def check_low_rank(model, *, r=8, layers=LAYERS, **options):
+def check_low_rank(
+    model: nn.Module, *, r: int = 8, layers: Collection[str] = LAYERS, **options: Any
+) -> None:
     """Raise ValueError for a rank or layers that do not fit; ImportError without PEFT."""
     _peft()
     names = chosen_layers(model, layers)
@@ -38,7 +44,15 @@ def check_low_rank(model, *, r=8, layers=LAYERS, **options):
 
 
 @method("lora", check_low_rank)
-def prepare_lora(model, task, seed, *, r=8, alpha=None, layers=LAYERS):
+def prepare_lora(
+    model: nn.Module,
+    task: Task,
+    seed: int,
+    *,
+    r: int = 8,
+    alpha: float | None = None,
+    layers: Collection[str] = LAYERS,
+) -> Prepared:
     """W + (α / r) B A with A [r, in] drawn and B [out, r] zero (LoRA, Hu et al., 2022): r (in +
     out) for each layer.
 
@@ -53,7 +67,9 @@ def prepare_lora(model, task, seed, *, r=8, alpha=None, layers=LAYERS):
 
 
 @method("shira", check_low_rank)
-def prepare_shira(model, task, seed, *, r=1, layers=LAYERS):
+def prepare_shira(
+    model: nn.Module, task: Task, seed: int, *, r: int = 1, layers: Collection[str] = LAYERS
+) -> Prepared:
     """r (in + out) entries of each weight, drawn over the whole matrix (SHiRA, Bhardwaj et al.,
     2024; random mask).
     """
@@ -66,12 +82,12 @@ def _adapted(model, config, seed):
         torch.manual_seed(seed)
         _peft().inject_adapter_in_model(config, model)
     for layer in _adapters(model).values():
-        layer.__class__ = _read_past_forward(type(layer))
+        layer.__class__ = _read_past_forward(type(layer))  # type: ignore[arg-type]  # is hashable
     model.get_classifier().requires_grad_(True)
     return Prepared(finish=lambda: merge(model))
 
 
-def merge(model):
+def merge(model: nn.Module) -> None:
     """Add what was learnt to the weights, and take PEFT's layers out again: a plain model. In
     place.
     """

@@ -1,15 +1,19 @@
 """Methods that train a part of what the model has: BitFit, and TR-PTS's mask written as a mask."""
 
 from functools import partial
+from typing import Any
 
 import torch
+from torch import nn
 
+from trpts.data.task import Task
 from trpts.methods import Prepared, check_trpts, method, prepare_trpts
+from trpts.signals import ScoreFunction
 from trpts.sparse import detach, sparse_layers
 
 
 @method("bitfit")
-def prepare_bitfit(model, task, seed):
+def prepare_bitfit(model: nn.Module, task: Task, seed: int) -> Prepared:
     """All biases, norms' included, and the head (BitFit, Ben Zaken et al., 2022).
 
     A block of width D with an MLP of 4D trains 11 D: 3 D + D + 4 D + D, and 2 D of its norms.
@@ -21,7 +25,7 @@ def prepare_bitfit(model, task, seed):
     return Prepared(leave_unused=True)
 
 
-def check_connections(model, **options):
+def check_connections(model: nn.Module, **options: Any) -> None:
     """As of TR-PTS, of which no tokens are selected: the options that place them say nothing here
     and are refused.
     """
@@ -34,7 +38,16 @@ def check_connections(model, **options):
 
 
 @method("mask", check_connections, score="fisher")
-def prepare_mask(model, task, seed, *, score="fisher", n_scored=500, biases=True, **allocation):
+def prepare_mask(
+    model: nn.Module,
+    task: Task,
+    seed: int,
+    *,
+    score: str | ScoreFunction = "fisher",
+    n_scored: int = 500,
+    biases: bool = True,
+    **allocation: Any,
+) -> Prepared:
     """TR-PTS's update as it is written, Θ ← Θ − η (M ⊙ ∇L): the whole gradient of each layer, then
     the mask.
 

@@ -7,10 +7,11 @@ import math
 import torch
 from torch import nn
 
+from trpts.data.task import Task
 from trpts.methods import Prepared, method
 
 
-def check_vpt(model, *, n_prompts=50):
+def check_vpt(model: nn.Module, *, n_prompts: int = 50) -> None:
     """Raise ValueError for what does not fit."""
     if not (isinstance(n_prompts, int) and n_prompts >= 0):
         raise ValueError(f"n_prompts={n_prompts!r}: expected a number of tokens, 0 or more")
@@ -21,13 +22,13 @@ def check_vpt(model, *, n_prompts=50):
 
 
 @method("vpt-shallow", check_vpt)
-def prepare_shallow(model, task, seed, *, n_prompts=50):
+def prepare_shallow(model: nn.Module, task: Task, seed: int, *, n_prompts: int = 50) -> Prepared:
     """n prompts before the first block alone (VPT-shallow, Jia et al., 2022): n D parameters."""
     return _with_prompts(model, n_prompts, model.blocks[:1], seed)
 
 
 @method("vpt-deep", check_vpt)
-def prepare_deep(model, task, seed, *, n_prompts=50):
+def prepare_deep(model: nn.Module, task: Task, seed: int, *, n_prompts: int = 50) -> Prepared:
     """n prompts before each block, in place of what became of the last ones (VPT-deep): L n D
     parameters.
     """

@@ -3,10 +3,11 @@
 import torch
 from torch import nn
 
+from trpts.data.task import Task
 from trpts.methods import Prepared, method
 
 
-def scaled_layers(model):
+def scaled_layers(model: nn.Module) -> dict[str, nn.Module]:
     """{name: layer} that SSF follows: the patch embedding, each block's Linear layers and norms,
     the last norm.
     """
@@ -15,7 +16,7 @@ def scaled_layers(model):
     return {name: m for name, m in model.named_modules() if isinstance(m, kinds) and m is not head}
 
 
-def check_ssf(model):
+def check_ssf(model: nn.Module) -> None:
     """Raise ValueError for a layer that a shift cannot be folded into."""
     bare = [name for name, layer in scaled_layers(model).items() if layer.bias is None]
     if bare:
@@ -23,7 +24,7 @@ def check_ssf(model):
 
 
 @method("ssf", check_ssf)
-def prepare_ssf(model, task, seed):
+def prepare_ssf(model: nn.Module, task: Task, seed: int) -> Prepared:
     """y = γ ⊙ x + β behind each layer (SSF, Lian et al., 2022): 2 · out for each, 22 D a block with
     an MLP of 4 D.
 
@@ -53,7 +54,7 @@ def _scale_and_shift(layer, inputs, x):
 
 
 @torch.no_grad()
-def fold(layer):
+def fold(layer: nn.Module) -> None:
     """γ (W x + b) + β = (γ W) x + (γ b + β); the same for a norm's own weight and bias. In
     place.
     """

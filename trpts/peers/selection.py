@@ -7,14 +7,21 @@ alone.
 """
 
 from functools import partial
+from typing import Any
+
+from torch import nn
 
 from trpts.allocation import Allocation
+from trpts.data.task import Task
 from trpts.methods import Prepared, method
 from trpts.scores import score_named
+from trpts.signals import ScoreFunction
 from trpts.sparse import attach
 
 
-def check_uniform(model, *, per_neuron=2, score="fisher", **options):
+def check_uniform(
+    model: nn.Module, *, per_neuron: int = 2, score: str | ScoreFunction = "fisher", **options: Any
+) -> None:
     """Raise ValueError for an unknown score or a number of connections that is none."""
     score_named(score, 0)
     if not (isinstance(per_neuron, int) and per_neuron >= 1):
@@ -24,7 +31,16 @@ def check_uniform(model, *, per_neuron=2, score="fisher", **options):
 
 
 @method("uniform", check_uniform, score="fisher")
-def prepare_uniform(model, task, seed, *, score="fisher", per_neuron=2, n_scored=500, biases=True):
+def prepare_uniform(
+    model: nn.Module,
+    task: Task,
+    seed: int,
+    *,
+    score: str | ScoreFunction = "fisher",
+    per_neuron: int = 2,
+    n_scored: int = 500,
+    biases: bool = True,
+) -> Prepared:
     """The `per_neuron` best-scored connections of every neuron, in all layers alike, biases and
     head.
 

@@ -6,19 +6,24 @@ the same CLS attention as TR-PTS, at a quarter, half and three quarters of the d
 tokens kept and Σ a_i x_i for the others (EViT, Liang et al., 2022).
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from timm.layers.attention import Attention
 from timm.models.vision_transformer import Block
+from torch import nn
 
+from trpts.data.task import Task
 from trpts.methods import Prepared, method, prepare_trpts
 from trpts.peers.partial import check_connections
+from trpts.signals import ScoreFunction
 from trpts.tokens import token_selection
 
 
-def check_tome(model, *, r=4, **options):
+def check_tome(model: nn.Module, *, r: int = 4, **options: Any) -> None:
     """Raise ValueError for what `prepare_tome` would refuse."""
     check_connections(model, **options)
     with token_merging(model, r):
@@ -27,20 +32,28 @@ def check_tome(model, *, r=4, **options):
 
 @method("tome", check_tome, score="fisher")
 def prepare_tome(
-    model, task, seed, *, r=4, score="fisher", n_scored=500, biases=True, **allocation
-):
+    model: nn.Module,
+    task: Task,
+    seed: int,
+    *,
+    r: int = 4,
+    score: str | ScoreFunction = "fisher",
+    n_scored: int = 500,
+    biases: bool = True,
+    **allocation: Any,
+) -> Prepared:
     """TR-PTS's connections; r pairs of tokens merged in each block."""
     options = {"score": score, "n_scored": n_scored, "biases": biases, **allocation}
     prepared = prepare_trpts(model, task, seed, keep=1, **options)
     return Prepared(prepared.plan, around=partial(token_merging, model, r))
 
 
-def evit_blocks(depth):
+def evit_blocks(depth: int) -> list[int]:
     """EViT's 3, 6 and 9 of 12 blocks, in a model of `depth`."""
     return sorted({depth * quarter // 4 for quarter in (1, 2, 3)})
 
 
-def check_evit(model, *, keep=0.7, **options):
+def check_evit(model: nn.Module, *, keep: float = 0.7, **options: Any) -> None:
     """Raise ValueError for what `prepare_evit` would refuse."""
     check_connections(model, **options)
     with token_selection(model, evit_blocks(len(model.blocks)), keep):
@@ -49,12 +62,20 @@ def check_evit(model, *, keep=0.7, **options):
 
 @method("evit", check_evit, score="fisher")
 def prepare_evit(
-    model, task, seed, *, keep=0.7, score="fisher", n_scored=500, biases=True, **allocation
-):
+    model: nn.Module,
+    task: Task,
+    seed: int,
+    *,
+    keep: float = 0.7,
+    score: str | ScoreFunction = "fisher",
+    n_scored: int = 500,
+    biases: bool = True,
+    **allocation: Any,
+) -> Prepared:
     """TR-PTS's connections; EViT's blocks, rounding and merge."""
     options = {"score": score, "n_scored": n_scored, "biases": biases, **allocation}
     prepared = prepare_trpts(model, task, seed, keep=1, **options)
-    tokens = {
+    tokens: dict[str, Any] = {
         "blocks": evit_blocks(len(model.blocks)),
         "keep": keep,
         "rounding": "ceil",
@@ -64,7 +85,7 @@ def prepare_evit(
 
 
 @contextmanager
-def token_merging(model, r):
+def token_merging(model: nn.Module, r: int) -> Iterator[None]:
     """While this is open, every block of a timm ViT merges r pairs of patch tokens; r = 0 changes
     nothing, to the bit.
 
@@ -83,7 +104,7 @@ def token_merging(model, r):
                 "is merged"
             )
     # [B, P + N] that enter a block, by its number: read again where a checkpoint computes it anew
-    sizes = {}
+    sizes: dict[int, torch.Tensor] = {}
     try:
         for n, block in enumerate(model.blocks if r else ()):
             block.forward = partial(_forward, sizes, model.num_prefix_tokens, r, n, block)
@@ -109,7 +130,9 @@ def _forward(sizes, P, r, number, block, x):
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
-def merge_pairs(x, size, keys, r):
+def merge_pairs(
+    x: torch.Tensor, size: torch.Tensor, keys: torch.Tensor, r: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Bipartite soft matching: x [B, N, D] of size [B, N] by keys [B, N, d] -> [B, N − r, D], sizes
     [B, N − r].
 

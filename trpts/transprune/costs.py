@@ -12,7 +12,7 @@ vision tower, the text tokens, the head, and the projections behind the method's
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a count needs neither
     from transformers import PretrainedConfig

@@ -7,7 +7,7 @@ image tokens are read, and they must be finite. Ties go to the token that comes 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy
 import torch
@@ -28,19 +28,20 @@ class Criterion(NamedTuple):
     relevant  whether it must be told the relevant tokens
     """
 
-    function: Callable
+    function: Callable[["Candidates"], torch.Tensor]
     products: int = 0
     asks: str | None = None
     relevant: bool = False
 
 
 CRITERIA: dict[str, Criterion] = {}
+Function = TypeVar("Function", bound=Callable[..., torch.Tensor])
 
 
-def criterion(**known):
+def criterion(**known: Any) -> Callable[[Function], Function]:
     """Register a criterion under the name of its function; arguments as of `Criterion`."""
 
-    def register(function):
+    def register(function: Function) -> Function:
         CRITERIA[function.__name__] = Criterion(function, **known)
         return function
 

@@ -14,7 +14,15 @@ from trpts.transition import check_name, softmax_within
 IGA = ("all_keys", "image_keys")
 
 
-def guided_attention(q, k, queries, keys, image, scaling, iga="image_keys"):
+def guided_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    image: torch.Tensor,
+    scaling: float,
+    iga: str = "image_keys",
+) -> torch.Tensor:
     """IGA (eq. 5): float32 [B, N], mean over heads and over a row's query tokens, 0 outside the
     image.
 
@@ -48,7 +56,9 @@ def guided_attention(q, k, queries, keys, image, scaling, iga="image_keys"):
     return (total / queries.sum(1, keepdim=True)).masked_fill(~image, 0.0)
 
 
-def combine(ttv, iga, alpha=0.5, normalise=False):
+def combine(
+    ttv: torch.Tensor, iga: torch.Tensor, alpha: float = 0.5, normalise: bool = False
+) -> torch.Tensor:
     """Score (eq. 6), [B, N] of both: α · TTV + (1 − α) · IGA; with `normalise` each sums to 1 in
     its row first.
 
