@@ -113,7 +113,8 @@ def prefill_terms(
     if schedule is None:
         return terms
     # what a function of the user's own reads is not known
-    criterion = Criterion(None) if callable(schedule.score) else CRITERIA[schedule.score]
+    own = schedule.score
+    criterion = Criterion(own) if callable(own) else CRITERIA[own]
     if criterion.asks:
         asking = min(asking, 1) if criterion.asks == "last" else asking
         dropping = [a != b for (_, a), (_, b) in pairwise(stages)]
