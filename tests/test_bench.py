@@ -253,7 +253,7 @@ def test_rounds_are_interleaved_and_the_first_is_not_counted():
 
 KEEPS = """
 import torch
-from trpts_lab import clock
+from trpts_lab.bench import clock
 def held():
     return 4096 * int(open("/proc/self/statm").read().split()[1])
 if {keep}:

@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from trpts import backbones, files, own_images, training, tuning
+from trpts import backbones, files, own_images, plots, training, tuning
 from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.places import claimed
-from trpts_lab import confusion
 
 MINI = dict(img_size=8, patch_size=4, in_chans=3, embed_dim=16, depth=2, num_heads=2)
 OUTCOME = ["o.confusion.png", "o.report.json", "o.safetensors"]
@@ -111,10 +110,10 @@ MOMENTS = {
     "Ctrl-C in the report": (own_images, "held_out", KeyboardInterrupt(), 1),
     "a full disk at the delta": (own_images, "save_delta", FULL, 1),
     "Ctrl-C while the delta is written": (own_images, "save_delta", KeyboardInterrupt(), 1),
-    "a full disk at the report": (confusion.json, "dumps", FULL, 1),
-    "a full disk at the picture": (confusion, "draw_confusion", FULL, 1),
-    "Ctrl-C at the picture": (confusion, "draw_confusion", KeyboardInterrupt(), 1),
-    "no memory at the picture": (confusion, "draw_confusion", ValueError("no font"), 1),
+    "a full disk at the report": (plots.json, "dumps", FULL, 1),
+    "a full disk at the picture": (plots, "draw_confusion", FULL, 1),
+    "Ctrl-C at the picture": (plots, "draw_confusion", KeyboardInterrupt(), 1),
+    "no memory at the picture": (plots, "draw_confusion", ValueError("no font"), 1),
 }
 
 
@@ -126,10 +125,10 @@ def test_what_was_trained_is_kept_until_its_successors_are_on_disk(
     module, name, error, nth = MOMENTS[moment]
     with monkeypatch.context() as patched:
         fail = failing(type(error)(*error.args), nth)  # its own: what is said of it is noted on it
-        if module is confusion.json:  # the report alone: notes of tensors are JSON too
-            real = confusion.json.dumps
+        if module is plots.json:  # the report alone: notes of tensors are JSON too
+            real = plots.json.dumps
             patched.setattr(
-                confusion.json, "dumps", lambda x, **o: fail() if "indent" in o else real(x, **o)
+                plots.json, "dumps", lambda x, **o: fail() if "indent" in o else real(x, **o)
             )
         else:
             before(patched, module, name, fail)
