@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import timm
@@ -19,6 +20,7 @@ from trpts.data.images import NORMALIZATIONS, read_image
 from trpts.delta import read_delta
 from trpts.files import read_tensors, write_tensors
 from trpts.own_images import load_model, predict, reading_of, tune_images
+from trpts.plots import draw_confusion
 from trpts.tokens import token_selection
 
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
@@ -79,6 +81,24 @@ def test_tune_writes_delta_report_and_picture(place, tuned):
         assert picture.width > 200
     assert not list(place.glob("*.partial"))
     assert not list(place.glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize(("n", "named"), [(40, True), (41, False)])
+def test_the_picture_names_and_counts_at_most_forty_classes(n, named):
+    confusion = np.diag([30] * n)
+    confusion[0, :2] = 10, 20
+    classes = [f"$a$ {k}" for k in range(n)]
+    report = {"confusion": confusion.tolist(), "classes": classes, "accuracy": 0.5, "n_test": 9}
+    axes, bar = draw_confusion(report).axes
+    plt.close("all")
+    written = sorted(text.get_text() for text in axes.texts if text.get_text())
+    assert written == (["10", "20", *["30"] * (n - 1)] if named else [])
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        names = [label.get_text() for label in labels]
+        assert names == ([rf"\$a\$ {k}" for k in range(n)] if named else [])
+    (image,) = axes.images
+    assert image.get_array()[0, :3].tolist() == pytest.approx([1 / 3, 2 / 3, 0])
+    assert bar.get_ylabel() == "share of the true class"
 
 
 def test_predict_from_delta_and_from_export(place, tuned, tmp_path, monkeypatch, capsys):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay
 
 from trpts.places import fresh_file
 
@@ -44,37 +44,29 @@ def write_picture(report: dict, path: str | Path) -> None:
 
 
 def draw_confusion(report: dict) -> Figure:
-    """A matplotlib figure: true classes in rows, predicted in columns, each row as shares of its
-    images.
+    """A matplotlib figure: true classes in rows, predicted in columns.
+
+    A colour is a cell's share of its true class, from the smallest to the largest; a number is its
+    count.
     """
-    counts = torch.tensor(report["confusion"])
-    shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    counts = np.array(report["confusion"])
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
     # else a pair of them would be read as a formula
     names = [name.replace("$", r"\$") for name in report["classes"]]
-    side = min(12.0, 2.5 + 0.35 * len(names))
+    side, named = min(12.0, 2.5 + 0.35 * len(names)), len(names) <= MAX_NAMED
     with plt.rc_context({"figure.constrained_layout.use": True, "savefig.dpi": 144}):
         figure, axes = plt.subplots(figsize=(side + 1, side))
-        image = axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1)
-        figure.colorbar(image, label="share of the true class")
-        axes.set(
-            xlabel="predicted",
-            ylabel="true",
-            title=f"{report['accuracy']:.1%} of {report['n_test']} right",
+        drawn = ConfusionMatrixDisplay(shares, display_labels=names).plot(
+            ax=axes, cmap="cividis", include_values=named, xticks_rotation="vertical"
         )
-        if len(names) <= MAX_NAMED:
-            axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-            axes.set_yticks(range(len(names)), names)
-            for row, column in counts.nonzero().tolist():
-                ink = "black" if shares[row, column] > 0.6 else "white"
-                axes.text(
-                    column,
-                    row,
-                    counts[row, column].item(),
-                    ha="center",
-                    va="center",
-                    color=ink,
-                    fontsize=8,
-                )
+        drawn.im_.colorbar.set_label("share of the true class")
+        title = f"{report['accuracy']:.1%} of {report['n_test']} right"
+        axes.set(xlabel="predicted", ylabel="true", title=title)
+        if named:
+            for text, count in zip(drawn.text_.flat, counts.flat, strict=True):
+                text.set(text=count or "", fontsize=8)
+        else:
+            axes.set(xticks=[], yticks=[])
     return figure
 
 
