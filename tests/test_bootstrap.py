@@ -211,7 +211,7 @@ def test_real_parts_come_last_by_hash_and_alone(bootstrap, monkeypatch):
     bootstrap.VENV.mkdir()
     bootstrap.main()
     assert called == [
-        (["-c", "constraints.txt", "-e", ".", "-e", "./trpts_lab[pdf,slurm,teach,test]"], False),
+        (["-c", "constraints.txt", "-e", ".", "-e", "./trpts_lab[pdf,slurm,test]"], False),
         (["--no-deps", "--require-hashes", "-r", "real_parts.txt"], False),
     ]
     assert bootstrap.STAMP.read_text() == bootstrap.wanted()

@@ -3,11 +3,14 @@ takes them.
 
 An exercise is a Markdown cell with a `{exercise}` directive, then a code cell between the cells
 `{solution-start}` and `{solution-end}`, then a cell that checks. Of the solution, the lines from
-BEGIN to END are left out for students; the marks are nbgrader's, and never shown in the book.
+BEGIN to END are left out for students, by nbgrader; the marks are its own, and never shown in the
+book.
 """
 
 import re
 from dataclasses import dataclass
+
+from nbconvert.preprocessors import ClearOutputPreprocessor
 
 from trpts.errors import TrptsError
 from trpts_lab.book.chapters import read_notebook
@@ -61,39 +64,20 @@ def exercises(nb, place="the notebook"):
                 f"{place}: behind exercise {one.label} expected solution-start, code, "
                 "solution-end, check"
             )
-        split(nb.cells[one.solution].source, f"{place}, {one.label}")
+        check_marks(nb.cells[one.solution].source, f"{place}, {one.label}")
         found.append(one)
     return found
 
 
-def split(source, place="the solution"):
-    """[(line, whether it is part of the solution)]; the marks themselves are left out."""
-    lines, inside, n_marked = [], False, 0
-    for line in source.splitlines():
-        mark = line.strip()
-        if mark in (BEGIN, END):
-            if inside == (mark == BEGIN):
-                raise TrptsError(
-                    f"{place}: {mark} is out of order: expected {BEGIN} and {END} in turn"
-                )
-            inside, n_marked = not inside, n_marked + 1
-        else:
-            lines.append((line, inside))
-    if inside or not n_marked:
-        raise TrptsError(f"{place}: expected lines between {BEGIN} and {END}")
-    return lines
-
-
-def stub(source):
-    """A solution with one line that raises in place of each marked part."""
-    lines, was_inside = [], False
-    for line, inside in split(source):
-        if not inside:
-            lines.append(line)
-        elif not was_inside:
-            lines.append(line[: len(line) - len(line.lstrip())] + STUB)
-        was_inside = inside
-    return "\n".join(lines)
+def check_marks(source, place):
+    """Raise TrptsError unless BEGIN and END stand in turn: nbgrader overlooks an END alone, and a
+    solution without marks.
+    """
+    marks = [line.strip() for line in source.splitlines() if line.strip() in (BEGIN, END)]
+    if not marks or marks != [BEGIN, END] * (len(marks) // 2):
+        raise TrptsError(
+            f"{place}: expected {BEGIN} and {END} in turn, found {', '.join(marks) or 'none'}"
+        )
 
 
 def for_students(nb):
@@ -104,22 +88,29 @@ def for_students(nb):
     gone = set()
     for one in exercises(nb):
         gone |= {one.start, one.end}
-        nb.cells[one.solution].source = stub(nb.cells[one.solution].source)
         for number in (one.solution, one.check):
             nb.cells[number].outputs, nb.cells[number].execution_count = [], None
     nb.cells = [cell for number, cell in enumerate(nb.cells) if number not in gone]
-    return nb
+    return without_solutions(nb)
+
+
+def without_solutions(nb):
+    """The notebook with one line that raises in place of each marked part, by nbgrader's own
+    preprocessor; changed in place.
+    """
+    from nbgrader.preprocessors import ClearSolutions  # seconds to import
+
+    clear = ClearSolutions(code_stub={"python": STUB}, enforce_metadata=False)
+    return clear.preprocess(nb, {})[0]
 
 
 def for_nbgrader(nb, points=1):
     """A copy as nbgrader's source of an assignment: solutions marked for it to clear, checks that
     it grades.
     """
-    nb = read_back(nb)
+    nb, _ = ClearOutputPreprocessor().preprocess(read_back(nb), {})
     for number, cell in enumerate(nb.cells):
         cell.metadata = {"tags": cell.metadata.get("tags", [])}
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
         cell["id"] = f"cell-{number:03}"
     for one in exercises(nb):
         shared = {"schema_version": 3, "task": False}
@@ -154,10 +145,7 @@ def write_student_notebooks(chapters, folder):
             "in it: expected another folder"
         )
     for chapter in chapters:
-        nb = for_students(chapter.nb)
-        for cell in nb.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
+        nb, _ = ClearOutputPreprocessor().preprocess(for_students(chapter.nb), {})
         write_notebook(nb, folder / chapter.path.name)
 
 
