@@ -7,7 +7,7 @@ The field has two "VTAB means": of the 19 tasks (GPS, SSF, TR-PTS) and of the th
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, rankdata, ttest_1samp
+from scipy.stats import bootstrap, ttest_1samp
 
 from trpts.errors import TrptsError
 from trpts_lab.named_tasks import FILES, GROUPS
@@ -102,7 +102,7 @@ def summary(records, metric="test_accuracy"):
 def ranks(frame, metric="test_accuracy"):
     """Rank of each variant (column) on each task (row), by the mean over seeds."""
     means = frame.pivot_table(index="task", columns="variant", values=metric)
-    return pd.DataFrame(rankdata(-means, axis=1), index=means.index, columns=means.columns)
+    return means.rank(axis=1, ascending=False)
 
 
 def paired_interval(records, variant, rival, metric="test_accuracy", seed=0):
