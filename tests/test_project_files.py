@@ -91,6 +91,13 @@ def test_every_requirement_has_an_exact_pin_within_its_range(project, pyproject,
             assert requirement.specifier.contains(version), f"{requirement} against {pin}"
 
 
+def test_hooks_of_a_commit_are_of_the_pinned_ruff(project):
+    (hooks,) = yaml.safe_load((project.root / ".pre-commit-config.yaml").read_text())["repos"]
+    (ruff,) = pins(project)["ruff"]
+    assert hooks["rev"].replace("v", "==") == str(ruff.specifier)
+    assert [hook["id"] for hook in hooks["hooks"]] == ["ruff-check", "ruff-format"]
+
+
 def test_constraints_hold_no_address(project):
     text = (project.root / "constraints.txt").read_text()
     assert not re.search(r"://|@|--", text)
