@@ -7,7 +7,7 @@ The field has two "VTAB means": of the 19 tasks (GPS, SSF, TR-PTS) and of the th
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, ttest_1samp
+from scipy.stats import binomtest, bootstrap, ttest_1samp
 
 from trpts.errors import TrptsError
 from trpts_lab.named_tasks import FILES, GROUPS
@@ -195,3 +195,8 @@ def pareto(points):
             c <= cost and a >= accuracy and (c, a) != (cost, accuracy) for c, a in points.values()
         )
     ]
+
+
+def share_interval(share, n):
+    """Wilson's 95 % interval of a share of n independent trials: (low, high)."""
+    return binomtest(round(share * n), n).proportion_ci(method="wilson")
