@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
@@ -13,6 +14,7 @@ from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from trpts.backbones import create_backbone
+from trpts_lab.book import figures
 from trpts_lab.book.pdf import QUIET, find_browser
 from trpts_lab.project import Project, make_folder
 
@@ -75,6 +77,30 @@ def batch():
     return torch.randn(8, 1, 8, 8, generator=generator), torch.randint(
         0, 5, (8,), generator=generator
     )
+
+
+@pytest.fixture
+def figure():
+    """An empty figure, closed afterwards."""
+    yield plt.figure()
+    plt.close("all")
+
+
+@pytest.fixture
+def shown(figure, monkeypatch):
+    """A function: what a drawing function drew, as its panels and the alt text."""
+
+    def catch(function, *data, **options):
+        caught = []
+        monkeypatch.setattr(figures, "display", lambda data, **kw: caught.append(data))
+        monkeypatch.setattr(
+            figures, "_png", lambda drawn, theme, size: drawn(figure) if theme == "light" else None
+        )
+        function(*data, **options)
+        (output,) = caught
+        return figure.axes, output["text/plain"]
+
+    return catch
 
 
 def write_chapter(folder, name, *sources, parameters="profile = 'quick'"):

@@ -71,3 +71,14 @@ def imports_of(package):
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         found[name] = names
     return found
+
+
+def ticks(axis):
+    """The labels along an axis."""
+    return [text.get_text() for text in axis.get_ticklabels()]
+
+
+def cells(markdown):
+    """The rows of a table in Markdown, without the line below its head."""
+    rows = [line for line in markdown.data.splitlines() if line.startswith("|")]
+    return [[word.strip() for word in row.strip("|").split("|")] for row in rows[:1] + rows[2:]]

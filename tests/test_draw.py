@@ -2,39 +2,16 @@
 
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from made import cells, ticks
 
-from trpts_lab.book import draw, draw_pruning, figures, tables, tables_pruning
+from trpts_lab.book import draw, draw_pruning, tables, tables_pruning
 from trpts_lab.experiments.pruning import BUDGETS
 from trpts_lab.lvlm.questions import KINDS
 from trpts_lab.lvlm.scenes import N_TOKENS, SIDE
 from trpts_lab.stats import share_interval
-
-
-@pytest.fixture
-def figure():
-    yield plt.figure()
-    plt.close("all")
-
-
-@pytest.fixture
-def shown(figure, monkeypatch):
-    """A function: what a drawing function drew, as its panels and the alt text."""
-
-    def catch(function, *data, **options):
-        caught = []
-        monkeypatch.setattr(figures, "display", lambda data, **kw: caught.append(data))
-        monkeypatch.setattr(
-            figures, "_png", lambda drawn, theme, size: drawn(figure) if theme == "light" else None
-        )
-        function(*data, **options)
-        (output,) = caught
-        return figure.axes, output["text/plain"]
-
-    return catch
 
 
 def lines(axes):
@@ -43,16 +20,6 @@ def lines(axes):
         one.get_label(): list(zip(*(np.asarray(x, float).tolist() for x in one.get_data())))
         for one in axes.lines
     }
-
-
-def ticks(axis):
-    return [text.get_text() for text in axis.get_ticklabels()]
-
-
-def cells(markdown):
-    """The rows of a table in Markdown, without the line below its head."""
-    rows = [line for line in markdown.data.splitlines() if line.startswith("|")]
-    return [[word.strip() for word in row.strip("|").split("|")] for row in rows[:1] + rows[2:]]
 
 
 def test_a_heat_map_writes_each_number_into_its_cell(figure):
