@@ -1,13 +1,25 @@
 """What each chapter's own figures and tables show."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from made import cells, ticks
 
 from trpts_lab import grid
 from trpts_lab.ablations import ABLATIONS
-from trpts_lab.book import draw_ablations, draw_comparison, tables_ablations, tables_comparison
+from trpts_lab.book import (
+    draw_ablations,
+    draw_allocation,
+    draw_comparison,
+    draw_fisher,
+    draw_tokens,
+    tables,
+    tables_ablations,
+    tables_comparison,
+)
 
 BASE = tables_ablations.BASE
 TASKS = ("cub_twin", "dtd_twin")
@@ -203,3 +215,117 @@ def test_seconds_are_of_one_processor():
     seconds, processor = tables_comparison.seconds_of(records)
     assert processor == "one"
     assert tables_comparison.time_against(seconds["total"], "ours", "LoRA") == (0.5, 0.5, 0.5, 3)
+
+
+def test_density_of_layers(shown):
+    density = torch.tensor([[0.5, 1.0], [1.0, 3.0], [0.1, 0.2], [0.3, 0.4]])
+    (axes, bar), alt = shown(draw_fisher.density_of_layers, density)
+    assert axes.images[0].get_array().tolist() == density.tolist()
+    assert (ticks(axes.xaxis), ticks(axes.yaxis)[1]) == (["0", "1"], "attention output")
+    assert bar.get_ylabel().startswith("Fisher information")
+    assert "the attention output layer of block 1 with 3.0 times the average" in alt
+    assert "qkv 0.8, attention output 2.0" in alt
+
+
+def test_shares_of_blocks(shown):
+    shares = pd.DataFrame([[0.2, 0.8], [0.4, 0.6]])
+    (axes,), alt = shown(draw_fisher.shares_of_blocks, shares, pd.Series([0.1, 0.9]))
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([0.3, 0.7])
+    assert [one.get_ydata()[0] for one in axes.lines] == [0.2, 0.4, 0.1, 0.5]
+    assert axes.get_ylim()[1] == pytest.approx(1.4 * 0.9)
+    assert "Block 1 holds most, 70% on average, block 0 least" in alt
+
+
+def test_information_in_the_top(shown):
+    tops = pd.DataFrame([[30.0, 90.0], [40.0, 80.0]], columns=[0.1, 10.0])
+    (axes,), alt = shown(draw_fisher.information_in_the_top, tops)
+    assert [one.get_ydata()[0] for one in axes.lines] == [30, 40, 0.1]
+    assert ticks(axes.xaxis) == ["0.1", "10"]
+    assert "the top 0.1 % hold 35 %, 10 % hold 85 %" in alt
+
+
+def test_means_by_key():
+    full = pd.DataFrame(
+        {"s[b/10]": [1, 3], "s[b/9]": [5, 5], "s[a/9]": 0, "s[a/10]": 1, "t[a/9]": 9}
+    )
+    found = tables.means_by_key(full, "s", ["b", "a"])
+    assert list(found) == ["9", "10"]
+    assert found.to_numpy().tolist() == [[5, 2], [0, 1]]
+    assert tables.means_by_key(full, "s", ["a"], ["10"]).loc["a", "10"] == 1
+
+
+def test_figures_of_the_allocation(shown):
+    share = pd.DataFrame({"0": [0.2, 0.7], "1": [0.8, 0.3]}, TASKS)
+    (axes, _), alt = shown(draw_allocation.shares_of_blocks, share)
+    assert axes.images[0].get_array().tolist() == [[20, 80], [70, 30]]
+    assert [text.get_text() for text in axes.texts] == ["20", "80", "70", "30"]
+    assert "is 1 for cub_twin, 0 for dtd_twin" in alt
+
+
+def test_connections_by_layer(shown):
+    layers = [f"blocks.{b}.{kind}" for b in range(2) for kind in draw_fisher.LAYER_KINDS]
+    by_share = pd.DataFrame([range(1, 9), range(8, 0, -1)], TASKS, layers)
+    connections = {"share": by_share, "mean": by_share + 8}
+    axes, alt = shown(draw_allocation.connections_by_layer, connections)
+    heights = [{p.get_x() + 0.4: p.get_height() for p in panel.patches} for panel in axes]
+    assert heights[1] == pytest.approx({n: n + 9 for n in range(8)})
+    assert heights[2] == pytest.approx({n: 8 - n for n in range(8)})
+    assert axes[3].get_title() == "dtd_twin, w = mean score"
+    assert "For cub_twin the layer with most is blocks.1.mlp.fc2." in alt
+
+
+def test_correlation_by_images(shown):
+    study = pd.DataFrame({"10": [0.1, 0.2], "100": [0.5, 0.6], "halves": [0.8, 0.9]}, TASKS)
+    (axes,), alt = shown(draw_allocation.correlation_by_images, study)
+    assert axes.lines[2].get_xydata().tolist() == [[10, 0.2], [100, 0.6]]
+    assert axes.lines[3].get_xydata().tolist() == [[160, 0.9]]
+    assert "at 10 images the rank correlation is between 0.10 and 0.20" in alt
+    assert "reach 0.80 to 0.90" in alt
+
+
+def test_overlap_of_tasks(shown):
+    full = pd.DataFrame({"overlap[a and b]": [0.1, 0.3]})
+    full[["overlap_with_itself[a/halves]", "overlap_with_itself[b/halves]"]] = 0.8, 0.6
+    overlaps = draw_allocation.overlaps_of(full, ["a", "b"])
+    assert overlaps.ravel() == pytest.approx([0.8, 0.2, 0.2, 0.6])
+    (axes, _), alt = shown(draw_allocation.overlap_of_tasks, overlaps, ["a", "b"], 0.05)
+    assert np.allclose(axes.images[0].get_array(), overlaps)
+    assert "between 0.20 and 0.20; on the diagonal" in alt
+    assert "between 0.60 and 0.80. By chance it would be 0.05." in alt
+
+
+def test_correlation_by_task(shown):
+    correlation = pd.DataFrame({"a": [-0.5, -0.3], "b": [0.2, 0.4]})
+    (axes,), alt = shown(draw_allocation.correlation_by_task, correlation)
+    assert axes.lines[4].get_xydata() == pytest.approx(np.array([[0.3, 1]]))
+    assert ticks(axes.yaxis) == ["a", "b"]
+    assert "between -0.40 and 0.30, 1 of 2 below zero" in alt
+
+
+def test_budget_slider():
+    plans = {b: SimpleNamespace(connections={"blocks.0.x": b, "blocks.0.y": 2 * b},
+                                trainable_fraction=b / 10) for b in (1, 2, 3, 4)}  # fmt: skip
+    text = draw_allocation.budget_slider(plans, "cub_twin").data
+    assert "Connections per neuron in each layer, cub_twin" in text
+    assert "2 connections per neuron, 20.0% of the backbone: layers train from 2 to 4" in text
+    assert "[[1, 2], [2, 4], [3, 6], [4, 8]]" in text
+
+
+def test_kept_tokens(shown):
+    mask = np.arange(64).reshape(8, 8) < 5
+    images = {"a": np.full((16, 16, 3), 0.25)}
+    axes, alt = shown(draw_tokens.kept_by_block, images, {"a": [mask, ~mask]}, (2, 4))
+    assert [panel.get_title() for panel in axes] == ["image", "after block 2", "after block 4"]
+    assert (axes[1].images[0].get_array()[..., 0] == 0.25).sum() == 5 * 4
+    assert "a keeps 5, 59 of 64 patches" in alt
+    masks = {0.1 * n: [mask] for n in range(10)}
+    assert "ρ = 0.90: 5 of 64 patches stay" in draw_tokens.share_slider([images["a"]], masks).data
+
+
+def test_table_of_accuracy_by_task(full):
+    first = {"few": {"trained": "9"}, "all": {"trained": "99"}}
+    assert cells(tables.accuracy_by_task(full, ["dtd_twin"], first)) == [
+        ["trained", "dtd_twin"],
+        ["9", "0.51 ± 0.01"],
+        ["99", "0.71 ± 0.01"],
+    ]

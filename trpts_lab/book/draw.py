@@ -3,29 +3,40 @@
 import numpy as np
 
 
-def heat_map(figure, values, rows, columns, number, label=None, top=None, low=None, **style):
+def heat_map(
+    figure,
+    values,
+    rows,
+    columns,
+    number,
+    label=None,
+    low=None,
+    top=None,
+    aspect="auto",
+    fontsize=None,
+    number_size=None,
+    slanted=False,
+):
     """A map of numbers, each written into its cell, with a bar of colours where it has a label.
 
     values   [rows, columns]
     rows, columns  their names
     number   how a value is written: a format such as "{:.0f}", or the texts themselves, row by row
     low, top  ends of the colours; None: the smallest and the largest value
-    style    aspect of the cells; fontsize of rows and numbers; slanted names of columns
+    fontsize  of the rows, and of the numbers unless these have their own
+    slanted  the columns have long names
     """
     values = np.asarray(values)
-    size = {"fontsize": style["fontsize"]} if "fontsize" in style else {}
     axes = figure.subplots()
-    image = axes.imshow(
-        values, cmap="cividis", aspect=style.get("aspect", "auto"), vmin=low, vmax=top
-    )
+    image = axes.imshow(values, cmap="cividis", aspect=aspect, vmin=low, vmax=top)
     bright = 0.6 * (values.max() if top is None else top)
+    inside = {"ha": "center", "va": "center", "fontsize": number_size or fontsize}
     for (row, column), value in np.ndenumerate(values):
         text = number.format(value) if isinstance(number, str) else number[row][column]
-        ink = "black" if value > bright else "white"
-        axes.text(column, row, text, ha="center", va="center", color=ink, **size)
-    slant = {"rotation": 40, "ha": "right"} if style.get("slanted") else {}
-    axes.set_xticks(range(len(columns)), columns, **slant, **(size if slant else {}))
-    axes.set_yticks(range(len(rows)), rows, **size)
+        axes.text(column, row, text, color="black" if value > bright else "white", **inside)
+    slant = {"rotation": 40, "ha": "right", "fontsize": fontsize} if slanted else {}
+    axes.set_xticks(range(len(columns)), columns, **slant)
+    axes.set_yticks(range(len(rows)), rows, fontsize=fontsize)
     if label:
         figure.colorbar(image, label=label)
     return axes

@@ -5,6 +5,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from trpts_lab.bench.clock import ratio
+from trpts_lab.book.pages import spread
 
 
 def markdown_table(rows, note="", columns=None, as_text=False):
@@ -26,6 +27,36 @@ def points(mean, sd, unit=""):
 def ranged(middle, low, high):
     """A number with its range."""
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def means_by_key(full, name, tasks, keys=None):
+    """Means over seeds of one table of the records, name[task/key]: a row for each task.
+
+    full  of `pages.frame`
+    keys  None: all of them, in the order of numbers
+    """
+    means = full[[column for column in full if column.startswith(f"{name}[")]].mean()
+    if keys is None:
+        keys = (key[:-1].split("/")[1] for key in means.index if f"[{tasks[0]}/" in key)
+        keys = sorted(keys, key=int)
+    return pd.DataFrame(
+        {key: [means[f"{name}[{task}/{key}]"] for task in tasks] for key in keys}, index=tasks
+    )
+
+
+def accuracy_by_task(full, tasks, variants):
+    """A table of test accuracies with their spread over seeds, a column for each task.
+
+    full      a row for each variant, task and seed
+    variants  {variant: the first columns of its row}
+    """
+    accuracy = full["test_accuracy"].sort_index()
+    return markdown_table(
+        [
+            first | {task: spread(accuracy.loc[(variant, task)]) for task in tasks}
+            for variant, first in variants.items()
+        ]
+    )
 
 
 def cost_table(bench, columns, base="full", order=None):
