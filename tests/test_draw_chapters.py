@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 import torch
 from made import cells, ticks
-
-from trpts_lab import grid
 from trpts_lab.ablations import ABLATIONS
+
 from trpts_lab.book import (
     draw_ablations,
     draw_allocation,
@@ -185,7 +184,7 @@ def test_accuracy_by_task(full, shown):
 
 def test_rates_table():
     published = {"full": (0.01, {0.001: 0.5, 0.01: 0.6}), "linear": (0.1, {0.1: 0.4, 1.0: 0.3})}
-    assert "full" not in grid.FAMILY
+    assert "full" not in compared.FAMILY
     assert cells(tables_comparison.rates_table(published)) == [
         ["method", "0.001", "0.01", "0.1", "1", "at the edge"],
         ["full", "0.500", "**0.600**", "", "", "highest"],

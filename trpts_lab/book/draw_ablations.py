@@ -5,12 +5,13 @@ import numpy as np
 from trpts_lab.book.draw import from_the_top, legend_above, name_rows
 from trpts_lab.book.figures import show
 from trpts_lab.book.tables import points
-from trpts_lab.book.tables_ablations import BASE, gaps_of, not_there
+from trpts_lab.book.tables_ablations import gaps_of, not_there
+from trpts_lab.compared import OURS
 
 CROWDED = {"Fisher": 3, "true Fisher": -5}  # scores with a close neighbour on their right
 
 
-def gaps(records, figure, base=BASE, question=""):
+def gaps(records, figure, base=OURS, question=""):
     """A row for each variant of an ablation's figure: a small mark for each task, a large one for
     the mean with its spread over seeds.
 
@@ -107,7 +108,7 @@ def accuracy_by_amount(connections, samples):
             axes.set(xscale="log", xlabel=label)
             axes.margins(0.12)
         for nth, (variant, row) in enumerate(trained.iterrows()):
-            name, at = variant.replace(BASE, "C = 2"), (row["x"], 100 * row["mean"])
+            name, at = variant.replace(OURS, "C = 2"), (row["x"], 100 * row["mean"])
             panels[0].annotate(name, at, ha="center", xytext=(0, -14 if nth % 2 else 8), **offset)
         panels[0].set_ylabel("test accuracy (%)")
 

@@ -5,11 +5,10 @@ import pandas as pd
 from IPython.display import Markdown
 
 from trpts_lab import stats
-from trpts_lab.ablations import ABLATIONS
 from trpts_lab.book.pages import frame
 from trpts_lab.book.tables import points
+from trpts_lab.compared import ABLATIONS, OURS
 
-BASE = "TR-PTS without tokens"
 SCORES = {
     "fisher": "Fisher",
     "fisher_true": "true Fisher",
@@ -25,7 +24,7 @@ def not_there(*figures):
     return Markdown(f"*Not there yet*: its runs are made by `trpts sweep --ablations {named}`.")
 
 
-def gaps_of(records, figure, base=BASE):
+def gaps_of(records, figure, base=OURS):
     """(differences from the base, their means) of a figure's variants, in its order; None: some are
     missing.
 
@@ -38,7 +37,7 @@ def gaps_of(records, figure, base=BASE):
     return found, stats.over_tasks_and_seeds(found).loc[order]
 
 
-def gaps_in_words(records, figure, base=BASE):
+def gaps_in_words(records, figure, base=OURS):
     """The means of `gaps_of` with their spread, and what they rest on."""
     if (gaps := gaps_of(records, figure, base)) is None:
         return None

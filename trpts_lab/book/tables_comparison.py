@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from trpts_lab import grid, stats
+from trpts_lab import stats
 from trpts_lab.book.pages import results
 from trpts_lab.book.tables import markdown_table
+from trpts_lab.compared import FAMILY
 
 
 def rates_table(published):
@@ -14,7 +15,7 @@ def rates_table(published):
     """
     rows = []
     for method, (chosen, means) in published.items():
-        if method not in grid.FAMILY:
+        if method not in FAMILY:
             marks = {lr: "**" if lr == chosen else "" for lr in means}
             told = {f"{lr:g}": f"{marks[lr]}{x:.3f}{marks[lr]}" for lr, x in means.items()}
             edge = {min(means): "lowest", max(means): "highest"}.get(chosen, "")
