@@ -15,7 +15,7 @@ from trpts.files import read_tensors, write_tensors
 from trpts.hashes import file_hash
 from trpts_lab.project import Project
 from trpts_lab.weights import formula
-from trpts_lab.weights.pretrain import Pretraining, Recipe, pretrain, render_images, shifted
+from trpts_lab.weights.pretrain import Pretraining, Recipe, render_images, shifted
 
 SHORT = Recipe(images_per_class=1, epochs=2, batch_size=50)
 
@@ -100,8 +100,8 @@ def test_resumed_run_is_the_uninterrupted_one(place, tmp_path):
     card.
     """
     other = Project(tmp_path / "other")
-    assert pretrain(place, SHORT, stop_after=7) is None
-    card, whole = (pretrain(project, SHORT) for project in (place, other))
+    assert Pretraining(SHORT).train(place, stop_after=7) is None
+    card, whole = (Pretraining(SHORT).train(project) for project in (place, other))
     name = "data/weights/vit_lab.safetensors"
     assert (place.root / name).read_bytes() == (other.root / name).read_bytes()
     assert [point["epoch"] for point in card["curve"]] == [1, 2]
@@ -118,16 +118,16 @@ def test_resumed_run_is_the_uninterrupted_one(place, tmp_path):
 
 
 def test_checkpoints_that_do_not_belong_are_refused(place):
-    pretrain(place, SHORT, stop_after=1)
+    Pretraining(SHORT).train(place, stop_after=1)
     with pytest.raises(TrptsError, match="belongs to another recipe"):
-        pretrain(place, Recipe(images_per_class=1, epochs=3, batch_size=50))
+        Pretraining(Recipe(images_per_class=1, epochs=3, batch_size=50)).train(place)
     path = place.build / "pretrain" / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(TrptsError, match="is not a checkpoint"):
-        pretrain(place, SHORT)
+        Pretraining(SHORT).train(place)
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(TrptsError, match="is not a checkpoint"):
-        pretrain(place, SHORT)
+        Pretraining(SHORT).train(place)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def quick(monkeypatch):
         ), labels
 
     monkeypatch.setattr("trpts_lab.weights.pretrain.render_images", images)
-    monkeypatch.setattr("trpts_lab.weights.pretrain.SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr("trpts_lab.resumable.SAVE_EVERY_S", -1.0)
     return Recipe(images_per_class=1, epochs=2, batch_size=125)
 
 
@@ -153,7 +153,7 @@ def quick(monkeypatch):
 )
 def test_a_run_interrupted_anywhere_goes_on_as_the_same_run(tmp_path, monkeypatch, quick, moment):
     project, other = Project(tmp_path / "a"), Project(tmp_path / "b")
-    whole = pretrain(other, quick)
+    whole = Pretraining(quick).train(other)
     owner, name, nth = {
         "within a step": (torch.optim.AdamW, "step", 3),
         "while an epoch is evaluated": (Pretraining, "accuracy", 1),
@@ -171,11 +171,11 @@ def test_a_run_interrupted_anywhere_goes_on_as_the_same_run(tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            pretrain(project, quick)
+            Pretraining(quick).train(project)
     # as a killed run leaves it
     left = project.build / "pretrain" / ".checkpoint.safetensors.x.partial"
     left.mkdir()
-    card = pretrain(project, quick)
+    card = Pretraining(quick).train(project)
     assert {k: v for k, v in card.items() if k != "time_s"} == {
         k: v for k, v in whole.items() if k != "time_s"
     }
@@ -183,12 +183,12 @@ def test_a_run_interrupted_anywhere_goes_on_as_the_same_run(tmp_path, monkeypatc
 
 
 def test_a_run_that_diverges_leaves_the_checkpoint_before_it(place, monkeypatch, quick):
-    pretrain(place, quick, stop_after=2)
+    Pretraining(quick).train(place, stop_after=2)
     path = place.build / "pretrain" / "checkpoint.safetensors"
     before = path.read_bytes()
     monkeypatch.setattr(Pretraining, "advance", lambda *_: float("nan"))
     with pytest.raises(TrptsError, match=r"the loss of step 2 is nan: .* is left as it was"):
-        pretrain(place, quick)
+        Pretraining(quick).train(place)
     assert path.read_bytes() == before
 
 
@@ -197,7 +197,7 @@ LIES = {"step": (3.0, "in step"), "time_s": (-1, "in time_s"), "curve": ([1], "i
 
 @pytest.mark.parametrize("field", LIES)
 def test_checkpoints_that_lie_are_refused_and_nothing_is_taken_up(place, quick, field):
-    pretrain(place, quick, stop_after=1)
+    Pretraining(quick).train(place, stop_after=1)
     path = place.build / "pretrain" / "checkpoint.safetensors"
     value, sentence = LIES[field]
     tensors, notes = read_tensors(path, "a checkpoint")

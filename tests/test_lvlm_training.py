@@ -13,18 +13,9 @@ from trpts_lab.lvlm.model import EOS_ID, PAD_ID, create_lvlm, load_lvlm, pixels,
 from trpts_lab.lvlm.packing import IGNORED, pack, pack_mask, slot_lengths
 from trpts_lab.lvlm.questions import KINDS, ask, encode
 from trpts_lab.lvlm.scenes import COLOURS, N_TOKENS, SHAPES, cell_tokens, draw_scene
-from trpts_lab.lvlm.train import (
-    ALL,
-    EASY,
-    HARD,
-    LvlmTraining,
-    Recipe,
-    checkpoint_of,
-    patch_labels,
-    ship_checkpoint,
-    train,
-)
+from trpts_lab.lvlm.train import ALL, EASY, HARD, LvlmTraining, Recipe, patch_labels
 from trpts_lab.project import Project
+from trpts_lab.resumable import Optimizers
 
 SHORT = Recipe(
     n_scenes=6,
@@ -104,10 +95,10 @@ def test_patch_labels_are_the_objects():
 
 def test_a_resumed_run_is_the_same_run(tmp_path):
     straight, broken = Project(tmp_path / "a"), Project(tmp_path / "b")
-    card = train(straight, SHORT)
-    for _ in range(2):
-        assert train(broken, SHORT, stop_after=2) is None  # within stage 0, then within stage 1
-    resumed = train(broken, SHORT)
+    card = LvlmTraining(SHORT).train(straight)
+    for _ in range(2):  # within stage 0, then within stage 1
+        assert LvlmTraining(SHORT).train(broken, stop_after=2) is None
+    resumed = LvlmTraining(SHORT).train(broken)
     same = ("sha256_16", "held_out_accuracy", "recipe", "steps_done")
     assert {key: card[key] for key in same} == {key: resumed[key] for key in same}
     assert [row["step"] for row in resumed["curve"]] == [4]
@@ -121,22 +112,22 @@ def test_a_resumed_run_is_the_same_run(tmp_path):
 
 def test_an_interruption_within_a_step_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
     project = Project(tmp_path)
-    train(project, SHORT, stop_after=1)
-    before = checkpoint_of(project).read_bytes()
-    step = lvlm_train.Optimizers.step
+    LvlmTraining(SHORT).train(project, stop_after=1)
+    before = LvlmTraining.checkpoint(project).read_bytes()
+    step = Optimizers.step
 
     def interrupted(optimizer):
         step(optimizer)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(lvlm_train.Optimizers, "step", interrupted)
+        patched.setattr(Optimizers, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(project, SHORT)
+            LvlmTraining(SHORT).train(project)
     monkeypatch.setattr(LvlmTraining, "advance", lambda *_: float("nan"))
     with pytest.raises(TrptsError, match=r"the loss of step 1 is nan: .* is left as it was"):
-        train(project, SHORT)
-    assert checkpoint_of(project).read_bytes() == before
+        LvlmTraining(SHORT).train(project)
+    assert LvlmTraining.checkpoint(project).read_bytes() == before
 
 
 def test_time_stops_a_run_and_what_was_done_can_be_shipped(tmp_path):
@@ -144,19 +135,19 @@ def test_time_stops_a_run_and_what_was_done_can_be_shipped(tmp_path):
     with pytest.raises(
         TrptsError, match=r"there is no checkpoint .*: run `trpts lvlm-train` first"
     ):
-        ship_checkpoint(project, SHORT)
-    assert train(project, SHORT, minutes=0) is None
-    card = ship_checkpoint(project, SHORT)
+        LvlmTraining(SHORT).ship(project)
+    assert LvlmTraining(SHORT).train(project, minutes=0) is None
+    card = LvlmTraining(SHORT).ship(project)
     assert card["steps_done"] == 1
     assert set(card["held_out_accuracy_blank_image"]) == set(KINDS)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
-    train(Project(tmp_path), SHORT, stop_after=1)
+    LvlmTraining(SHORT).train(Project(tmp_path), stop_after=1)
     other = LvlmTraining(replace(SHORT, lr=5e-4))
     before = other.model.lm_head.weight.clone()
     with pytest.raises(TrptsError, match="belongs to another recipe"):
-        other.restore(checkpoint_of(Project(tmp_path)))
+        other.restore(LvlmTraining.checkpoint(Project(tmp_path)))
     assert torch.equal(other.model.lm_head.weight, before)
     assert other.step == 0
 

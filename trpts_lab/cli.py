@@ -227,11 +227,11 @@ def cmd_pretrain(arguments):
     """Pre-train the laboratory's backbone on formula-driven images; goes on from a checkpoint if
     there is one.
     """
-    from trpts_lab.weights.pretrain import pretrain
+    from trpts_lab.weights.pretrain import Pretraining
 
     project = Project.find()
     with project.lock():
-        pretrain(project)
+        Pretraining().train(project)
     return 0
 
 
@@ -239,14 +239,14 @@ def cmd_lvlm_train(arguments):
     """Train the tiny vision-language model on procedural scenes; goes on from a checkpoint if there
     is one.
     """
-    from trpts_lab.lvlm.train import ship_checkpoint, train
+    from trpts_lab.lvlm.train import LvlmTraining
 
     project = Project.find()
     with project.lock():
         if arguments.ship:
-            ship_checkpoint(project)
+            LvlmTraining().ship(project)
         else:
-            train(project, minutes=arguments.minutes)
+            LvlmTraining().train(project, arguments.minutes)
     return 0
 
 
