@@ -16,7 +16,8 @@ from filelock import FileLock
 from nbval.plugin import IPyNbFile
 
 from trpts_lab.book.runner import run_chapters
-from trpts_lab.project import Project, make_folder
+from trpts_lab.files import make_folder
+from trpts_lab.project import Project
 
 
 class ReplayKernel:

@@ -16,7 +16,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from trpts.backbones import create_backbone
 from trpts_lab.book import figures
 from trpts_lab.book.pdf import QUIET, find_browser
-from trpts_lab.project import Project, make_folder
+from trpts_lab.files import make_folder
+from trpts_lab.project import Project
 
 BENCHMARK = {
     "backbone": "vit_small_digits",

@@ -18,7 +18,8 @@ from trpts_lab import records as room
 from trpts_lab import store as store_room
 from trpts_lab import versions
 from trpts_lab.experiments import fisher_digits
-from trpts_lab.project import Project, write_whole
+from trpts_lab.files import write_whole
+from trpts_lab.project import Project
 from trpts_lab.records import flat_metrics, read_single, record_name
 from trpts_lab.store import Store, measure, run_once, stale_because
 
@@ -382,7 +383,7 @@ def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_write_that_breaks_off_leaves_nothing_behind(tmp_path):
     """A real short write: the process may write no file beyond 64 bytes."""
     program = (
-        "import resource, signal, pathlib, sys; from trpts_lab.project import write_whole\nfrom "
+        "import resource, signal, pathlib, sys; from trpts_lab.files import write_whole\nfrom "
         "trpts.errors import TrptsError\nsignal.signal(signal.SIGXFSZ, "
         "signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\ntry: "
         "write_whole(pathlib.Path(sys.argv[1]) / 'r.json', 'x' * 1000)\nexcept TrptsError as "

@@ -7,7 +7,7 @@ import time
 
 from trpts.backbones import create_backbone
 from trpts.data.load import load_task
-from trpts_lab.provenance import weights_path
+from trpts_lab.tasks import weights_path
 
 PROGRESS_EVERY_S = 5.0
 
@@ -29,7 +29,9 @@ def check_benchmark(project, profile):
 
     def weights():
         size = bench["reading"].get("image_size")
-        model = create_backbone(bench["backbone"], 2, weights_path(bench), image_size=size)
+        model = create_backbone(
+            bench["backbone"], 2, weights_path(bench | {"project": project}), image_size=size
+        )
         return f"weights {model.weights_hash}"
 
     look(bench["backbone"], weights)

@@ -195,7 +195,7 @@ def cmd_bench(arguments):
     from trpts.device import pick_device
     from trpts_lab.bench.benches import bench_named, lines
     from trpts_lab.bench.files import write_bench
-    from trpts_lab.project import make_folder
+    from trpts_lab.files import make_folder
     from trpts_lab.provenance import provenance
 
     for name, value in (("rounds", arguments.rounds), ("batch-size", arguments.batch_size)):
@@ -217,7 +217,7 @@ def cmd_bench(arguments):
             "rows": rows,
             "summary": text,
         }
-        record |= provenance()
+        record |= provenance(project.root)
         if batch_size == usual:  # what pages and claims read; another size is only shown
             write_bench(project, name, device, record)
     return 0

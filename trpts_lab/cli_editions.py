@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from trpts.errors import TrptsError
-from trpts_lab.project import Project, make_folder
+from trpts_lab.files import make_folder
+from trpts_lab.project import Project
 
 
 def add_commands(command):

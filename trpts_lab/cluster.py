@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster
 from distributed.comm import CommClosedError, get_address_host_port, parse_address
 
 from trpts.errors import TrptsError
+from trpts_lab.project import Project
 from trpts_lab.provenance import code_hash
 from trpts_lab.store import measure
 
@@ -154,8 +155,6 @@ def _hands_memory_back():
 
 
 def _code_there(kinds):
-    from trpts_lab.project import Project
-
     Project.find()
     for kind in kinds:
         importlib.import_module(f"trpts_lab.experiments.{kind}")
@@ -163,9 +162,11 @@ def _code_there(kinds):
 
 
 def measured(kind, config):
-    """Run one experiment in a worker: its record, and the hash of the code there.
+    """Run one experiment in a worker, with weights and data of the checkout that it was started in:
+    its record, and the hash of the code there.
 
     One thread each: how many decides the last digits of a result.
     """
     torch.set_num_threads(1)
-    return measure(importlib.import_module(f"trpts_lab.experiments.{kind}"), config), code_hash()
+    experiment = importlib.import_module(f"trpts_lab.experiments.{kind}")
+    return measure(experiment, config, Project.find()), code_hash()

@@ -1,8 +1,6 @@
-"""Where things stand: the folders of a checkout, and files that are either whole or not there."""
+"""Where things stand: the folders of a checkout."""
 
-import errno
 import os
-import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from trpts.errors import TrptsError
-from trpts.places import fresh_file
+from trpts_lab.files import make_folder
+from trpts_lab.store import Store
 
 MARKS = ("notebooks", "profiles")  # a checkout is known by these folders
 
@@ -74,47 +73,12 @@ class Project:
         The environment variable TRPTS_RESULTS, set by `trpts regress` for the notebooks it runs,
         points elsewhere.
         """
-        from trpts_lab.store import Store  # the store writes its files by this module
-
         if os.environ.get("TRPTS_RESULTS"):
-            return Store(os.environ["TRPTS_RESULTS"])
+            return Store(os.environ["TRPTS_RESULTS"], project=self)
         return self.store(profile)
 
     def store(self, profile):
         """The `Store` of a profile, whatever a run is set to: what tables and figures read."""
-        from trpts_lab.store import Store
-
         loose = self.build / "results" / profile
-        return Store(loose) if profile == "quick" else Store(loose, self.committed, profile)
-
-
-def make_folder(path):
-    """Make a folder that can be written to; its path."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return path
-    except OSError as error:
-        raise TrptsError(
-            f"cannot write into {path}: {_reason(error)}; make it writable or free some space"
-        ) from error
-
-
-def write_whole(path, text):
-    """Write `text` to `path` so that a reader finds either the old file or the whole new one,
-    whatever happens.
-    """
-    make_folder(path.parent)
-    try:
-        with fresh_file(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise TrptsError(
-            f"cannot write {path}: {_reason(error)}; nothing of it was left behind"
-        ) from error
-
-
-def _reason(error):
-    return {errno.ENOSPC: "the disk is full", errno.EACCES: "no permission"}.get(
-        error.errno, error.strerror or error
-    )
+        packed = None if profile == "quick" else self.committed
+        return Store(loose, packed, profile, self)

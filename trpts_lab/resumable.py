@@ -19,7 +19,7 @@ from trpts.errors import TrptsError
 from trpts.hashes import file_hash, short_hash
 from trpts.places import remove_leftovers
 from trpts.checkpoint import read_checkpoint, save_checkpoint
-from trpts_lab.project import make_folder, write_whole
+from trpts_lab.files import make_folder, write_whole
 from trpts_lab.provenance import machine, versions
 
 SAVE_EVERY_S, SPEAK_EVERY_S = 20.0, 20.0

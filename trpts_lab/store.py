@@ -27,7 +27,7 @@ from filelock import FileLock
 from trpts.errors import TrptsError
 from trpts.hashes import short_hash
 from trpts.meter import peak_memory_bytes
-from trpts_lab.project import make_folder, write_whole
+from trpts_lab.files import make_folder, write_whole
 from trpts_lab.provenance import provenance
 from trpts_lab.records import (
     PROVENANCE,
@@ -61,10 +61,13 @@ class Store:
     loose    folder of single records
     packed   folder of the committed files, or None: the quick profile has single records only
     profile  which records of the committed files are this store's
+    project  the `Project` whose weights and data its runs use; None: the one around the working
+             directory
     """
 
-    def __init__(self, loose: Path, packed: Path | None = None, profile: str | None = None):
+    def __init__(self, loose: Path, packed: Path | None = None, profile=None, project=None):
         self.loose, self.packed, self.profile = Path(loose), packed and Path(packed), profile
+        self.project = project
 
     def records(self, kind: str = "*") -> list[dict]:
         """All records of a kind, sorted by configuration; of a run that has two, the `later`."""
@@ -239,7 +242,7 @@ def run_once(experiment, config: dict, store: Store) -> dict:
     """
     record = current_record(experiment, config, store)
     if record is None:
-        record = measure(experiment, config)
+        record = measure(experiment, config, store.project)
         store.add(record)
     return record
 
@@ -257,22 +260,36 @@ def current_record(experiment, config: dict, store: Store) -> dict | None:
         if config["profile"] != "quick":
             raise
         return None
-    return None if record is None or stale_because(record, experiment.inputs) else record
+
+    def inputs_of(config):
+        return experiment.inputs(placed(config, store.project))
+
+    return None if record is None or stale_because(record, inputs_of) else record
 
 
-def measure(experiment, config: dict) -> dict:
-    """Run an experiment; its record, not yet written.
+def placed(config: dict, project) -> dict:
+    """A configuration as experiments get it: with "project", whose weights and data they use.
+
+    No record holds that. A worker's is the checkout that it was started in, so it travels with no
+    configuration; and as experiments pass their configuration on whole, it needs no argument of
+    its own from here to the file that is read (`trpts_lab.tasks.project_of`).
+    """
+    return config if project is None else config | {"project": project}
+
+
+def measure(experiment, config: dict, project=None) -> dict:
+    """Run an experiment with the weights and data of a `Project`; its record, not yet written.
 
     What it was made with is noted before the run: a commit or a version may change while it lasts.
     """
     config = {"kind": kind_of(experiment), **config}
     made_with = {
-        "inputs": experiment.inputs(config),
+        "inputs": experiment.inputs(placed(config, project)),
         "version": version_of(config),
-        "provenance": provenance(),
+        "provenance": provenance(project.root if project else Path.cwd()),
     }
     start = time.perf_counter()
-    metrics = experiment.run(config)
+    metrics = experiment.run(placed(config, project))
     seconds = round(time.perf_counter() - start, 3)
     measured = {
         "config": config,

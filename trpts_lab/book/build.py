@@ -22,8 +22,8 @@ from trpts_lab.book.launch import repository, theme_options
 from trpts_lab.book.runner import run_chapters, say
 from trpts_lab.book.staging import stage
 from trpts_lab.book.status import status_page
+from trpts_lab.files import make_folder, write_whole
 from trpts_lab.profiles import load_profile
-from trpts_lab.project import make_folder, write_whole
 from trpts_lab.store import packed_at_the_end
 
 LEFT_OUT = ("sphinx_thebe", "sphinx_comments")  # both load scripts from outside

@@ -10,7 +10,7 @@ import shutil
 import yaml
 
 from trpts.errors import TrptsError
-from trpts_lab.project import make_folder
+from trpts_lab.files import make_folder
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 QUIET = (

@@ -18,8 +18,8 @@ from trpts_lab.bench.files import read_bench
 from trpts_lab.book.figures import THEMES, style
 from trpts_lab.book.pages import records_there, results, strongest_alike_sentence
 from trpts_lab.compared import CORE, METHODS, WITH_TOKENS
+from trpts_lab.files import write_whole
 from trpts_lab.profiles import load_profile
-from trpts_lab.project import write_whole
 from trpts_lab.twins import TWINS
 
 BEGIN, END = "<!-- results: written by `trpts refresh` -->", "<!-- end of results -->"

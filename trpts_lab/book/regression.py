@@ -12,7 +12,7 @@ from trpts.errors import TrptsError
 from trpts_lab.book.chapters import find_chapters
 from trpts_lab.book.runner import run_chapters, say
 from trpts_lab.book.status import data_name, inputs_path, read_inputs
-from trpts_lab.project import make_folder, write_whole
+from trpts_lab.files import make_folder, write_whole
 from trpts_lab.provenance import machine, versions
 from trpts_lab.records import untimed
 from trpts_lab.regress import (

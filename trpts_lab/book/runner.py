@@ -13,8 +13,8 @@ from papermill.engines import NBClientEngine, papermill_engines
 
 from trpts.errors import TrptsError
 from trpts_lab.book.chapters import copy_state, find_chapters
+from trpts_lab.files import make_folder, write_whole
 from trpts_lab.profiles import check_files, load_profile
-from trpts_lab.project import make_folder, write_whole
 
 HEARTBEAT_S = 5.0
 

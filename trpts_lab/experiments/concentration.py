@@ -20,8 +20,7 @@ from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores, layer_signals
 from trpts.probe import probe_head
 from trpts.scores import SCORES, Score
-from trpts_lab.provenance import weights_path
-from trpts_lab.tasks import inputs, task_of  # noqa: F401 - every experiment has `inputs`
+from trpts_lab.tasks import inputs, task_of, weights_path  # noqa: F401 - inputs
 
 VERSION = 1
 TINY = 1e-12  # of a mean square or a score, so that an input that is always zero divides nothing

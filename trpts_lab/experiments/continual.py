@@ -14,8 +14,7 @@ from trpts.fisher import fisher_scores
 from trpts.probe import accuracy
 from trpts.sparse import attached, detach, sparse_layers
 from trpts.tuning import tune
-from trpts_lab.provenance import weights_path
-from trpts_lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
+from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
 
 VERSION = 1
 SETTINGS = ("epochs", "lr", "batch_size")

@@ -16,8 +16,7 @@ from trpts.fisher import fisher_scores
 from trpts.probe import accuracy, probe_head
 from trpts.sparse import attach, detach, sparse_layers
 from trpts.training import train
-from trpts_lab.provenance import weights_path
-from trpts_lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
+from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
 
 VERSION = 1
 SETTINGS = ("epochs", "lr", "batch_size")

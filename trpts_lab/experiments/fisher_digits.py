@@ -16,7 +16,7 @@ from trpts.fisher import fisher_scores
 from trpts.hashes import file_hash, tensor_hash
 from trpts.probe import accuracy, probe_head
 from trpts.training import train
-from trpts_lab.provenance import weights_path
+from trpts_lab.tasks import weights_path
 
 VERSION = 1
 UPSTREAM, TASK = range(5), range(5, 10)

@@ -11,8 +11,7 @@ from trpts.backbones import create_backbone
 from trpts.delta import load_delta, read_delta, save_delta, unload_delta
 from trpts.probe import accuracy
 from trpts.tuning import tune
-from trpts_lab.provenance import weights_path
-from trpts_lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
+from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
 
 VERSION = 1
 SETTINGS = ("epochs", "lr", "batch_size")

@@ -27,7 +27,7 @@ from trpts_lab.lvlm.answers import right_answers
 from trpts_lab.lvlm.model import load_lvlm
 from trpts_lab.lvlm.questions import KINDS, encode, questions_of
 from trpts_lab.lvlm.scenes import N_TOKENS
-from trpts_lab.provenance import weights_path
+from trpts_lab.tasks import weights_path
 
 VERSION = 1
 BATCH_SIZE = 64

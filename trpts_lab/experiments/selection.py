@@ -18,8 +18,7 @@ from trpts.backbones import create_backbone
 from trpts.data import Split
 from trpts.fisher import fisher_scores
 from trpts.probe import probe_head
-from trpts_lab.provenance import weights_path
-from trpts_lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
+from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
 
 VERSION = 1
 SIZES = (10, 30, 100, 300, 500)  # images of the sample-size study

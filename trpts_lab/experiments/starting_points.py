@@ -8,8 +8,7 @@ for the accuracies that are reported, no choice.
 
 from trpts.backbones import create_backbone
 from trpts.probe import accuracy, features, fit_probe, put_head
-from trpts_lab.provenance import weights_path
-from trpts_lab.tasks import inputs, lab_task  # noqa: F401 - every experiment has `inputs`
+from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
 
 VERSION = 1
 

@@ -13,7 +13,7 @@ from trpts.transprune.plugin import pruning
 from trpts_lab.experiments import pruning as pruned
 from trpts_lab.lvlm.model import load_lvlm, prompt
 from trpts_lab.lvlm.questions import KINDS, questions_of
-from trpts_lab.provenance import weights_path
+from trpts_lab.tasks import weights_path
 
 VERSION = 1
 inputs = pruned.inputs

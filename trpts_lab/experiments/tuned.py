@@ -15,8 +15,7 @@ from trpts.backbones import create_backbone
 from trpts.training import Diverged
 from trpts.tuning import tune
 from trpts_lab.flops import counted_flops
-from trpts_lab.provenance import weights_path
-from trpts_lab.tasks import inputs, task_of  # noqa: F401 - every experiment has `inputs`
+from trpts_lab.tasks import inputs, task_of, weights_path  # noqa: F401 - inputs
 
 VERSION = 1
 TUNING = ("epochs", "lr", "batch_size", "head_lr")
