@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from made import cells, ticks
-from trpts_lab.ablations import ABLATIONS
 
 from trpts_lab.book import (
     draw_ablations,
@@ -19,6 +18,7 @@ from trpts_lab.book import (
     tables_ablations,
     tables_comparison,
 )
+from trpts_lab.compared import ABLATIONS, FAMILY
 
 BASE = tables_ablations.BASE
 TASKS = ("cub_twin", "dtd_twin")
@@ -184,7 +184,7 @@ def test_accuracy_by_task(full, shown):
 
 def test_rates_table():
     published = {"full": (0.01, {0.001: 0.5, 0.01: 0.6}), "linear": (0.1, {0.1: 0.4, 1.0: 0.3})}
-    assert "full" not in compared.FAMILY
+    assert "full" not in FAMILY
     assert cells(tables_comparison.rates_table(published)) == [
         ["method", "0.001", "0.01", "0.1", "1", "at the edge"],
         ["full", "0.500", "**0.600**", "", "", "highest"],

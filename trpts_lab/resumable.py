@@ -15,10 +15,10 @@ from functools import cached_property
 import numpy as np
 from torch import nn
 
+from trpts.checkpoint import read_checkpoint, save_checkpoint
 from trpts.errors import TrptsError
 from trpts.hashes import file_hash, short_hash
 from trpts.places import remove_leftovers
-from trpts.checkpoint import read_checkpoint, save_checkpoint
 from trpts_lab.files import make_folder, write_whole
 from trpts_lab.provenance import machine, versions
 
