@@ -110,9 +110,8 @@ COMMAND = "from trpts.cli import main; sys.exit(main())"
 def test_the_wheel_packs_the_library_alone(wheel, project):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert packed == {
-        str(p.relative_to(project.root)) for p in (project.root / "trpts").rglob("*.py")
-    }
+    modules = {str(p.relative_to(project.root)) for p in (project.root / "trpts").rglob("*.py")}
+    assert packed == modules | {"trpts/py.typed"}
 
 
 def test_the_laboratorys_wheel_packs_the_laboratory_and_its_files(project, tmp_path):

@@ -193,7 +193,7 @@ class Score(NamedTuple):
     """All that is known of a score.
 
     function  (model, batches) -> {layer: float32 [out, in] >= 0}
-    label     of the figure that compares scores; None: it is compared elsewhere
+    label     in the figure that compares scores; None: it is compared elsewhere
     seeded    whether it takes seed=
     patches   whether it takes patches=True: the patch embedding is scored as well
     """
@@ -205,7 +205,7 @@ class Score(NamedTuple):
 
 
 SCORES = {
-    "fisher": Score(fisher_scores, patches=True),
+    "fisher": Score(fisher_scores, "Fisher", patches=True),
     "fisher_true": Score(partial(fisher_scores, labels="model"), "true Fisher", True, True),
     "fisher_batch": Score(
         partial(fisher_scores, samples="batch"), "Fisher of batch means", patches=True

@@ -104,6 +104,7 @@ def _tokens(**changed):
     return "trpts", TOKENS | changed
 
 
+METHOD_SCORE = "fisher"  # TR-PTS's own
 TOKENS_ALONE, NO_BIASES, UNIFORM = "tokens alone", "no biases", "uniform C"
 FEWER_SCORED, ALL_SCORED, C_8 = "128 scored", "800 scored", "C = 8"
 RATE_OF = {TOKENS_ALONE: HEAD}  # whose learning rate a variant uses, where it is not TR-PTS's
@@ -111,7 +112,11 @@ _BASE, _FULL = {OURS: METHODS[OURS]}, {WITH_TOKENS: METHODS[WITH_TOKENS]}
 _ENDS = {name: METHODS[name] for name in (HEAD, FULL)}
 ABLATIONS = {
     "score": _BASE
-    | {scored_by(name): _plain(score=name) for name, score in SCORES.items() if score.label},
+    | {
+        scored_by(name): _plain(score=name)
+        for name, score in SCORES.items()
+        if score.label and name != METHOD_SCORE
+    },
     "allocation": _BASE
     | {
         "w: mean score": _plain(w="mean"),

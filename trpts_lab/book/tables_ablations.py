@@ -4,18 +4,11 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
+from trpts.scores import SCORES
 from trpts_lab import stats
 from trpts_lab.book.pages import frame
 from trpts_lab.book.tables import points
 from trpts_lab.compared import ABLATIONS, OURS
-
-SCORES = {
-    "fisher": "Fisher",
-    "fisher_true": "true Fisher",
-    "fisher_batch": "Fisher of batch means",
-    "gps": "GPS",
-    "fps": "FPS",
-}
 
 
 def not_there(*figures):
@@ -56,7 +49,8 @@ def gain_by_score(spread, means):
     means   of `gaps_of` the scores
     """
     shares = frame(spread, ("variant",)).groupby("variant")["effective_share"].mean()
-    table = shares.rename(SCORES).to_frame()
+    labels = {name: score.label for name, score in SCORES.items()}
+    table = shares.rename(labels).to_frame()
     gains = means[["mean", "sd"]].rename(lambda name: name.removeprefix("score: "))
     gains.loc["Fisher"] = 0.0, np.nan
     return table.join(gains.rename(columns={"mean": "gain"})).sort_values("effective_share")
