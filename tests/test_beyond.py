@@ -9,7 +9,7 @@ from trpts.data.task import Split
 from trpts_lab.experiments import continual, drift, many_tasks, text
 from trpts_lab.records import validate
 from trpts_lab.store import measure
-from trpts_lab.tasks import lab_task
+from trpts_lab.tasks import lab_task, task_of
 
 COMMON = dict(
     profile="quick",
@@ -25,13 +25,13 @@ COMMON |= dict(method="trpts", variant="x", per_neuron=2.0, epochs=1, lr=3e-3, b
 def few(monkeypatch):
     """A hundred images of each task."""
 
-    def small(name, seed=0):
-        task = lab_task(name, seed)
+    def small(config, name=None):
+        task = task_of(config, name)
         parts = {part: getattr(task, part).first(100) for part in ("train", "val", "test")}
         return type(task)(task.name, task.n_classes, **parts)
 
     for module in (many_tasks, continual, drift):
-        monkeypatch.setattr(module, "lab_task", small)
+        monkeypatch.setattr(module, "task_of", small)
 
 
 def test_deltas_of_many_tasks_do_not_touch_each_other(project, monkeypatch):
@@ -68,7 +68,7 @@ def test_protected_connections_are_not_selected_by_hand():
 
 def test_drift_changes_images_and_no_labels(project, monkeypatch):
     monkeypatch.chdir(project.root)
-    task = drift.lab_task("eurosat_twin")
+    task = lab_task("eurosat_twin")
     same, gone = drift.drifted(task, 0.0), drift.drifted(task, 1.0)
     (images, _), (untouched, _), (recoloured, labels) = (
         next(split.first(50).batches(50)) for split in (task.test, same.test, gone.test)

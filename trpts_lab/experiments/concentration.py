@@ -16,11 +16,10 @@ from statistics import fmean
 import torch
 
 from trpts.allocation import allocate
-from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores, layer_signals
 from trpts.probe import probe_head
 from trpts.scores import SCORES, Score
-from trpts_lab.tasks import inputs, task_of, weights_path  # noqa: F401 - inputs
+from trpts_lab.tasks import backbone_of, inputs, task_of  # noqa: F401 - inputs
 
 VERSION = 1
 TINY = 1e-12  # of a mean square or a score, so that an input that is always zero divides nothing
@@ -98,11 +97,8 @@ def run(config):
     largest_share    connections at the input that most neurons take, likewise
     by_kind          effective_share of each kind of layer (qkv, proj, fc1, fc2)
     """
-    task, size = task_of(config).to(config["device"]), config.get("image_size")
-    model = create_backbone(
-        config["backbone"], task.n_classes, weights_path(config), config["seed"], size
-    )
-    model = model.to(config["device"])
+    task = task_of(config)
+    model = backbone_of(config, task.n_classes)
     probe_head(model, task.train)
     batches = list(task.train.first(min(config["n_scored"], len(task.train))).batches(32))
     scores = score_of(config["variant"], config["seed"])(model, batches)

@@ -7,17 +7,13 @@ full        everything is trained, twice
 head        the head alone, twice: nothing can be forgotten, nothing is learnt below it
 """
 
-import torch
-
-from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores
 from trpts.probe import accuracy
 from trpts.sparse import attached, detach, sparse_layers
 from trpts.tuning import tune
-from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
+from trpts_lab.tasks import backbone_of, inputs, settings_of, task_of  # noqa: F401 - inputs
 
 VERSION = 1
-SETTINGS = ("epochs", "lr", "batch_size")
 WAYS = {"free": "trpts", "protected": "trpts", "full": "full", "head": "linear"}
 
 
@@ -25,19 +21,11 @@ def run(config):
     """Metrics of one pair of tasks and one way; `config` has backbone, weights, two tasks, way,
     seed, …
     """
-    first, second = (
-        lab_task(name, config["seed"]).to(config["device"]) for name in config["tasks"]
-    )
-    settings = {name: config[name] for name in SETTINGS} | {
-        "seed": config["seed"],
-        "method": WAYS[config["way"]],
-    }
+    first, second = (task_of(config, name) for name in config["tasks"])
+    settings = settings_of(config) | {"method": WAYS[config["way"]]}
     if settings["method"] == "trpts":
         settings |= {"keep": 1, "biases": False, "per_neuron": config["per_neuron"]}
-    model = create_backbone(
-        config["backbone"], first.n_classes, weights_path(config), config["seed"]
-    )
-    model = model.to(torch.device(config["device"]))
+    model = backbone_of(config, first.n_classes)
     learnt = tune(model, first, **settings)
     taken = {name: layer.index for name, layer in sparse_layers(model).items()}
     head = model.get_classifier()

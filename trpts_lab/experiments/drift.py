@@ -8,18 +8,14 @@ between 0 and 1.
 import time
 from dataclasses import dataclass, replace
 
-import torch
-
 from trpts.allocation import allocate
-from trpts.backbones import create_backbone
 from trpts.fisher import fisher_scores
 from trpts.probe import accuracy, probe_head
 from trpts.sparse import attach, detach, sparse_layers
 from trpts.training import train
-from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
+from trpts_lab.tasks import backbone_of, inputs, settings_of, task_of  # noqa: F401 - inputs
 
 VERSION = 1
-SETTINGS = ("epochs", "lr", "batch_size")
 N_SCORED = 500
 
 
@@ -32,12 +28,9 @@ def run(config):
                           selected ones
     phase_s               seconds of selecting anew and of training again
     """
-    task = lab_task(config["task"], config["seed"]).to(config["device"])
+    task = task_of(config)
     later = drifted(task, config["drift"])
-    model = create_backbone(
-        config["backbone"], task.n_classes, weights_path(config), config["seed"]
-    )
-    model = model.to(torch.device(config["device"]))
+    model = backbone_of(config, task.n_classes)
     probe_head(model, task.train)
     index = select(model, task.train, config)
     tuned(model, task.train, index, config)
@@ -100,13 +93,6 @@ def tuned(model, split, index, config):
     afterwards.
     """
     attach(model, index)
-    train(
-        model,
-        split,
-        optimizer="adam",
-        weight_decay=0.0,
-        seed=config["seed"],
-        **{n: config[n] for n in SETTINGS},
-    )
+    train(model, split, optimizer="adam", weight_decay=0.0, **settings_of(config))
     assert sparse_layers(model)
     detach(model)

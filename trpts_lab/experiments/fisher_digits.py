@@ -10,13 +10,12 @@ The test images are used for one accuracy, no choice.
 import torch
 from scipy.stats import spearmanr
 
-from trpts.backbones import create_backbone
 from trpts.data import digits
 from trpts.fisher import fisher_scores
-from trpts.hashes import file_hash, tensor_hash
+from trpts.hashes import tensor_hash
 from trpts.probe import accuracy, probe_head
 from trpts.training import train
-from trpts_lab.tasks import weights_path
+from trpts_lab.tasks import backbone_of, weights_hash
 
 VERSION = 1
 UPSTREAM, TASK = range(5), range(5, 10)
@@ -39,8 +38,7 @@ def prepare(config):
     """(model, task, metrics): the backbone, pre-trained unless it brings weights, with a probed
     head for the task.
     """
-    model = create_backbone(config["backbone"], len(UPSTREAM), weights_path(config), config["seed"])
-    model = model.to(config["device"])
+    model = backbone_of(config, len(UPSTREAM))
     upstream, task = load_tasks(model)
     metrics = {}
     if config["weights"] is None:
@@ -77,8 +75,7 @@ def inputs(config):
     """
     task = digits.load(range(10))
     parts = [t for split in (task.train, task.val, task.test) for t in (split.images, split.labels)]
-    path = weights_path(config)
-    return {"data": tensor_hash(*parts), "weights": file_hash(path) if path else None}
+    return {"data": tensor_hash(*parts), "weights": weights_hash(config)}
 
 
 def flat(scores):

@@ -5,16 +5,12 @@ others?
 import tempfile
 from pathlib import Path
 
-import torch
-
-from trpts.backbones import create_backbone
 from trpts.delta import load_delta, read_delta, save_delta, unload_delta
 from trpts.probe import accuracy
 from trpts.tuning import tune
-from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
+from trpts_lab.tasks import backbone_of, inputs, settings_of, task_of  # noqa: F401 - inputs
 
 VERSION = 1
-SETTINGS = ("epochs", "lr", "batch_size")
 
 
 def run(config):
@@ -23,24 +19,17 @@ def run(config):
     alone, swapped  {task: test accuracy}: after its tuning; with its delta in the shared model,
                     after others'
     """
-    tasks = {name: lab_task(name, config["seed"]).to(config["device"]) for name in config["tasks"]}
-    settings = {name: config[name] for name in SETTINGS}
+    tasks = {name: task_of(config, name) for name in config["tasks"]}
+    settings = settings_of(config) | {"keep": 1, "per_neuron": config["per_neuron"]}
     alone, swapped, sizes = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for name, task in tasks.items():
-            model = _fresh(config, task.n_classes)
-            result = tune(
-                model,
-                task,
-                seed=config["seed"],
-                keep=1,
-                per_neuron=config["per_neuron"],
-                **settings,
-            )
+            model = backbone_of(config, task.n_classes)
+            result = tune(model, task, **settings)
             alone[name] = result.test_accuracy
             save_delta(model, Path(folder) / name)
             sizes[name] = (Path(folder) / name).stat().st_size
-        shared = _fresh(config, 2)
+        shared = backbone_of(config, 2)
         before = {name: p.clone() for name, p in shared.state_dict().items()}
         names = list(tasks)
         # each is read last when it was put in after another one
@@ -56,8 +45,3 @@ def run(config):
         "model_bytes": sum(4 * p.numel() for p in before.values()),
         "n_changed": sum(int((after[name] != p).sum()) for name, p in before.items()),
     }
-
-
-def _fresh(config, n_classes):
-    model = create_backbone(config["backbone"], n_classes, weights_path(config), config["seed"])
-    return model.to(torch.device(config["device"]))

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import torch
 
-from trpts.hashes import file_hash, short_hash
+from trpts.hashes import short_hash
 from trpts.transprune.costs import macs
 from trpts.transprune.plugin import pruning
 from trpts.transprune.schedule import (
@@ -27,7 +27,7 @@ from trpts_lab.lvlm.answers import right_answers
 from trpts_lab.lvlm.model import load_lvlm
 from trpts_lab.lvlm.questions import KINDS, encode, questions_of
 from trpts_lab.lvlm.scenes import N_TOKENS
-from trpts_lab.tasks import weights_path
+from trpts_lab.tasks import weights_hash, weights_path
 
 VERSION = 1
 BATCH_SIZE = 64
@@ -226,4 +226,4 @@ def inputs(config):
     told = [
         (scene.image.tobytes().hex(), question.words, question.answer) for scene, question in some
     ]
-    return {"data": short_hash(str(told)), "weights": file_hash(weights_path(config))}
+    return {"data": short_hash(str(told)), "weights": weights_hash(config)}

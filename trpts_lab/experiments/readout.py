@@ -14,11 +14,10 @@ from dataclasses import replace
 
 import torch
 
-from trpts.backbones import create_backbone
 from trpts.data import Split, Task
 from trpts.hashes import short_hash
 from trpts.probe import fit_probe
-from trpts_lab.tasks import lab_task, project_of, reading_of, weights_path
+from trpts_lab.tasks import backbone_of, lab_task, project_of, reading_of
 
 VERSION = 1
 TASKS = ("real/brain_mri", "real/finger_count", "real/mnist")
@@ -93,9 +92,7 @@ def load(config: dict) -> Task:
 
 def backbone(config: dict) -> torch.nn.Module:
     """The frozen backbone of a configuration, without a head."""
-    settings = weights_path(config), config["seed"], config["image_size"]
-    model = create_backbone(config["backbone"], 0, *settings)
-    return model.to(config["device"]).eval()
+    return backbone_of(config, 0).eval()
 
 
 @torch.no_grad()

@@ -14,11 +14,10 @@ from scipy.stats import spearmanr
 from torch.nn.functional import normalize
 
 from trpts.allocation import allocate, block_of
-from trpts.backbones import create_backbone
 from trpts.data import Split
 from trpts.fisher import fisher_scores
 from trpts.probe import probe_head
-from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
+from trpts_lab.tasks import backbone_of, inputs, task_of  # noqa: F401 - inputs
 
 VERSION = 1
 SIZES = (10, 30, 100, 300, 500)  # images of the sample-size study
@@ -45,10 +44,8 @@ def one_task(config, name, tables):
     def note(table, key, value):
         tables.setdefault(table, {})[f"{name}/{key}"] = float(value)
 
-    task = lab_task(name, config["seed"]).to(config["device"])
-    model = create_backbone(config["backbone"], task.n_classes, weights_path(config)).to(
-        config["device"]
-    )
+    task = task_of(config, name)
+    model = backbone_of(config | {"seed": 0}, task.n_classes)
     probe_head(model, task.train)
     parts = partial_scores(model, task, config["n_scored"])
     everything, halves = mean_of(parts), [mean_of(parts[side::2]) for side in (0, 1)]

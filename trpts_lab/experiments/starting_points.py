@@ -6,13 +6,10 @@ penalty is chosen from L2 on the validation images, for each backbone alike. Tes
 for the accuracies that are reported, no choice.
 """
 
-from trpts.backbones import create_backbone
 from trpts.probe import accuracy, features, fit_probe, put_head
-from trpts_lab.tasks import inputs, lab_task, weights_path  # noqa: F401 - inputs
+from trpts_lab.tasks import backbone_of, inputs, task_of  # noqa: F401 - inputs
 
 VERSION = 1
-
-
 L2 = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -21,12 +18,10 @@ def run(config):
 
     The seed draws a twin's images and the random backbone.
     """
-    task = lab_task(config["task"], config["seed"]).to(config["device"])
+    task = task_of(config)
     metrics = {"n_classes": task.n_classes, "chance": 1 / task.n_classes}
-    for name, weights in (("random_probe", None), ("probe", weights_path(config))):
-        model = create_backbone(config["backbone"], task.n_classes, weights, config["seed"]).to(
-            config["device"]
-        )
+    for name, weights in (("random_probe", None), ("probe", config["weights"])):
+        model = backbone_of(config | {"weights": weights}, task.n_classes)
         metrics |= probed(model, task, name)
     return metrics
 

@@ -16,6 +16,7 @@ from trpts.data.task import Split, Task
 from trpts.hashes import tensor_hash
 from trpts.training import Diverged, train
 from trpts.tuning import tune
+from trpts_lab.tasks import settings_of
 
 VERSION = 1
 N_LETTERS, LENGTH, SHARPNESS = 24, 32, 2.0
@@ -122,9 +123,8 @@ def run(config):
         model.reset_classifier(N_NEW)
     model, task = model.to(config["device"]), new_languages(config["seed"]).to(config["device"])
     method, options = METHODS[config["variant"]]
-    settings = {name: config[name] for name in ("epochs", "lr", "batch_size")}
     try:
-        result = tune(model, task, method, seed=config["seed"], **settings, **options)
+        result = tune(model, task, method, **settings_of(config), **options)
     except Diverged:  # of all that is tried, this learning rate is the last to choose
         return {"diverged": 1, "val_accuracy": 0.0, "test_accuracy": 0.0}
     return {

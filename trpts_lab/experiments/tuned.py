@@ -11,14 +11,12 @@ two of them ask for the same run, they find the same record.
 import torch
 
 import trpts.peers  # noqa: F401  registers its methods
-from trpts.backbones import create_backbone
 from trpts.training import Diverged
 from trpts.tuning import tune
 from trpts_lab.flops import counted_flops
-from trpts_lab.tasks import inputs, task_of, weights_path  # noqa: F401 - inputs
+from trpts_lab.tasks import backbone_of, inputs, settings_of, task_of  # noqa: F401 - inputs
 
 VERSION = 1
-TUNING = ("epochs", "lr", "batch_size", "head_lr")
 
 
 def cell(variant, method, options, task, seed, lr, **common):
@@ -48,18 +46,12 @@ def run(config):
     """
     if "matmul" in config:
         torch.set_float32_matmul_precision(config["matmul"])
-    task, size = task_of(config).to(config["device"]), config.get("image_size")
-    model = create_backbone(
-        config["backbone"], task.n_classes, weights_path(config), config["seed"], size
-    )
-    model = model.to(config["device"])
+    task = task_of(config)
+    model = backbone_of(config, task.n_classes)
     images, _ = next(iter(task.val.batches(1)))
     untouched = counted_flops(model, images)
-    settings = {name: config[name] for name in TUNING if name in config}
     try:
-        result = tune(
-            model, task, config["method"], **settings, seed=config["seed"], **config["options"]
-        )
+        result = tune(model, task, config["method"], **settings_of(config), **config["options"])
     except Diverged:  # of all that is tried, this learning rate is the last to choose
         return {"diverged": 1, "val_accuracy": 0.0}
     with result.around():
