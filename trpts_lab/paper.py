@@ -140,20 +140,10 @@ FIM_FORMULA = {
 # backbone. TR-PTS' own are not public; that these are where we start from is our choice. Names are
 # those of `trpts.data.load.load_task`. Source: the repository FightingFighting/GPS,
 # train_scripts/vit/*/*/train_gps.sh (VTAB: commit c52ea8a).
-GPS_RECIPE = {
-    "optimizer": "adam",
-    "weight_decay": 0.0,
-    "epochs": 100,
-    "warmup_epochs": 10,
-    "warmup_lr": 1e-7,
-    "min_lr": 1e-8,
-    "vtab": "images resized to 224 at the short side, centre crop, mean and standard deviation "
-    ".5, no augmentation",
-    "fgvc": "random resized crop and flip, tested on the centre crop, .5 likewise; moving "
-    "average of the weights",
-    "protocol": "trained on train and val together; the test set is looked at after every epoch "
-    "and the best is kept",
-}
+# The rest of its recipe: Adam, no weight decay, 100 epochs, 10 of them warm-up from 1e-7, down to
+# 1e-8. VTAB: short side to 224, centre crop, mean and standard deviation .5, no augmentation. FGVC:
+# random resized crop and flip, moving average of the weights. It trains on train and val together,
+# looks at the test set after every epoch and keeps the best.
 # connections: per neuron, GPS's times_para
 _NAMES = ("batch_size", "lr", "drop_path", "connections", "ema_decay")
 _VALUES = {
