@@ -5,9 +5,10 @@ ifeq ($(OS),Windows_NT)
 TRPTS = .venv/Scripts/trpts
 endif
 VENV_PYTHON = $(dir $(TRPTS))python
+PYTEST = $(VENV_PYTHON) -m pytest --numprocesses logical --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book student pdf test refresh full status regress lab clean
+.PHONY: help setup book student pdf test check refresh full status regress lab clean
 
 help:     ## list the commands
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1 \t/' | expand -t 16
@@ -19,7 +20,10 @@ book: setup    ## run every chapter on the quick profile and build the HTML book
 	@$(TRPTS) book
 
 test: setup    ## run every test
-	@$(VENV_PYTHON) -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) --dist loadfile --no-loadscope-reorder
+
+check: setup   ## run the tests that are quick: no chapter, page, browser or worker process
+	@$(PYTEST) --part check tests
 
 refresh: setup ## write the quick profile's outputs back into notebooks/
 	@$(TRPTS) refresh

@@ -1,23 +1,23 @@
-"""Shared by the tests: the checkout, small projects made on the spot, and the book built once."""
+"""Shared by the tests: the checkout, small projects made on the spot, and the book built once.
 
+`--part check` runs the tests that need no chapter, page, browser or further process of Python's and
+are not marked slow; `--part library` runs, of these, the tests that do not need the laboratory. A
+test's class follows from its imports, its fixtures and what it does. The laboratory is imported
+where it is used, as it is not installed where the library is tested alone.
+"""
+
+import multiprocessing.process
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import nbformat
 import pytest
 import torch
-import yaml
 from filelock import FileLock
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from trpts.backbones import create_backbone
-from trpts_lab.book import figures
-from trpts_lab.book.pdf import QUIET, find_browser
-from trpts_lab.files import make_folder
-from trpts_lab.project import Project
 
 BENCHMARK = {
     "backbone": "vit_small_digits",
@@ -44,10 +44,58 @@ if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
-def pytest_collection_modifyitems(items):
-    """Where workers share the files: one builds the book at once, and what reads it comes when it
-    is there.
+def pytest_addoption(parser):
+    parser.addoption("--part", choices=("check", "library"), help="see tests/conftest.py")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files that import the laboratory cannot be imported where only the library is."""
+    if config.option.part == "library" and collection_path.suffix == ".py":
+        text = collection_path.read_text(encoding="utf-8")
+        return bool(re.search(r"^ *(from|import) trpts_lab", text, re.M)) or None
+
+
+def in_part(item, part):
+    """Whether a test belongs to a part, as far as is known before it runs: see `no_processes`."""
+    of_the_laboratory = {"project", "tiny"} & set(getattr(item, "fixturenames", ()))
+    return (
+        item.path.suffix == ".py"
+        and not item.get_closest_marker("slow")
+        and not (part == "library" and of_the_laboratory)
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_processes(request):
+    """In a part, whatever is about to start Python, a kernel, a worker or a browser is skipped."""
+    if request.config.option.part is None:
+        yield
+        return
+
+    def start(process, args=(), *others, **options):
+        name = Path(str(args if isinstance(args, str | Path) else args[0])).name
+        if re.match("python|node|chrom", name):
+            skip()
+        popen(process, args, *others, **options)
+
+    def skip(*_):
+        pytest.skip("starts a process: `make test` runs it")
+
+    popen = subprocess.Popen.__init__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", start)
+        patch.setattr(multiprocessing.process.BaseProcess, "start", skip)
+        yield
+
+
+def pytest_collection_modifyitems(config, items):
+    """Only the tests of the part. Where workers share the files: one builds the book at once, and
+    what reads it comes when it is there.
     """
+    if part := config.option.part:
+        left_out = [item for item in items if not in_part(item, part)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     needs = {"html", "browser"}
     late = {
         i.path
@@ -62,6 +110,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def project():
     """The checkout under test."""
+    from trpts_lab.project import Project
+
     return Project(ROOT)
 
 
@@ -83,6 +133,8 @@ def batch():
 @pytest.fixture
 def figure():
     """An empty figure, closed afterwards."""
+    import matplotlib.pyplot as plt
+
     yield plt.figure()
     plt.close("all")
 
@@ -90,6 +142,7 @@ def figure():
 @pytest.fixture
 def shown(figure, monkeypatch):
     """A function: what a drawing function drew, as its panels and the alt text."""
+    from trpts_lab.book import figures
 
     def catch(function, *data, **options):
         caught = []
@@ -106,6 +159,9 @@ def shown(figure, monkeypatch):
 
 def write_chapter(folder, name, *sources, parameters="profile = 'quick'"):
     """Write a small notebook: a title, a parameters cell, one cell per source."""
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
     cells = [
         new_markdown_cell(f"# {name}"),
         new_code_cell(parameters, metadata={"tags": ["parameters"]}),
@@ -120,6 +176,9 @@ def tiny(tmp_path, monkeypatch):
     """A function that makes a small project of chapters, {name: [cell sources]}, and enters its
     folder.
     """
+    import yaml
+
+    from trpts_lab.project import Project
 
     def make(chapters, parameters=None, settings=None):
         (tmp_path / "notebooks").mkdir()
@@ -141,6 +200,8 @@ def tiny(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def html(project):
     """The folder of the built pages; `trpts book` runs once and does nothing twice."""
+    from trpts_lab.files import make_folder
+
     command = [sys.executable, "-m", "trpts.cli", "book"]
     # two workers: the second finds it built
     with FileLock(make_folder(project.build) / "tests.lock"):
@@ -156,6 +217,8 @@ def browser():
     """Headless Chromium; without one the checks are skipped, or fail where TRPTS_BROWSER_REQUIRED
     is set.
     """
+    from trpts_lab.book.pdf import QUIET, find_browser
+
     path = find_browser()
     if path is None:
         text = (

@@ -95,6 +95,7 @@ def test_predicting_costs_what_stays_in_the_model(narrow):
     )
 
 
+@pytest.mark.slow
 def test_a_step_of_every_method(narrow, monkeypatch):
     """What is stored by hand: biases, head, two connections per neuron with their places."""
     monkeypatch.setattr(

@@ -11,6 +11,7 @@ from trpts_lab.records import validate
 from trpts_lab.store import measure
 from trpts_lab.tasks import lab_task, task_of
 
+pytestmark = pytest.mark.slow  # whole experiments, if short ones
 COMMON = dict(
     profile="quick",
     device="cpu",

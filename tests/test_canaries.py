@@ -35,6 +35,7 @@ def baselines():
     return read_baselines(baseline_path(PROJECT, canaries.NAME))["baselines"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_canary(project, monkeypatch, baselines, name):
     monkeypatch.chdir(project.root)

@@ -65,6 +65,7 @@ def test_the_committed_verdicts_follow_from_the_committed_records(project):
     assert ledger.check_ledger(project, ledger.ledger(project)) == []
 
 
+@pytest.mark.slow
 def test_a_mean_shifted_past_its_interval_turns_a_verdict(copy, capsys):
     before = row_of(copy, "P03")
     assert before["verdict"] == HOLDS

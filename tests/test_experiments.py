@@ -41,12 +41,14 @@ def test_top_shares_by_hand():
     assert found["0.3"] == pytest.approx(15 / 20)
 
 
+@pytest.mark.slow
 def test_same_seed_same_metrics():
     first, second = fisher_digits.run(CONFIG), fisher_digits.run(CONFIG)
     assert first == second
     assert fisher_digits.run(CONFIG | {"seed": 5}) != first
 
 
+@pytest.mark.slow
 def test_a_timm_backbone_with_weights_from_a_file(project, tmp_path, monkeypatch):
     """The paper profile's path, with a tiny timm ViT of random weights at 224 pixels and three
     channels.

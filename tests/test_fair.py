@@ -84,6 +84,7 @@ def test_the_heads_rate_comes_first(project, tmp_path):
     assert len(cells) == 3 * 4 * 2
 
 
+@pytest.mark.slow
 def test_a_rate_without_an_end_is_an_error(project, tmp_path):
     profile, store = load_profile(project, "real"), Store(tmp_path)
     with pytest.raises(

@@ -69,6 +69,7 @@ def test_shift_moves_whole_images():
     assert torch.equal(shifted(images, 0, torch.Generator()), images)
 
 
+@pytest.mark.slow
 def test_first_steps_are_the_same_every_time():
     images, labels = render_images(1, seed=0)
     losses = []

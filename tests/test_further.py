@@ -162,6 +162,7 @@ def test_a_remedy_is_tuned_with_its_score_and_nothing_else(monkeypatch):
     assert json.dumps(config)  # the record's own stays plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["magnitude", "fisher_per_input"])
 def test_a_selection_of_the_laboratorys_backbone(project, monkeypatch, score):
     monkeypatch.chdir(project.root)

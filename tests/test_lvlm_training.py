@@ -93,6 +93,7 @@ def test_patch_labels_are_the_objects():
     assert (shape[nothing] == len(SHAPES)).all()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run(tmp_path):
     straight, broken = Project(tmp_path / "a"), Project(tmp_path / "b")
     card = LvlmTraining(SHORT).train(straight)
@@ -152,6 +153,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     assert other.step == 0
 
 
+@pytest.mark.slow
 def test_both_stages_learn():
     recipe = replace(
         SHORT, vision_steps=12, vision_batch_size=8, easy_steps=0, steps=100, batch_size=4

@@ -50,6 +50,7 @@ def readers_disk(project, tmp_path, monkeypatch):
     return small
 
 
+@pytest.mark.slow
 def test_what_is_there_is_read_and_what_is_not_is_named(readers_disk, capsys):
     assert main(["check", "--profile", "paper"]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -59,6 +60,7 @@ def test_what_is_there_is_read_and_what_is_not_is_named(readers_disk, capsys):
     assert lines[-1] == "23 of 25 failed"
 
 
+@pytest.mark.slow
 def test_real_files_are_read_as_the_profile_says_and_nothing_else_is(readers_disk):
     """A wide image is cropped and not squashed; tasks without files are those of their own
     doors.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from ruff import find_ruff_bin
 
 import trpts
 from trpts.cli import parser
@@ -191,23 +192,14 @@ def test_help_lists_the_commands(project):
     done = subprocess.run(
         ["make", "-s", "help"], cwd=project.root, capture_output=True, text=True, check=True
     )
-    for target in ("book", "test", "refresh", "full", "regress"):
+    for target in ("book", "test", "check", "refresh", "full", "regress"):
         assert re.search(rf"make {target}\s+\w", done.stdout)
 
 
-def test_style():
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_style(project, command):
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "."],
-        cwd=README.parent,
-        capture_output=True,
-        text=True,
-    )
-    assert not done.returncode, done.stdout
-    done = subprocess.run(
-        [sys.executable, "-m", "ruff", "format", "--check", "."],
-        cwd=README.parent,
-        capture_output=True,
-        text=True,
+        [find_ruff_bin(), *command, "."], cwd=project.root, capture_output=True, text=True
     )
     assert not done.returncode, done.stdout
 

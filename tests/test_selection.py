@@ -110,6 +110,7 @@ def test_images_in_files_are_scored_as_those_in_memory(tmp_path):
     assert torch.equal(recoloured.train.first(3).labels, files.train.labels[:3])
 
 
+@pytest.mark.slow
 def test_starting_points_of_the_real_digits(monkeypatch):
     """On 300 images to learn from and 200 to test on."""
     digits = lab_task("digits")
@@ -120,6 +121,7 @@ def test_starting_points_of_the_real_digits(monkeypatch):
     assert metrics["probe_test_accuracy"] > metrics["random_probe_test_accuracy"] > 0.5
 
 
+@pytest.mark.slow
 def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
     """One short run of each kind through the record and back to the page's table."""
     project = Project.find()

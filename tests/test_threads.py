@@ -6,7 +6,6 @@ import sys
 import warnings
 from pathlib import Path
 
-import nbformat
 import pytest
 import torch
 
@@ -94,6 +93,8 @@ def test_set_once_and_said_only_where_it_comes_late(unset, monkeypatch, loaded, 
 
 def test_kernels_inherit_it(tiny):
     """A chapter may load torch first: the command that runs it has made its environment."""
+    import nbformat
+
     project = tiny(
         {"00_a": ["import os\nprint(os.environ['GOMP_SPINCOUNT'], os.environ['KMP_BLOCKTIME'])"]}
     )
