@@ -281,6 +281,11 @@ def test_the_hosted_workflow_runs_the_readmes_commands(project):
     done = subprocess.run(check, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = yaml.safe_load(path.read_text())["jobs"]
+    library = [step["run"] for step in jobs.pop("library")["steps"] if "run" in step]
+    assert library == [
+        'pip install -c constraints.txt -e ".[peers,vlm]" pytest',
+        "pytest --part library --confcutdir tests tests",
+    ]
     steps = [step for job in jobs.values() for step in job["steps"]]
     assert sorted(step["run"] for step in steps if "run" in step) == ["make book", "make test"]
     (upload,) = (step for step in steps if "upload-pages-artifact" in step.get("uses", ""))
