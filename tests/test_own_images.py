@@ -160,12 +160,12 @@ FAULTS = {
     ),
     "method": (
         lambda p: [p / "photos", "--method", "full"],
-        "leaves no delta: expected one of trpts, linear",
+        "leaves no delta: expected one of linear, trpts",
     ),
     "keep": (lambda p: [p / "photos", "--keep", "1.5"], r"in (0, 1]"),
     "drawn task of another size": (
         lambda p: ["dtd_twin", "--backbone", "vit_tiny_patch16_224.augreg_in21k"],
-        "takes 224",
+        "dtd_twin cannot be had with image_size=224",
     ),
     "an option that the method passes over": (
         lambda p: [p / "photos", "--method", "linear", "--keep", "0.5"],
