@@ -188,7 +188,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from test_sweep import cells
-from trpts import cli, cli_sweep
+from trpts import cli
 from trpts_lab import grid, sweep
 from trpts_lab.project import Project
 from trpts_lab.store import Store
