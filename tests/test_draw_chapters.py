@@ -111,9 +111,10 @@ def test_accuracy_by_amount(shown):
 
 
 def test_placements(shown):
-    records = [record("early", 0.5, flops_ratio=0.4), record("TR-PTS", 0.6, flops_ratio=0.6)]
+    records = [record("early", 0.5, flops_ratio=0.25), record("TR-PTS", 0.6, flops_ratio=0.6)]
     records[0]["config"]["options"] = {"placement": "dense", "keep": 0.5}
     records[1]["config"]["options"] = {"keep": 0.7}
+    records.append(records[0] | {"metrics": {"test_accuracy": 0.5, "flops_ratio": 0.55}})
     means = pd.DataFrame({"mean": [-0.02, -0.01], "sd": [0.01, 0.01]}, ["early", "TR-PTS"])
     placed = tables_ablations.placements(records, means)
     assert placed["place"].tolist() == ["dense", "sparse"]
