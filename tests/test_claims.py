@@ -351,9 +351,9 @@ def test_an_experiment_with_a_run_missing_is_not_measured(copy):
     assert said == "not measured yet: needs 1 of 24 runs: `trpts sweep --further remedy`"
 
 
-def test_lines_of_code_are_counted_without_prose():
+def test_statements_are_counted_without_prose_and_layout():
     source = (
-        'def f():\n    """Doc\n    string."""\n    text = "# not a comment"  # a '
-        "comment\n\n    return text\n"
+        '"""Doc."""\n\ndef f():\n    """Doc."""\n    text = "#"  # a comment\n    return text\n'
     )
-    assert costs.without_prose(source) == 'def f():\n    text = "# not a comment"\n    return text'
+    wide = 'def f():\n    text = (\n        "#"\n    )\n    return text\n'
+    assert costs.n_statements(source) == costs.n_statements(wide) == 3

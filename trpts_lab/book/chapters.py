@@ -16,6 +16,7 @@ EXPERIMENTS, BENCHES, CLAIMS = "trpts_lab.experiments", "trpts_lab.bench.files",
 GATE = "trpts_lab.gate"
 CONCENTRATION = "concentration"  # an experiment that the profile real has records of as well
 PAGES = "trpts_lab.book.pages"
+PACKAGES = ("trpts", "trpts_lab")
 
 
 class Chapter:
@@ -92,7 +93,7 @@ class Chapter:
                     ) from error
                 for node in ast.walk(tree):
                     names |= _imported(node)
-        return sorted(name for name in names if name.split(".")[0] == "trpts")
+        return sorted(name for name in names if name.split(".")[0] in PACKAGES)
 
     def key(self, settings):
         """What the output depends on, part by part: equal keys mean that nothing needs to run

@@ -4,9 +4,7 @@ on).
 
 import ast
 import inspect
-import io
 import statistics
-import tokenize
 
 from trpts import allocation, fisher, signals, sparse, tokens
 from trpts_lab import paper
@@ -125,8 +123,8 @@ def inference_cost(evidence):
 @check("T23")
 def few_lines(evidence):
     rooms = (signals, fisher, allocation, sparse, tokens)
-    n = sum(len(without_prose(inspect.getsource(room)).splitlines()) for room in rooms)
-    words = f"score, allocation, sparse layers and tokens: {n} lines of code without prose"
+    n = sum(n_statements(inspect.getsource(room)) for room in rooms)
+    words = f"score, allocation, sparse layers and tokens: {n} statements"
     return HOLDS if n < 1000 else FAILS, words, "this code"
 
 
@@ -168,27 +166,15 @@ def gradients_unstored(evidence):
     return HOLDS if ours < 1 else FAILS, words, "bench: train"
 
 
-def without_prose(source):
-    """Python source without comments, docstrings and blank lines; the code itself is left as
-    written.
-
-    Positions come from `ast` and `tokenize`, the text from the source, so every Python version
-    agrees on it.
+def n_statements(source):
+    """Statements of Python source, docstrings left out: the same number however lines are laid
+    out.
     """
-    lines = source.splitlines()
-    blank = set()
-    for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        first = body[0] if isinstance(body, list) and body else None
-        holds_doc = isinstance(
-            node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        )
-        constant = first.value if holds_doc and isinstance(first, ast.Expr) else None
-        if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
-            blank.update(range(first.lineno - 1, first.end_lineno))
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    kept = (line.rstrip() for row, line in enumerate(lines) if row not in blank)
-    return "\n".join(line for line in kept if line)
+    nodes = list(ast.walk(ast.parse(source)))
+    prose = sum(
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        for node in nodes
+    )
+    return sum(isinstance(node, ast.stmt) for node in nodes) - prose
