@@ -16,12 +16,13 @@ from trpts.files import read_tensors, write_tensors
 from trpts.hashes import file_hash, short_hash
 from trpts_lab.files import make_folder
 from trpts_lab.named_tasks import FILES
+from trpts_lab.profiles import load_profile
 from trpts_lab.project import Project
 from trpts_lab.provenance import code_hash
 from trpts_lab.twins import TWINS, canvas
 
-# How image files are read where a configuration does not say so by these keys: GPS's choice.
-READING = {"image_size": 224, "normalization": "half", "resize": "crop"}
+# Keys by which a configuration says how image files are read; where it does not, its profile does.
+READING = ("image_size", "normalization", "resize")
 # images of a task whose name begins with few_: for canaries
 FEW = {"train": 160, "val": 80, "test": 240}
 # image files are read once for a run, not once an epoch, where they take no more memory than that
@@ -43,15 +44,17 @@ def project_of(config: dict) -> Project:
     return config.get("project") or Project.find()
 
 
-def lab_task(name, seed=0, project=None, **reading):
-    """The Task of a name; real data sets lie in the checkout's data/paper/. Settings as of
-    `trpts.data.load_task`; project None: the checkout around the working directory.
+def lab_task(name, seed=0, project=None, profile="paper", **reading):
+    """The Task of a name. Image files lie where a profile says, and are read as it says where
+    `reading` does not; project None: the checkout around the working directory.
     """
     if name.startswith("few_"):
-        whole = lab_task(name.removeprefix("few_"), seed, project, **reading)
+        whole = lab_task(name.removeprefix("few_"), seed, project, profile, **reading)
         return replace(whole, **{part: getattr(whole, part).first(n) for part, n in FEW.items()})
-    reading = READING | reading if name in FILES else reading
-    return load_task(name, (project or Project.find()).root / "data" / "paper", seed, **reading)
+    project = project or Project.find()
+    bench = load_profile(project, profile)["benchmark"]
+    reading = bench["reading"] | reading if name in FILES else reading
+    return load_task(name, project.root / bench["root"], seed, **reading)
 
 
 def task_of(config, name=None):
@@ -60,7 +63,8 @@ def task_of(config, name=None):
     """
     name = name or config["task"]
     seed = 0 if name in FILES else config["seed"]  # files have one draw
-    kept = _kept(name, seed, project_of(config), tuple(reading_of(config).items()))
+    where = project_of(config), config["profile"]
+    kept = _kept(name, seed, *where, tuple(reading_of(config).items()))
     return kept.to(config["device"])
 
 
@@ -78,12 +82,12 @@ def settings_of(config):
 
 
 @lru_cache(maxsize=6)
-def _kept(name, seed, project, reading):
+def _kept(name, seed, project, profile, reading):
     """The task in memory; one that is drawn at another size than the laboratory's, which takes a
     while, from a file in build/tasks/ that other code than today's never reads.
     """
     if name not in TWINS or not reading:
-        task = lab_task(name, seed, project, **dict(reading))
+        task = lab_task(name, seed, project, profile, **dict(reading))
         size = dict(reading).get("image_size")
         n_images = sum(len(getattr(task, part)) for part in FEW)
         if size is None or n_images * 3 * size**2 * 4 > KEPT_BYTES:
@@ -93,7 +97,7 @@ def _kept(name, seed, project, reading):
     path = folder / f"{short_hash(f'{name} {seed} {reading} {code_hash()}')}.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.is_file():
-            task = lab_task(name, seed, project, **dict(reading))
+            task = lab_task(name, seed, project, profile, **dict(reading))
             tensors = {
                 f"{part}.{n}": getattr(getattr(task, part), n)
                 for part in FEW
@@ -111,7 +115,7 @@ def in_memory(split):
 
 
 @cache
-def data_hash(name, seed=0, project=None, **reading):
+def data_hash(name, seed=0, project=None, profile="paper", **reading):
     """Hash of a task's training images; of a twin's, some drawn on the spot."""
     if name in TWINS:
         read = {
@@ -119,7 +123,7 @@ def data_hash(name, seed=0, project=None, **reading):
             "normalization": reading.get("normalization", "half"),
         }
         return TWINS[name].split("train", N_HASHED, seed, **read).data_hash()
-    return lab_task(name, seed, project, **reading).train.data_hash()
+    return lab_task(name, seed, project, profile, **reading).train.data_hash()
 
 
 def inputs(config):
@@ -127,7 +131,7 @@ def inputs(config):
     weights file.
     """
     names = config.get("tasks") or [config["task"]]
-    how = config["seed"], project_of(config)
+    how = config["seed"], project_of(config), config["profile"]
     hashes = [data_hash(name, *how, **reading_of(config)) for name in names]
     data = short_hash(" ".join(hashes)) if config.get("tasks") else hashes[0]
     return {"data": data, "weights": weights_hash(config)}

@@ -85,7 +85,8 @@ def load(config: dict) -> Task:
 
     With "n_images" in the configuration, the first so many of each split.
     """
-    task = lab_task(config["task"], config["seed"], project_of(config), **reading_of(config))
+    where = project_of(config), config["profile"]
+    task = lab_task(config["task"], config["seed"], *where, **reading_of(config))
     n = config.get("n_images")
     return task if n is None else replace(task, train=task.train.first(n), val=task.val.first(n))
 
