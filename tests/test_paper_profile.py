@@ -88,6 +88,7 @@ def test_real_files_are_read_as_the_profile_says_and_nothing_else_is(readers_dis
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_the_comparison(readers_disk):
     """TR-PTS on ViT-B/16 at 224 pixels, for one epoch instead of the profile's; its record is a
     valid one.

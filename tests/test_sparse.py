@@ -340,6 +340,7 @@ def test_double_precision_stays_double():
     assert layer.values.dtype == layer.values.grad.dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_compiled_model_trains_alike():
     model, plain = vit(), vit()
     for m in (model, plain):

@@ -103,7 +103,7 @@ def test_kernels_inherit_it(tiny):
     assert nb.cells[-1].outputs[0].text.split() == list(SHORT_SPINS.values())
 
 
-def test_the_tests_have_it_too():
-    """The conftest.py at the root comes before the one here, and loads trpts."""
+def test_the_tests_have_it_too(project):
+    """The conftest.py at the checkout's root comes before the one here, and loads trpts."""
     loaded = list(sys.modules)
     assert loaded.index("trpts.threads") < loaded.index("torch")

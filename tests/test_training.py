@@ -23,6 +23,7 @@ def test_schedule_rises_then_falls_to_zero():
     assert factors[10] == pytest.approx(0.0)
 
 
+@pytest.mark.slow
 def test_training_learns_and_repeats():
     split = digits.load(range(3)).train.first(96)
     runs = []
