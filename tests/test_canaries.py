@@ -142,8 +142,8 @@ def test_an_error_message_the_release_number_and_a_new_name_make_no_record_stale
     edit("trpts/__init__.py", '__version__ = "', '__version__ = "9.')
     edit(
         "trpts/scores.py",
-        '    "random": random_scores,\n',
-        '    "random": random_scores,\n    "luck": random_scores,\n',
+        '    "gradient": Score(',
+        '    "luck": Score(random_scores),\n    "gradient": Score(',
     )
     assert status_of(tmp_path) == before
     edit(

@@ -18,9 +18,9 @@ from trpts_lab.book import (
     tables_ablations,
     tables_comparison,
 )
-from trpts_lab.compared import ABLATIONS, FAMILY
+from trpts_lab.compared import ABLATIONS, FAMILY, OURS
 
-BASE = tables_ablations.BASE
+BASE = OURS
 TASKS = ("cub_twin", "dtd_twin")
 
 

@@ -167,6 +167,7 @@ def test_a_remedy_is_tuned_with_its_score_and_nothing_else(monkeypatch):
 def test_a_selection_of_the_laboratorys_backbone(project, monkeypatch, score):
     monkeypatch.chdir(project.root)
     config = {
+        "profile": "quick",
         "device": "cpu",
         "backbone": "vit_lab",
         "weights": "data/weights/vit_lab.safetensors",

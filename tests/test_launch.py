@@ -91,7 +91,7 @@ def test_the_cell_fetches_where_nothing_is_installed(project, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (
         done.stdout.strip()
-        == "True [['pip', 'install', '-q', '-e', 'trpts-book[book,peers,sweep,vlm]']]"
+        == "True [['pip', 'install', '-q', '-e', 'trpts-book', '-e', 'trpts-book/trpts_lab']]"
     )
 
 

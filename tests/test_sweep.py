@@ -490,8 +490,8 @@ def test_a_worker_that_goes_while_it_is_asked_is_passed_over():
 
 
 def test_a_metric_that_is_no_number_is_its_runs_own_fault(checkout, tmp_path, monkeypatch):
-    def spoiled(experiment, config):
-        record = measure(experiment, config)
+    def spoiled(experiment, config, project):
+        record = measure(experiment, config, project)
         return record | {"metrics": {"x": float("nan")}} if config["seed"] == 0 else record
 
     monkeypatch.setattr(cluster, "measure", spoiled)

@@ -17,7 +17,7 @@ MOVED = {
     "trpts.cli_editions": "trpts_lab.cli_editions",
     "trpts.cli_data": "trpts_lab.cli_data",
     "trpts.data.twins": "trpts_lab.twins",
-    "trpts.data.canvas": "trpts_lab.twins.canvas",
+    "trpts.data.canvas": "trpts_lab.canvas",
     "trpts.data.formula": "trpts_lab.weights.formula",
     "trpts.data.real": "trpts_lab.real.tasks",
     "trpts.data.manifest": "trpts_lab.real.manifest",

@@ -151,7 +151,13 @@ class Run:
     path: Any  # None: no checkpoint
     best: Any  # {name: tensor} of the best epoch; None before the first
 
-    def __init__(self, training, val, settings, checkpoint):
+    def __init__(
+        self,
+        training: Training,
+        val: AnySplit,
+        settings: dict[str, Any],
+        checkpoint: str | Path | None,
+    ) -> None:
         self.training, self.val, self.path = (
             training,
             val,
@@ -164,7 +170,7 @@ class Run:
         if self.path is not None and self.path.is_file():
             self._restore()
 
-    def to_the_end(self):
+    def to_the_end(self) -> None:
         training, saved = self.training, time.monotonic()
         while not training.finished:
             start = time.perf_counter()
@@ -181,7 +187,7 @@ class Run:
                 saved = time.monotonic()
 
     @torch.no_grad()
-    def take_best(self):
+    def take_best(self) -> None:
         for name, p in self.training.trained.items():
             p.copy_(self.best[name])
 

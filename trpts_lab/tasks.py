@@ -14,12 +14,13 @@ from trpts.data.load import load_task
 from trpts.data.task import Split, Task
 from trpts.files import read_tensors, write_tensors
 from trpts.hashes import file_hash, short_hash
+from trpts_lab import canvas
 from trpts_lab.files import make_folder
 from trpts_lab.named_tasks import FILES
 from trpts_lab.profiles import load_profile
 from trpts_lab.project import Project
 from trpts_lab.provenance import code_hash
-from trpts_lab.twins import TWINS, canvas
+from trpts_lab.twins import TWINS
 
 # Keys by which a configuration says how image files are read; where it does not, its profile does.
 READING = ("image_size", "normalization", "resize")

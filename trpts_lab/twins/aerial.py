@@ -6,19 +6,7 @@ apart.
 
 import numpy as np
 
-from trpts_lab.twins.canvas import (
-    EDGE,
-    blank,
-    box,
-    cover,
-    grid,
-    hsv,
-    noise,
-    paint,
-    per,
-    segment,
-    turned,
-)
+from trpts_lab.canvas import EDGE, blank, box, cover, grid, hsv, noise, paint, per, segment, turned
 
 TONES = {  # hue, saturation, value: from, to
     "green": ((0.15, 0.38), (0.20, 0.55), (0.30, 0.62)),

@@ -4,8 +4,8 @@ layers.
 
 import numpy as np
 
+from trpts_lab.canvas import SIZE, finish
 from trpts_lab.twins.aerial import Scene
-from trpts_lab.twins.canvas import SIZE, finish
 
 
 def _views(labels, rng, table, grain=0.015):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trpts_lab.twins.canvas import (
+from trpts_lab.canvas import (
     cover,
     disc,
     ellipse,

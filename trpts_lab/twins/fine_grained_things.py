@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trpts_lab.twins.canvas import box, cover, ellipse, hsv, in_parts, paint, per
+from trpts_lab.canvas import box, cover, ellipse, hsv, in_parts, paint, per
 from trpts_lab.twins.traits import Traits, backdrop, colour, joined, photo, pose
 from trpts_lab.twins.twin import Twin
 

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from sklearn.datasets import load_digits
 
-from trpts_lab.twins.canvas import cover, finish, hsv, paint, per
+from trpts_lab.canvas import cover, finish, hsv, paint, per
 from trpts_lab.twins.studio import (
     backdrop,
     class_by_class,

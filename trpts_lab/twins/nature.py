@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from trpts_lab.twins.canvas import cover, ellipse, finish, grid, hsv, paint, per, segment, turned
+from trpts_lab.canvas import cover, ellipse, finish, grid, hsv, paint, per, segment, turned
 from trpts_lab.twins.studio import backdrop, class_by_class, lit, part, pose, spread
 from trpts_lab.twins.twin import Twin
 

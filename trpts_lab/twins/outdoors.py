@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trpts_lab.twins.canvas import cover, hsv, noise, paint, per, segment
+from trpts_lab.canvas import cover, hsv, noise, paint, per, segment
 from trpts_lab.twins.studio import silhouette
 from trpts_lab.twins.textures import saw, tent
 

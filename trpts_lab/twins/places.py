@@ -4,7 +4,7 @@ in `outdoors`.
 
 import numpy as np
 
-from trpts_lab.twins.canvas import finish, hsv
+from trpts_lab.canvas import finish, hsv
 from trpts_lab.twins.outdoors import OUTDOORS, View
 from trpts_lab.twins.studio import class_by_class, lit, pose
 from trpts_lab.twins.textures import tent

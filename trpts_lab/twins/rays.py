@@ -8,7 +8,7 @@ is one formula; the ray parameter t stays the same.
 
 import numpy as np
 
-from trpts_lab.twins import canvas
+from trpts_lab import canvas
 
 BALL, BLOCK, TUBE, CONE = range(4)
 NOTHING = -1  # an empty place in a scene's list of solids

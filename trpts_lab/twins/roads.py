@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from trpts_lab.twins import canvas
+from trpts_lab import canvas
 from trpts_lab.twins.rays import (
     BALL,
     BLOCK,

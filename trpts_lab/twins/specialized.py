@@ -4,9 +4,7 @@ back of the eye.
 
 import numpy as np
 
-from trpts_lab.twins.aerial import Scene
-from trpts_lab.twins.aerial_tables import eurosat, resisc45
-from trpts_lab.twins.canvas import (
+from trpts_lab.canvas import (
     S,
     blank,
     cover,
@@ -22,6 +20,8 @@ from trpts_lab.twins.canvas import (
     segment,
     turned,
 )
+from trpts_lab.twins.aerial import Scene
+from trpts_lab.twins.aerial_tables import eurosat, resisc45
 from trpts_lab.twins.twin import Twin
 
 

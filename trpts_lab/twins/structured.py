@@ -4,8 +4,8 @@ turned.
 
 import numpy as np
 
-from trpts_lab.twins import canvas
-from trpts_lab.twins.canvas import per
+from trpts_lab import canvas
+from trpts_lab.canvas import per
 from trpts_lab.twins.twin import Twin
 
 LOCATIONS, ORIENTATIONS = 16, 16

@@ -8,7 +8,7 @@ of the parts before it.
 
 import numpy as np
 
-from trpts_lab.twins.canvas import (
+from trpts_lab.canvas import (
     EDGE,
     SIZE,
     box,

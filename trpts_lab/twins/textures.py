@@ -7,7 +7,7 @@ random number.
 
 import numpy as np
 
-from trpts_lab.twins.canvas import finish, noise, paint, per, turned
+from trpts_lab.canvas import finish, noise, paint, per, turned
 from trpts_lab.twins.studio import backdrop, class_by_class, lit, pose, two_colours
 from trpts_lab.twins.twin import Twin
 

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from trpts_lab.twins.canvas import blank, cover, finish, grid, hsv, noise, paint, per, turned
+from trpts_lab.canvas import blank, cover, finish, grid, hsv, noise, paint, per, turned
 
 
 class Traits:

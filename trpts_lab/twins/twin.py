@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from trpts.data.task import Split, Task
-from trpts_lab.twins.canvas import SIZE, at_size
+from trpts_lab.canvas import SIZE, at_size
 
 GROUPS = ("natural", "specialized", "structured", "fgvc")
 SPLITS = {"train": 800, "val": 200, "test": 1000}  # VTAB-1k's 800 + 200; its test sets are larger
@@ -26,7 +26,7 @@ class Twin:
     render      (labels int [n], rng, split name) -> uint8 images [n, 32, 32, 3]; all randomness
                 from rng
     any_size    whether `render` can also draw at another size, inside
-                `trpts_lab.twins.canvas.at_size`; if so, it draws everything but noise from rng
+                `trpts_lab.canvas.at_size`; if so, it draws everything but noise from rng
                 first, so that a seed gives the same scenes at all sizes
     """
 

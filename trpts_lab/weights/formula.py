@@ -16,7 +16,7 @@ and real digits.
 
 import numpy as np
 
-from trpts_lab.twins.canvas import S, cover, finish, grid, hsv, noise, per, turned
+from trpts_lab.canvas import S, cover, finish, grid, hsv, noise, per, turned
 
 FAMILIES = {"contours": 200, "fractals": 150, "textures": 150}
 N_CLASSES = sum(FAMILIES.values())
