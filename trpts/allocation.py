@@ -60,15 +60,11 @@ class Allocation:
 
     @property
     def connections_per_neuron(self) -> float:
-        """Σ_l out_l C_l / Σ_l out_l: what carries over between models of different width, where
-        shares do not.
-        """
+        """Σ_l out_l C_l / Σ_l out_l: unlike a share, it carries over to models of other widths."""
         return self.counted["weights"] / self.n_neurons
 
     def select(self, scores: Scores) -> dict[str, torch.Tensor]:
-        """The C_l best-scored inputs of every neuron: {layer: int64 [out, C_l]}, each row
-        ascending.
-        """
+        """The C_l best-scored inputs of every neuron: {layer: int64 [out, C_l]}, rows ascending."""
         if scores.keys() != self.connections.keys():
             raise ValueError(
                 "the scores are of other layers than the allocation: expected the ones it was "
@@ -197,9 +193,7 @@ def place(
     placement: str,
     seed: int = 0,
 ) -> tuple[int, ...]:
-    """The blocks that select tokens, ascending; equal counts are told apart by the blocks' layer
-    weights.
-    """
+    """The blocks that select tokens, ascending; on equal counts, their layer weights decide."""
     density: dict[int, tuple[int, float]] = {}
     for name, C in connections.items():
         if (block := block_of(name)) is not None:
@@ -221,16 +215,12 @@ def place(
 
 
 def floor(x: float) -> int:
-    """The whole number below x, where 0.6 / 0.2 counts as the 3 that it means and not as
-    2.9999999999999996.
-    """
+    """The whole number below x; 0.6 / 0.2 counts as 3, not as 2.9999999999999996."""
     return math.floor(x + 1e-9)
 
 
 def _solve(exact, ratio, rows, fan_in, n_weights):
-    """(C_min, connections): the largest C_min whose rounded-down total fits into n_weights, then
-    what is left over.
-    """
+    """(C_min, connections): the largest C_min that fits, floored; then the rest of n_weights."""
 
     def total(c):
         return sum(rows[name] * floor(x) for name, x in exact(c).items())

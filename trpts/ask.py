@@ -182,9 +182,7 @@ def load_vlm(
 
 
 def read_photo(path: str | Path) -> Image.Image:
-    """The picture as PIL's RGB, turned upright by its EXIF note; ValueError for what is no
-    picture.
-    """
+    """The picture in RGB, turned upright by its EXIF note; ValueError for what is no picture."""
     try:
         with Image.open(path, formats=FORMATS) as file:
             mode, image = file.mode, ImageOps.exif_transpose(file).convert("RGB")

@@ -1,6 +1,4 @@
-"""Vision transformers: the small ones of this book, or any timm ViT by its dotted tag, with weights
-from a file.
-"""
+"""Vision transformers: the book's small ones, or timm's by dotted tag, with weights from a file."""
 
 import logging
 import math
@@ -128,9 +126,7 @@ def skeleton(name: str, n_classes: int, image_size: int | None = None) -> nn.Mod
 
 
 def image_size_of(name: str, model: nn.Module) -> int:
-    """Pixels per side that a vision transformer takes; ValueError for a backbone of another
-    kind.
-    """
+    """Pixels per side that a vision transformer takes; ValueError for any other backbone."""
     size = getattr(getattr(model, "patch_embed", None), "img_size", None)
     if size is None or not isinstance(model.get_classifier(), nn.Linear):
         raise ValueError(
@@ -222,9 +218,7 @@ def _load(model, path, resample=False):
 
 
 def _resampled(positions, model):
-    """The positions [1, prefix + N, D] of a square grid, brought to the model's grid; others as
-    they are.
-    """
+    """The positions [1, prefix + N, D] of a square grid, fitted to the model's; others as is."""
     n_prefix = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
     n = positions.shape[1] - n_prefix if positions.ndim == 3 else -1
     if n < 1 or math.isqrt(n) ** 2 != n:  # no grid: refused by its shape

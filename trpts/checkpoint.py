@@ -15,9 +15,7 @@ def save_checkpoint(
     optimizer: Any,  # one of torch's, or several that step as one
     notes: dict[str, Any],
 ) -> None:
-    """Write tensors {name: tensor}, an optimiser's state and notes (JSON-able) as safetensors,
-    whole or not at all.
-    """
+    """Write {name: tensor}, optimiser state, JSON-able notes (safetensors), whole or not at all."""
     tensors = {f"model.{name}": t for name, t in tensors.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
@@ -79,9 +77,7 @@ STATE = {
 
 
 def _state_wanted(optimizer, found):
-    """{"optimizer.index.key": tensor} of the parameters that a checkpoint with the names `found`
-    holds a state of.
-    """
+    """{"optimizer.index.key": tensor} of the parameters whose state is among the names `found`."""
     wanted: dict[str, torch.Tensor]
     wanted, first = {}, 0
     for part in getattr(optimizer, "parts", [optimizer]):

@@ -1,6 +1,4 @@
-"""The command line: your own images (tune, predict, export) and questions (prune), and what other
-packages add.
-"""
+"""The command line: images (tune, predict, export), questions (prune), and what packages add."""
 
 import argparse
 import importlib.metadata
@@ -20,9 +18,7 @@ LABORATORY = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status. Errors that a user can mend end in one sentence, 2; drift
-    or failures in 1.
-    """
+    """Run one command; its exit status: 1 for drift or failures, 2 for errors users can mend."""
     argv = sys.argv[1:] if argv is None else argv
     top, names, missing = parser()
     if argv and not argv[0].startswith("-") and argv[0] not in names:
@@ -69,9 +65,7 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name, function, summary, keeps=False):
-        """A subparser; `keeps`: what it finished is kept when it is interrupted. `tune` says itself
-        what it keeps.
-        """
+        """A subparser; `keeps`: an interruption keeps finished work (`tune` says so itself)."""
         sub = commands.add_parser(name, help=summary, description=function.__doc__)
         sub.set_defaults(command=function, keeps=keeps)
         return sub

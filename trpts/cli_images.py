@@ -16,9 +16,7 @@ OF_TRPTS = {
 
 
 def add_commands(command: Callable[..., ArgumentParser]) -> None:
-    """Add the three to the command line; `command` makes a subparser of (name, function,
-    summary).
-    """
+    """Add the three commands; `command` makes a subparser of (name, function, summary)."""
     tune = command("tune", cmd_tune, "tune a backbone on your own images; writes a small file")
     tune.add_argument(
         "data", metavar="DATA", help="folder with one sub-folder per class, or a task's name"
@@ -89,9 +87,7 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
 
 
 def cmd_tune(arguments: Namespace) -> int:
-    """Tune on an image folder; writes the delta, a report (JSON) and a picture of the confusions
-    beside it.
-    """
+    """Tune on an image folder; writes a delta, and a JSON report and a confusion plot beside it."""
     from trpts.own_images import tune_images
     from trpts.plots import report_files
 
@@ -130,9 +126,7 @@ def cmd_tune(arguments: Namespace) -> int:
 
 
 def cmd_predict(arguments: Namespace) -> int:
-    """Print the most likely classes of each image; images that cannot be read are named and
-    counted.
-    """
+    """Print the most likely classes of each image; name and count images that cannot be read."""
     from trpts.data.folder import images_below
     from trpts.files import capped
     from trpts.own_images import load_model, predict

@@ -158,9 +158,7 @@ def load_delta(model: nn.Module, delta: str | Path | Delta) -> Delta:
 
 @torch.no_grad()
 def unload_delta(model: nn.Module) -> None:
-    """Take out the delta that is in the model, if there is one: the weights are the backbone's, to
-    the bit.
-    """
+    """Take out the delta in the model, if any: the weights are the backbone's again, to the bit."""
     inside = vars(model).pop("_delta", None)
     if inside is None:
         return
@@ -208,9 +206,7 @@ def _set_head(model, head):
 
 
 def check_delta(model: nn.Module, delta: Delta) -> None:
-    """Raise ValueError, naming the field, unless the delta fits the model; a model on the meta
-    device will do.
-    """
+    """Raise ValueError, naming the field, unless the delta fits the model, even one on meta."""
     modules, head = dict(model.named_modules()), model.get_classifier()
     try:
         for name, (index, values, bias) in delta.layers.items():

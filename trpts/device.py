@@ -2,18 +2,14 @@
 
 
 def pick_device() -> str:
-    """The device that runs use: "cuda" where there is one, else "cpu". It is part of a record's
-    configuration.
-    """
+    """The runs' device, part of a record's configuration: "cuda" where there is one, else "cpu"."""
     import torch  # here, because the command line reads records without needing torch's slow import
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_named(asked: str | None) -> str:
-    """The device asked for, None: the best there is; raises ValueError for one that is not
-    there.
-    """
+    """The device asked for; for None, the best there is; ValueError for one that is not there."""
     import torch
 
     best = pick_device()

@@ -136,9 +136,7 @@ def read_tensors(
 
 
 def check_notes(path: str | Path, notes: dict, schema: dict, origin: str) -> None:
-    """Raise ValueError, naming the field, unless notes fit a JSON Schema whose integers are
-    integers (3.0 is none).
-    """
+    """Raise ValueError, naming the field, unless notes fit a JSON Schema; 3.0 is no integer."""
     try:
         error = jsonschema.exceptions.best_match(_Validator(schema).iter_errors(notes))
         where, message = (
@@ -155,9 +153,7 @@ def check_notes(path: str | Path, notes: dict, schema: dict, origin: str) -> Non
 
 
 def capped(text: object, length: int = 200) -> str:
-    """A text from a file as a message shows it: not endless, and without characters that steer a
-    terminal.
-    """
+    """A text from a file, for a message: of limited length, without terminal control characters."""
     text = str(text)
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:length])
     return shown if len(text) <= length else f"{shown}… ({len(text):,} characters)"

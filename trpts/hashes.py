@@ -1,6 +1,4 @@
-"""Short names for content: of a text, a file, tensors. 16 hex digits of SHA-256, enough to tell
-versions apart.
-"""
+"""Short names of texts, files, tensors: 16 hex digits of SHA-256, enough to tell them apart."""
 
 import hashlib
 from functools import lru_cache

@@ -61,9 +61,7 @@ QKV = ("query", "key", "value")  # timm holds the three as one layer, in this or
 
 
 def cache_folder() -> Path:
-    """Where the converted file is kept: $TRPTS_CACHE, else build/weights/ of a checkout, else
-    ~/.cache/trpts/.
-    """
+    """The weights' cache: $TRPTS_CACHE, else a checkout's build/weights/, else ~/.cache/trpts/."""
     if os.environ.get("TRPTS_CACHE"):
         return Path(os.environ["TRPTS_CACHE"])
     checkout = Path(__file__).resolve().parent.parent
@@ -103,9 +101,7 @@ def converted_weights() -> Path:
 
 
 def _convert(source, path):
-    """Write the tensors of the ONNX file `source` to `path` in half precision, whole or not at
-    all.
-    """
+    """Write the tensors of the ONNX file `source` to `path` in float16, whole or not at all."""
     # several workers may convert at once
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.safetensors")
     try:
@@ -136,9 +132,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def _for_timm(stored, multiplied_by):
-    """{timm's name: tensor} from {name in the file: tensor} and {node: name of what it multiplies
-    by}.
-    """
+    """{timm's name: tensor} from {name in the file: tensor} and {node: name of its multiplier}."""
 
     def matrix(node):
         return stored[multiplied_by[f"/backbone/{node}/MatMul"]].T  # [in, out] -> [out, in]
@@ -206,9 +200,7 @@ def _read_graph(content):
 
 
 def _varint(buffer, at):
-    """(number, where the next field begins): seven bits a byte, lowest first, the eighth bit says
-    that more follow.
-    """
+    """(number, start of the next field): 7 bits a byte, lowest first; the 8th: more follow."""
     number = shift = 0
     while True:
         byte = buffer[at]
@@ -227,9 +219,7 @@ def _varints(buffer):
 
 
 def _fields(buffer):
-    """Yield (field number, value) of a protobuf message: int for a varint, memoryview for anything
-    with a length.
-    """
+    """Yield (field number, value) of a protobuf message: int for a varint, else a memoryview."""
     at = 0
     while at < len(buffer):
         key, at = _varint(buffer, at)

@@ -222,9 +222,7 @@ def prepare_trpts(
 
 @contextmanager
 def _scoring_head(model, others):
-    """Inside, the head is a probe of the images `others`; as it was on exit. None: it is left
-    alone.
-    """
+    """Inside, the head is a probe of the images `others`, undone on exit; None: left alone."""
     if others is None:
         yield
         return

@@ -1,6 +1,4 @@
-"""What stood here once: an import of an old path says where it went. CHANGELOG.md lists every
-name.
-"""
+"""Old paths: an import of one says where it went. CHANGELOG.md lists every name."""
 
 import sys
 from collections.abc import Sequence

@@ -196,9 +196,7 @@ def in_memory(task: Task) -> Task:
 
 @torch.no_grad()
 def held_out(model: nn.Module, split: AnySplit, names: Sequence[str]) -> dict[str, Any]:
-    """The report on images that were not learnt from: see `tune_images`; Diverged where a logit is
-    NaN.
-    """
+    """The report on images not learnt from: see `tune_images`; Diverged where a logit is NaN."""
     confusion = torch.zeros(len(names), len(names), dtype=torch.int64)
     for images, labels in split.batches(64):
         for true, predicted in zip(
@@ -310,9 +308,7 @@ def predict(
 def export_model(
     path: str | Path, out: str | Path, weights: str | Path | None = "hub"
 ) -> dict[str, Any]:
-    """Write the tuned model behind a delta as an ordinary timm checkpoint, with the notes in its
-    metadata.
-    """
+    """Write a delta's tuned model as a plain timm checkpoint, with the notes in its metadata."""
     out = Path(out)
     check_place(out, path, weights)
     with claimed(out):

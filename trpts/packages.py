@@ -12,9 +12,7 @@ from typing import NamedTuple
 
 
 class Package(NamedTuple):
-    """A package: its version, what it holds, its size in MB, and what to run where it is
-    missing.
-    """
+    """A package: its version, contents, size in MB, and what to run where it is missing."""
 
     version: str
     holds: str

@@ -1,6 +1,4 @@
-"""Places to write to: checked before any work, held by one writer at a time, filled whole or not at
-all.
-"""
+"""Places to write to: checked before any work, held by one writer, filled whole or not at all."""
 
 import glob
 import os
@@ -94,9 +92,7 @@ def claimed(path: str | Path, *others: str | Path) -> Iterator[None]:
 
 
 def _locked(lock):
-    """Take a lock; False if its file was made or removed meanwhile, so that it might keep nobody
-    else out.
-    """
+    """Take a lock; False if its file came or went meanwhile: it might keep nobody else out."""
     before = _inode(lock.lock_file)
     lock.acquire()
     if before is not None and before == _inode(lock.lock_file):
@@ -113,9 +109,7 @@ def _inode(path):
 
 
 def remove_leftovers(*paths: str | Path) -> None:
-    """Remove what writers of these paths left behind that were killed; call it while nobody else
-    writes there.
-    """
+    """Remove what killed writers of these paths left; call it while nobody else writes there."""
     for path in map(Path, paths):
         for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
             shutil.rmtree(leftover, ignore_errors=True)

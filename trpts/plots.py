@@ -1,6 +1,4 @@
-"""What the command line draws: which classes a tuned model confuses, and which image tokens were
-kept.
-"""
+"""What the command line draws: a tuned model's confusions, and which image tokens were kept."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,9 +16,7 @@ MAX_NAMED = 40  # classes up to which names and numbers are written into the pic
 
 
 def report_files(out: str | Path) -> dict[Path, Callable[[dict, Path], None]]:
-    """{path: function (report, path) that writes it} of <out without .safetensors>.report.json and
-    .confusion.png.
-    """
+    """{path: writer (report, path)}: `out` with .report.json or .confusion.png for .safetensors."""
     stem = Path(out)
     name = stem.name.removesuffix(".safetensors")
     return {
@@ -100,7 +96,5 @@ def draw_kept(
 
 
 def kept_patches(kept: torch.Tensor, rows: int, columns: int, first: int = 0) -> np.ndarray:
-    """bool [rows, columns]: the rectangles whose tokens are among the numbers `kept`, int64; see
-    `image_view`.
-    """
+    """bool [rows, columns]: the rectangles whose tokens are in `kept`, int64; see `image_view`."""
     return np.isin(first + np.arange(rows * columns), kept.cpu().numpy()).reshape(rows, columns)

@@ -106,9 +106,7 @@ def accuracy(model: nn.Module, split: AnySplit, batch_size: int = 256) -> float:
 
 
 def largest_logit(logits: torch.Tensor) -> torch.Tensor:
-    """The class with the largest logit, int64 [B] of logits [B, K]; Diverged where one is NaN:
-    argmax would take it.
-    """
+    """The class of the largest logit, [B, K] -> int64 [B]; Diverged for NaN: argmax takes it."""
     if logits.isnan().any():
         raise Diverged(
             f"{int(logits.isnan().any(1).sum())} of {len(logits)} images have logits that are "

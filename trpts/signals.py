@@ -67,9 +67,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def heads(model: nn.Module) -> list[nn.Module]:
-    """The modules of the classifier: timm's `get_classifier` (two of them where a model was
-    distilled), or by name.
-    """
+    """The modules of the classifier: timm's `get_classifier` (two if distilled), or by name."""
     model = unwrapped(model)
     if hasattr(model, "get_classifier"):
         found = model.get_classifier()
@@ -79,9 +77,7 @@ def heads(model: nn.Module) -> list[nn.Module]:
 
 
 def non_empty(batches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield the batches; refuse one without samples, and none at all. What was made in inference
-    mode is copied.
-    """
+    """Yield the batches, copied if made in inference mode; refuse an empty one, or none at all."""
     n_batches = 0
     for images, labels in batches:
         if len(labels) == 0:
@@ -95,9 +91,7 @@ def non_empty(batches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def checked(scores: Scores, why_zero: str | None = None) -> Scores:
-    """The scores themselves; refuse values that are not finite and, where a reason is given, zeros
-    everywhere.
-    """
+    """The scores themselves; refuse what is not finite and, where a reason is given, all zeros."""
     for name, score in scores.items():
         if not torch.isfinite(score).all():
             raise ValueError(
@@ -164,9 +158,7 @@ class Captured(dict):
     def parts(
         self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, each: bool
     ) -> Batches:
-        """The batch as it is, or in single samples: where each sample's gradient is wanted and
-        there are `others`.
-        """
+        """The batch, or single samples where each one's gradient is wanted and `others` exist."""
         if self.others is None:
             self.rows = {name: [] for name in self.layers}
             try:
@@ -197,9 +189,7 @@ def layer_signals(model: nn.Module, patches: bool = False) -> Iterator[Captured]
 
 @contextmanager
 def frozen_in_eval(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no parameter asking for a gradient, no gradient checkpointing; all as before on
-    exit.
-    """
+    """Eval mode, all parameters frozen, no gradient checkpointing; as before on exit."""
     if any(p.is_inference() for p in model.parameters()):
         raise ValueError(
             "the model was made in inference mode, where no gradient can reach it: make it outside"
@@ -341,9 +331,7 @@ def cross_entropy_sum(model: nn.Module, images: torch.Tensor, labels: torch.Tens
 
 
 def pixels_of_patches(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    """Images [B, channels, H, W] cut into rows of pixels [B, h·w, channels·height·width], as the
-    weight orders them.
-    """
+    """Images [B, c, H, W] -> patches' pixels [B, h·w, c·height·width], in the weight's order."""
     (B, c, H, W), (height, width) = x.shape, size
     x = x.reshape(B, c, H // height, height, W // width, width)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(B, (H // height) * (W // width), c * height * width)

@@ -83,9 +83,7 @@ def sampled_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> t
 
 
 def _transposed(x):
-    """x.T, laid out in memory as the product wants it where x is wide: the same, sooner (`trpts
-    bench gradient`).
-    """
+    """x.T, for wide x laid out as the product wants it: only faster (`trpts bench gradient`)."""
     if x.shape[1] < WIDE:
         return x.T
     transposed = x.new_empty(x.shape[1], x.shape[0])
@@ -106,9 +104,7 @@ def write_values(weight: torch.Tensor, index: torch.Tensor, values: torch.Tensor
 
 
 class _GradientOfValues(torch.autograd.Function):
-    """The layer's output z [..., out] as it is; on the way back, the values' gradient from g and
-    the kept columns.
-    """
+    """The layer's output z [..., out]; backward, the values' gradient from g and kept columns."""
 
     @staticmethod
     def forward(ctx, z, kept, values, local):
@@ -123,9 +119,7 @@ class _GradientOfValues(torch.autograd.Function):
 
 
 class _GradientOfEntries(torch.autograd.Function):
-    """The weight as it is; on the way back, the values' gradient is taken from the weight's dense
-    one.
-    """
+    """The weight as it is; backward, the values' gradient is taken from the weight's dense one."""
 
     @staticmethod
     def forward(ctx, weight, values, index):
@@ -140,9 +134,7 @@ class _GradientOfEntries(torch.autograd.Function):
 
 
 class _RowSparse(nn.Module):
-    """What a layer gains while it is attached: parameter `values` [out, C], buffers `index`,
-    `columns` and `local`.
-    """
+    """What `attach` adds to a layer: `values` [out, C], buffers `index`, `columns`, `local`."""
 
     _parameters: dict[str, Any]  # a weight is among them: see `check_index`
     values: nn.Parameter
@@ -152,9 +144,7 @@ class _RowSparse(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The weight as code outside `forward` reads it: the values are in it, and its gradient
-        reaches them.
-        """
+        """The weight as read outside `forward`: it holds the values; its gradient reaches them."""
         self.write()
         if torch.is_grad_enabled() and self.values.requires_grad:
             return _GradientOfEntries.apply(self._parameters["weight"], self.values, self.index)
@@ -187,9 +177,7 @@ class _RowSparse(nn.Module):
 
 
 class SparseLinear(_RowSparse, nn.Linear):  # type: ignore[override]  # weight: read-only here
-    """A Linear layer that trains C connections of each neuron; made by `attach` from an existing
-    one.
-    """
+    """A Linear layer that trains C connections a neuron; `attach` makes it from an existing one."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.write()
@@ -197,9 +185,7 @@ class SparseLinear(_RowSparse, nn.Linear):  # type: ignore[override]  # weight: 
 
 
 class SparsePatches(_RowSparse, nn.Conv2d):  # type: ignore[override]  # likewise
-    """The same for a convolution that cuts an image into patches: a Linear layer over each patch's
-    pixels.
-    """
+    """The same for a convolution that cuts patches: a Linear layer over each patch's pixels."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, in, H, W]
         self.write()
@@ -233,9 +219,7 @@ def sparse_class(plain: type[nn.Module]) -> type[nn.Module] | None:
 
 
 def columns_and_local(index: torch.Tensor, fan_in: int) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """(U, local): U[local] = index [out, C]; (None, index) where U is so large that the layer keeps
-    its whole input.
-    """
+    """(U, local): U[local] = index [out, C]; (None, index) where U is large: all input is kept."""
     columns, local = index.unique(return_inverse=True)
     return (columns, local) if len(columns) <= KEEP_COLUMNS_UP_TO * fan_in else (None, index)
 
@@ -304,9 +288,7 @@ def sparse_layers(model: nn.Module) -> dict[str, _RowSparse]:
 
 
 def check_index(name: str, layer: nn.Module | None, places: torch.Tensor) -> None:
-    """Raise ValueError unless `places` [out, C] names inputs of every neuron of `layer`, ascending,
-    none twice.
-    """
+    """Raise ValueError unless `places` [out, C] are inputs of `layer`, ascending, none twice."""
     if layer is None or sparse_class(type(layer)) is None:  # type: ignore[arg-type]  # is hashable
         found = "no such layer" if layer is None else f"a {type(layer).__name__}"
         raise ValueError(f"{name} is {found}: expected a Linear layer or a patch embedding")

@@ -49,9 +49,7 @@ class Trace:
         self.kept, self.scores, self.n_tokens = {}, {}, {}
 
     def _record(self, number, x, n_tokens, kept=None, scores=None):
-        """Block `number` chose `kept` (None: all) of the patch tokens x [B, N, D], and n_tokens
-        leave it.
-        """
+        """Block `number` chose `kept` (None: all) of patches x [B, N, D]; n_tokens leave it."""
         if number in self.kept:  # computed again in the backward pass, for gradient checkpointing
             return
         places = next(
@@ -153,9 +151,7 @@ def _forward(
 
 
 def cls_attention(qkv: torch.Tensor, attention: nn.Module) -> torch.Tensor:
-    """Attention of CLS to all tokens, mean over heads, float32 [B, T], from the block's own qkv [B,
-    T, 3·H·d].
-    """
+    """CLS's attention to all tokens, mean over heads, float32 [B, T], from qkv [B, T, 3·H·d]."""
     # [B, T, H, d]
     q, k = qkv.unflatten(2, (3, attention.num_heads, attention.head_dim))[:, :, :2].unbind(2)
     q, k = attention.q_norm(q[:, 0]), attention.k_norm(k)  # q of CLS: [B, H, d]
@@ -169,9 +165,7 @@ def cls_attention(qkv: torch.Tensor, attention: nn.Module) -> torch.Tensor:
 
 
 def by_both(read: torch.Tensor, made: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-    """CLS attention and transition variation, each as a share of its sum over the patch tokens; [B,
-    N].
-    """
+    """CLS attention plus transition variation, each a share of its sum over patches; [B, N]."""
     v = transition_variation(read, made)
     return a / a.sum(1, keepdim=True) + v / v.sum(1, keepdim=True)
 
@@ -187,9 +181,7 @@ SCORES: dict[str, TokenScore] = {
 def keep_and_merge(
     x: torch.Tensor, a: torch.Tensor, n_kept: int, merge: str = "normalised"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens x [B, P + N, D], scores a [B, N] of the last N -> ([B, P + n_kept (+ 1), D], numbers
-    kept [B, n_kept]).
-    """
+    """x [B, P + N, D], scores a [B, N] -> ([B, P + n_kept (+ 1), D], numbers kept [B, n_kept])."""
     prefix, x = x.split([x.shape[1] - a.shape[1], a.shape[1]], dim=1)
     # in the order they came: keeping all changes nothing
     kept = a.topk(n_kept, dim=1).indices.sort(dim=1).values

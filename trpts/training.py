@@ -98,9 +98,7 @@ class Training:
     @torch.inference_mode(False)
     @torch.enable_grad()
     def run_epoch(self) -> float:
-        """One epoch; its mean training loss. Progress goes to stderr as plain lines, one every few
-        seconds at most.
-        """
+        """One epoch; its mean training loss. Progress lines go to stderr every few seconds."""
         epoch, total, n_steps = len(self.losses), 0.0, self.epochs * self.steps_per_epoch
         self.model.train()
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
@@ -236,9 +234,7 @@ class Run:
 @torch.inference_mode(False)
 @torch.enable_grad()
 def out_of_use(model: nn.Module, split: AnySplit) -> list[str]:
-    """Names of the parameters that ask for a gradient and that an image's logits do not depend on,
-    in eval mode.
-    """
+    """Names of trainable parameters on which an image's logits do not depend, in eval mode."""
     wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
     modes = {m: m.training for m in model.modules()}
     images, _ = next(iter(split.batches(1)))

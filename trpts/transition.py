@@ -51,9 +51,7 @@ def transition_variation(
 
 
 def softmax_within(x: torch.Tensor, domain: torch.Tensor) -> torch.Tensor:
-    """Softmax over the last dimension's places in the domain; 0 elsewhere, and everywhere where the
-    domain is empty.
-    """
+    """Softmax over the last dimension within the domain; 0 elsewhere and for an empty domain."""
     return x.masked_fill(~domain, torch.finfo(x.dtype).min).softmax(-1) * domain
 
 

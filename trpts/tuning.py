@@ -1,6 +1,4 @@
-"""Tuning: one protocol for every method. Probe the head, let the method choose what is trained,
-train, measure.
-"""
+"""One tuning protocol for every method: probe the head, choose what is trained, train, measure."""
 
 import sys
 import time

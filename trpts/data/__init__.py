@@ -1,6 +1,4 @@
-"""Tasks: what a model is tuned on. `Task` holds the three splits; each module beside it makes
-some.
-"""
+"""Tasks: what a model is tuned on. `Task` holds three splits; each module beside it makes some."""
 
 from trpts.data.task import Split, Task
 

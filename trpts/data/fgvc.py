@@ -102,8 +102,6 @@ def _read_split(path):
 
 
 def _image_folder(folder, paths):
-    """Where the paths start, relative to `folder`: the first of IMAGE_FOLDERS that holds any of
-    them.
-    """
+    """Where the paths start below `folder`: the first of IMAGE_FOLDERS that holds any of them."""
     found = (name for name in IMAGE_FOLDERS if any(is_file(folder / name / path) for path in paths))
     return Path(next(found, "."))

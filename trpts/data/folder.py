@@ -83,9 +83,7 @@ def _folders(folder):
 
 
 def _read_classes(root, folder, names):
-    """([Sample], [what is no image by its suffix]) of all class folders, sorted by class and
-    name.
-    """
+    """([Sample], [what is no image by suffix]) of all class folders, sorted by class and name."""
     samples, left_out = [], []
     if not _folders(folder) and (flat := [entry for entry in folder.iterdir() if _is_image(entry)]):
         raise ValueError(
@@ -139,9 +137,7 @@ def _cut(splits, names, folder, seed):
 
 
 def images_below(path: str | Path) -> list[Path]:
-    """The image files below a folder, at any depth, sorted; [path] for anything else. ValueError:
-    it holds none.
-    """
+    """The sorted image files of a folder, at any depth; else [path]. ValueError: it holds none."""
     path = Path(path)
     if not path.is_dir():
         return [path]

@@ -44,9 +44,7 @@ SHUFFLE_SEED = (
 
 
 class Sample(NamedTuple):
-    """An image file, its label, and the place that names it ("train800.txt:12"; None where the file
-    names itself).
-    """
+    """An image file, its label, and what names it ("train800.txt:12"; None: the file itself)."""
 
     path: Path
     label: int
@@ -97,9 +95,7 @@ def read_image(
 
 
 def fit(image: Image.Image, image_size: int, normalization: str, resize: str) -> torch.Tensor:
-    """A Pillow image in RGB as float32 [3, image_size, image_size]; settings as in `read_image`,
-    not checked.
-    """
+    """A Pillow RGB image as float32 [3, size, size]; settings as in `read_image`, not checked."""
     side = image_size if resize == "crop" else [image_size, image_size]
     image = functional.resize(image, side, InterpolationMode.BICUBIC)
     # uint8 [3, size, size]
@@ -233,9 +229,7 @@ def task_of_files(
 
 
 def safe_path(root: str | Path, relative: str | Path, place: str | Path) -> Path:
-    """root / relative, refused where it leaves root: absolute, by "..", or through a symbolic
-    link.
-    """
+    """root / relative, refused where it leaves root: absolute, by "..", or by a symbolic link."""
     root = Path(root)
     try:
         inside = not Path(relative).is_absolute() and (root / relative).resolve().is_relative_to(
@@ -251,9 +245,7 @@ def safe_path(root: str | Path, relative: str | Path, place: str | Path) -> Path
 
 
 def find_file(root: str | Path, relative: str | Path, place: str | Path) -> Path:
-    """The existing file root / relative, or one of that name with another of SUFFIXES; refused as
-    by `safe_path`.
-    """
+    """The existing file root / relative, or with another of SUFFIXES; refused as by `safe_path`."""
     path = safe_path(root, relative, place)
     others = [path.with_suffix(suffix) for suffix in SUFFIXES] if Path(relative).name else []
     found = next((candidate for candidate in (path, *others) if is_file(candidate)), None)
@@ -266,9 +258,7 @@ def find_file(root: str | Path, relative: str | Path, place: str | Path) -> Path
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a file; a name that the file system refuses, say for its length, is
-    none.
-    """
+    """Whether `path` is a file; a name that the file system refuses (too long, say) is none."""
     try:
         return path.is_file()
     except OSError:

@@ -79,9 +79,7 @@ def load_task(
 
 
 def unusual(reading: dict) -> str:
-    """Those settings of image files that would change a picture which is not read from a file, as
-    words.
-    """
+    """The settings of image files that would change a picture not read from a file, as words."""
     return ", ".join(
         key for key, value in reading.items() if key != "resize" and (key, value) != IN_MEMORY
     )

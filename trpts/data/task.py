@@ -103,9 +103,7 @@ class Task:
         )
 
     def data_hash(self) -> str:
-        """Names the task's data in records: a hash of the three splits' hashes, of files as
-        `FileSplit` takes them.
-        """
+        """Names the task's data in records: a hash of the splits' hashes (see `FileSplit`)."""
         return short_hash(
             " ".join(split.data_hash() for split in (self.train, self.val, self.test))
         )

@@ -21,9 +21,7 @@ GROUPS = ("natural", "specialized", "structured")
 
 
 class Source(NamedTuple):
-    """One of the 19: its group, its number of classes, and other names for it, its folder's among
-    them.
-    """
+    """One of the 19: its group, number of classes, and other names, its folder's among them."""
 
     group: str
     n_classes: int
@@ -89,9 +87,7 @@ def load(
 
 
 def read_lists(folder: Path, n_classes: int) -> dict[str, list[Sample]]:
-    """{"train": [Sample, ...], "val": ..., "test": ...} of a folder in this layout; raises
-    ValueError as `load`.
-    """
+    """{"train": [Sample, ...], "val": ..., "test": ...} of such a folder; ValueError as `load`."""
     listed = {split: _read_list(folder / f"{stem}.txt", n_classes) for split, stem in LISTS.items()}
     if (folder / f"{BOTH}.txt").exists():
         _check_union(_read_list(folder / f"{BOTH}.txt", n_classes), listed["train"] + listed["val"])
@@ -104,9 +100,7 @@ def read_lists(folder: Path, n_classes: int) -> dict[str, list[Sample]]:
 
 
 def _read_list(path, n_classes):
-    """The lines of a list as [Sample] whose paths are still as written; endings, blanks and a BOM
-    do not matter.
-    """
+    """A list's lines as [Sample], paths as written; line endings, blanks and a BOM are ignored."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:

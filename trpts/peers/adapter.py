@@ -12,9 +12,7 @@ PLACES = ("attn", "mlp")
 
 
 class Bottleneck(nn.Module):
-    """h + W_up GELU(W_down h), W_up zero at first, so that nothing changes; [..., D] -> [...,
-    D].
-    """
+    """h + W_up GELU(W_down h), equal to h at first, as W_up is zero; [..., D] -> [..., D]."""
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()

@@ -70,9 +70,7 @@ def prepare_lora(
 def prepare_shira(
     model: nn.Module, task: Task, seed: int, *, r: int = 1, layers: Collection[str] = LAYERS
 ) -> Prepared:
-    """r (in + out) entries of each weight, drawn over the whole matrix (SHiRA, Bhardwaj et al.,
-    2024; random mask).
-    """
+    """r (in + out) entries of each weight at random places (SHiRA, Bhardwaj et al., 2024)."""
     config = _peft().ShiraConfig(r=r, random_seed=seed, target_modules=chosen_layers(model, layers))
     return _adapted(model, config, seed)
 
@@ -88,9 +86,7 @@ def _adapted(model, config, seed):
 
 
 def merge(model: nn.Module) -> None:
-    """Add what was learnt to the weights, and take PEFT's layers out again: a plain model. In
-    place.
-    """
+    """Add what was learnt to the weights and take PEFT's layers out, in place: a plain model."""
     for name, layer in _adapters(model).items():
         layer.merge()
         parent, _, own = name.rpartition(".")
@@ -106,9 +102,7 @@ def _adapters(model):
 
 @functools.cache
 def _read_past_forward(kind):
-    """PEFT's class of a layer, with a `weight` that holds what is learnt; its own `forward` reads
-    `base_layer`.
-    """
+    """PEFT's class of a layer, whose `weight` holds what is learnt; `forward` uses `base_layer`."""
 
     def weight(layer):
         weight = layer.get_base_layer().weight

@@ -26,9 +26,7 @@ def prepare_bitfit(model: nn.Module, task: Task, seed: int) -> Prepared:
 
 
 def check_connections(model: nn.Module, **options: Any) -> None:
-    """As of TR-PTS, of which no tokens are selected: the options that place them say nothing here
-    and are refused.
-    """
+    """As TR-PTS, but no tokens are selected: options that place the selection are refused."""
     if idle := [f"{n}={options[n]!r}" for n in ("n_token_blocks", "placement") if n in options]:
         raise ValueError(
             f"{', '.join(idle)}: expected neither, as TR-PTS's token selection is no part of this "

@@ -1,6 +1,4 @@
-"""Visual prompt tuning: trained tokens beside the image's, before the first block or anew before
-each.
-"""
+"""Visual prompt tuning: trained tokens join the image's before block 1, or anew before each."""
 
 import math
 
@@ -29,9 +27,7 @@ def prepare_shallow(model: nn.Module, task: Task, seed: int, *, n_prompts: int =
 
 @method("vpt-deep", check_vpt)
 def prepare_deep(model: nn.Module, task: Task, seed: int, *, n_prompts: int = 50) -> Prepared:
-    """n prompts before each block, in place of what became of the last ones (VPT-deep): L n D
-    parameters.
-    """
+    """n prompts before each block, which replace the last ones (VPT-deep): L n D parameters."""
     return _with_prompts(model, n_prompts, model.blocks, seed)
 
 
@@ -55,7 +51,5 @@ def _with_prompts(model, n, blocks, seed):
 
 
 def _insert(x, prompts, P, old):
-    """[B, P + old + N, D] -> [B, P + n + N, D]: prompts [n, D] in place of the old ones behind the
-    P prefix tokens.
-    """
+    """[B, P + old + N, D] -> [B, P + n + N, D]: prompts [n, D] replace `old` ones after P."""
     return torch.cat([x[:, :P], prompts.expand(len(x), -1, -1), x[:, P + old :]], dim=1)

@@ -8,9 +8,7 @@ from trpts.methods import Prepared, method
 
 
 def scaled_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """{name: layer} that SSF follows: the patch embedding, each block's Linear layers and norms,
-    the last norm.
-    """
+    """{name: layer} that SSF follows: patch embedding, Linear layers and norms, not the head."""
     kinds = (nn.Linear, nn.LayerNorm, nn.Conv2d)
     head = model.get_classifier()
     return {name: m for name, m in model.named_modules() if isinstance(m, kinds) and m is not head}
@@ -55,9 +53,7 @@ def _scale_and_shift(layer, inputs, x):
 
 @torch.no_grad()
 def fold(layer: nn.Module) -> None:
-    """γ (W x + b) + β = (γ W) x + (γ b + β); the same for a norm's own weight and bias. In
-    place.
-    """
+    """γ (W x + b) + β = (γ W) x + (γ b + β), in place; the same for a norm's weight and bias."""
     layer.weight.mul_(layer.gamma.view(-1, *[1] * (layer.weight.ndim - 1)))
     layer.bias.mul_(layer.gamma).add_(layer.beta)
     del layer.gamma, layer.beta

@@ -140,9 +140,7 @@ def _instruction(n_text_tokens, n_instruction_tokens):
 def stage_lengths(
     text_config: PretrainedConfig, n_image_tokens: int, schedule: Schedule | None = None
 ) -> list[tuple[int, int]]:
-    """[(k_i layers, n_i image tokens in each)], unpruned layers first; ValueError for what does not
-    fit.
-    """
+    """[(k_i layers, n_i image tokens in each)], unpruned layers first; ValueError if unfit."""
     missing = [name for name in SHAPE if not isinstance(getattr(text_config, name, None), int)]
     if missing:
         raise ValueError(

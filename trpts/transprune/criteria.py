@@ -80,9 +80,7 @@ class Candidates:
     relevant: torch.Tensor | None
 
     def of_tokens(self, values: torch.Tensor) -> torch.Tensor:
-        """Values [B, n] of a row's image tokens, as the prompt had them -> [B, N] of those left, 0
-        elsewhere.
-        """
+        """Values [B, n] of the prompt's image tokens -> [B, N] of those left, 0 elsewhere."""
         return values.gather(1, self.index.clamp_min(0)) * self.image
 
 
@@ -106,9 +104,7 @@ def iga(c: Candidates) -> torch.Tensor:
 
 @criterion(products=1)
 def norm(c: Candidates) -> torch.Tensor:
-    """Σ ‖T_out‖ in place of TTV: what is left of it where all ‖T_in‖ are alike and directions say
-    nothing.
-    """
+    """Σ ‖T_out‖ for TTV: what is left of it where ‖T_in‖ are alike and directions say nothing."""
     return c.norm
 
 
@@ -155,9 +151,7 @@ def oracle(c: Candidates) -> torch.Tensor:
 
 
 def choose(c: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores [B, N] of the candidates, and bool [B, N]: the n_keep best image tokens of each
-    row.
-    """
+    """Scores [B, N] of the candidates, and bool [B, N]: each row's n_keep best image tokens."""
     score = c.schedule.score
     name = score if isinstance(score, str) else getattr(score, "__name__", "score")
     scores = CRITERIA[score].function(c) if isinstance(score, str) else score(c)

@@ -1,6 +1,4 @@
-"""What pruning must know of a vision-language model: where its language model is, and which tokens
-are an image's.
-"""
+"""What pruning must know of a model: where its language model is, which tokens are an image's."""
 
 from dataclasses import dataclass
 
@@ -71,9 +69,7 @@ def anatomy(model: nn.Module) -> Anatomy:
 def queries_and_keys(
     attention: nn.Module, normed: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor], first: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """q [B, H, N − first, d] from `first` on and k [B, G, N, d] of all, of normed [B, N, D], as a
-    layer has.
-    """
+    """A layer's q [B, H, N − first, d] from `first` on and k [B, G, N, d], of normed [B, N, D]."""
     q, k = (
         project(x)
         .unflatten(2, (-1, attention.head_dim))

@@ -234,9 +234,7 @@ class _Pruner:
         self.normed = attention, kwargs["hidden_states"]
 
     def enter(self, number, layer, args, kwargs):
-        """In front of layer `number`: prune if a stage stands there, and hand over what its stage
-        attends by.
-        """
+        """Before layer `number`: prune at a stage; pass on what the layer's stage attends by."""
         hidden = args[0]
         if number - 1 in self.schedule.prune_after and not self.decoding:
             hidden = self.at_stage(number - 1, layer, hidden)
@@ -324,9 +322,7 @@ class _Pruner:
 
 
 def _whole_prompts(prepare):
-    """`generate` cuts long prompts in pieces if told to; a last piece of one token would pass for a
-    decoded one.
-    """
+    """`generate` can cut long prompts; a last piece of one token would pass for a decoded one."""
 
     @wraps(prepare)  # generation looks at its arguments' names
     def prepare_whole(*args, **kwargs):

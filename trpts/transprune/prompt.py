@@ -1,6 +1,4 @@
-"""A prompt inside the language model: which positions are left behind each stage, under which mask
-and positions.
-"""
+"""A prompt in the language model: the tokens left after each stage, their mask and positions."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,9 +83,7 @@ def start_prompt(
     instruction: torch.Tensor | None = None,
     relevant: torch.Tensor | None = None,
 ) -> Prompt:
-    """The Prompt of ids [B, L] and a mask [B, L] or None, or a ValueError that says why it cannot
-    be pruned.
-    """
+    """The Prompt of ids [B, L] and a mask [B, L] or None; ValueError: why it cannot be pruned."""
     if ids is None:
         raise ValueError(
             "a prompt of inputs_embeds without input_ids: expected ids, which tell where the "
@@ -203,9 +199,7 @@ def decode(
     rope: Rope,
     compact: bool,
 ) -> dict[str, Any]:
-    """Mask and position embeddings of the newest token, hidden [B, 1, D], for `layer` (from 1)
-    behind a stage.
-    """
+    """Mask and rope of the newest token, hidden [B, 1, D], for `layer` (from 1) behind a stage."""
     if not stage.decoding:
         assert prompt.cache is not None  # tokens come one by one behind a cache alone
         n_new = prompt.cache.get_seq_length(layer - 1) + 1 - stage.valid.shape[1]
