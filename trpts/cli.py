@@ -29,9 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments.command(arguments)
     except TrptsError as error:
         return _say(error, error)
-    except (
-        OSError
-    ) as error:  # a disk that fills up or a folder that closes while third-party code writes
+    except OSError as error:
+        # a disk that fills up or a folder that closes while third-party code writes
         return _say(
             f"{error.filename}: {error.strerror}; mend it and run again"
             if error.filename

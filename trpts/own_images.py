@@ -326,8 +326,8 @@ def _check_tokens(model, tokens):
         n_kept = ROUNDING["floor"](tokens["keep"] * n)
         if n_kept < 1:
             raise ValueError(
-                f"keep={tokens['keep']} of {n} tokens in block {number} keeps none: expected one "
-                "or more"
+                f"keep={tokens['keep']} of {n} tokens in block {number} keeps none: "
+                "expected one or more"
             )
         n = n_kept + (n_kept < n and tokens.get("merge") != "drop")
 

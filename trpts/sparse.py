@@ -294,13 +294,13 @@ def check_index(name: str, layer: nn.Module | None, places: torch.Tensor) -> Non
         raise ValueError(f"{name} is {found}: expected a Linear layer or a patch embedding")
     if "weight" not in layer._parameters:
         raise ValueError(
-            f"the weight of {name} is made of other parameters (pruned, normalised): expected its "
-            "own"
+            f"the weight of {name} is made of other parameters (pruned, normalised): "
+            "expected its own"
         )
     if isinstance(layer, nn.Conv2d) and not _cuts_patches(layer):
         raise ValueError(
-            f"{name} is a convolution whose windows overlap, are padded or grouped: expected "
-            "patches"
+            f"{name} is a convolution whose windows overlap, are padded or grouped: "
+            "expected patches"
         )
     out, fan_in = len(layer.weight), layer.weight[0].numel()
     if (
@@ -310,13 +310,13 @@ def check_index(name: str, layer: nn.Module | None, places: torch.Tensor) -> Non
         or not 1 <= places.shape[1] <= fan_in
     ):
         raise ValueError(
-            f"the index of {name} is {places.dtype} {list(places.shape)}: expected int64 [{out}, "
-            f"1 to {fan_in}]"
+            f"the index of {name} is {places.dtype} {list(places.shape)}: "
+            f"expected int64 [{out}, 1 to {fan_in}]"
         )
     if places[:, 0].min() < 0 or places[:, -1].max() >= fan_in or (places.diff(dim=1) <= 0).any():
         raise ValueError(
-            f"the index of {name} has rows that do not ascend from 0 to {fan_in - 1} without "
-            "repeats"
+            f"the index of {name} has rows that do not ascend from 0 to {fan_in - 1} "
+            "without repeats"
         )
 
 

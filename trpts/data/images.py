@@ -35,12 +35,11 @@ SUFFIXES = (".jpg", ".png", ".jpeg")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # a program may have switched Pillow's limit off
 TOO_LARGE = (
-    f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which Pillow refuses: expected a "
-    "smaller image"
+    f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which Pillow refuses: "
+    "expected a smaller image"
 )
-SHUFFLE_SEED = (
-    0  # splits are shuffled once, when they are made; lists sorted by class would spoil `first`
-)
+# splits are shuffled once, when they are made; lists sorted by class would spoil `first`
+SHUFFLE_SEED = 0
 
 
 class Sample(NamedTuple):
@@ -83,9 +82,8 @@ def read_image(
         raise ValueError(f"{where} is not an image: expected one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{where} {TOO_LARGE}") from None
-    except (
-        Exception
-    ) as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
+    except Exception as error:
+        # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise ValueError(f"{where} is a damaged image: {error}") from error
     if mode[0] in "IF":  # Pillow would cut 16 bits off at 255: a white image, without a word
         raise ValueError(

@@ -21,9 +21,8 @@ REAL = {
 }
 # how tasks that are in memory are normalised; nothing in them is resized
 IN_MEMORY = ("normalization", "half")
-SOURCES = (
-    "trpts.tasks"  # entry points of other packages whose tasks are loaded by name, each a Source
-)
+# entry points of other packages whose tasks are loaded by name, each a Source
+SOURCES = "trpts.tasks"
 LABORATORY = (
     "drawn tasks (*_twin) and real/<name> come with the laboratory, which is not installed: run "
     "pip install ./trpts_lab in a checkout"

@@ -29,8 +29,8 @@ def check_connections(model: nn.Module, **options: Any) -> None:
     """As TR-PTS, but no tokens are selected: options that place the selection are refused."""
     if idle := [f"{n}={options[n]!r}" for n in ("n_token_blocks", "placement") if n in options]:
         raise ValueError(
-            f"{', '.join(idle)}: expected neither, as TR-PTS's token selection is no part of this "
-            "method"
+            f"{', '.join(idle)}: expected neither, as TR-PTS's token selection "
+            "is no part of this method"
         )
     check_trpts(model, keep=1, **options)
 

@@ -164,8 +164,8 @@ def choose(c: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
             f"{list(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
         )
         raise ValueError(
-            f"the scores by {name} are {found}: expected {list(c.image.shape)}, finite for image "
-            "tokens"
+            f"the scores by {name} are {found}: expected {list(c.image.shape)}, "
+            "finite for image tokens"
         )
     # float64: draws differ as they were drawn
     scores = scores.detach().double().masked_fill(~c.image, -torch.inf)
