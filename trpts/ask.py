@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # needed by `trpts prune` alone
 
 # by config.json's model_type
 FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}
-# of trpts.transprune.schedule
+# names in trpts.transprune.schedule
 SCHEDULES = {
     "high": "HIGH",
     "low": "LOW_INFERRED",
@@ -126,12 +126,8 @@ def load_vlm(
         )
     try:
         config = PretrainedConfig.get_config_dict(name, **local)[0]
-    except (
-        OSError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ) as error:  # the latter two where it is no table
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        # the latter two where it is no table
         if folder.is_dir():
             raise ValueError(
                 f"{folder / 'config.json'} cannot be read: {_first_line(error)}"
@@ -153,9 +149,8 @@ def load_vlm(
     )
     try:
         processor = AutoProcessor.from_pretrained(name, **local)
-    except (
-        Exception
-    ) as error:  # transformers raises OSError, ValueError, TypeError and others, by what is missing
+    except Exception as error:
+        # transformers raises OSError, ValueError, TypeError and others, by what is missing
         raise _unreadable(name, "processor", error, mend) from None
     if not hasattr(processor, "image_processor"):  # where files lack, a bare tokenizer comes back
         raise ValueError(
@@ -194,9 +189,8 @@ def read_photo(path: str | Path) -> Image.Image:
         raise ValueError(f"{path} is not an image: expected one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} {TOO_LARGE}") from None
-    except (
-        Exception
-    ) as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
+    except Exception as error:
+        # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
         raise ValueError(f"{path} is a damaged image: {error}") from error
     if mode[0] in "IF":
         raise ValueError(
@@ -259,10 +253,8 @@ def compare(
     new_tokens: int,
 ) -> Comparison:
     """Ask with all image tokens, then with those that `schedule` leaves; a Comparison."""
-    config, is_image = (
-        model.config.get_text_config(),
-        inputs["input_ids"][0] == model.config.image_token_id,
-    )
+    config = model.config.get_text_config()
+    is_image = inputs["input_ids"][0] == model.config.image_token_id
     n_image = int(is_image.sum())
     n_text, n_instruction = len(is_image) - n_image, int((is_image.flip(0).cumsum(0) == 0).sum())
 

@@ -141,11 +141,8 @@ def load_delta(model: nn.Module, delta: str | Path | Delta) -> Delta:
         for name, (index, values, bias) in delta.layers.items():
             layer = modules[name]
             rows, index = layer.weight.view(len(index), -1), index.to(layer.weight.device)
-            before[name] = (
-                index,
-                rows.gather(1, index),
-                None if bias is None else layer.bias.clone(),
-            )
+            own_bias = None if bias is None else layer.bias.clone()
+            before[name] = index, rows.gather(1, index), own_bias
             rows.scatter_(1, index, values.to(rows))
             if bias is not None:
                 layer.bias.copy_(bias)

@@ -7,9 +7,8 @@ from torch import nn
 
 from trpts.data.task import AnySplit
 
-UNSEEN_MARGIN = (
-    4.0  # how far the logit of a class without a training image starts below the others'
-)
+# how far the logit of a class without a training image starts below the others'
+UNSEEN_MARGIN = 4.0
 
 
 class Diverged(ValueError):
@@ -67,10 +66,8 @@ def fit_probe(
         V, c = torch.cat([-V / 2, V / 2]), torch.cat([-c / 2, c / 2])
     seen = V / torch.tensor(scaler.scale_)  # [classes seen, D]
     bias = c - seen @ torch.tensor(scaler.mean_)
-    W, b = (
-        torch.zeros(n_classes, seen.shape[1], dtype=torch.float64),
-        torch.zeros(n_classes, dtype=torch.float64),
-    )
+    W = torch.zeros(n_classes, seen.shape[1], dtype=torch.float64)
+    b = torch.zeros(n_classes, dtype=torch.float64)
     W[fit.classes_], b[fit.classes_] = seen, bias
     unseen = torch.ones(n_classes, dtype=torch.bool)
     unseen[fit.classes_] = False

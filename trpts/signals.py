@@ -40,8 +40,8 @@ def scored_layers(model: nn.Module, patches: bool = False) -> dict[str, nn.Modul
     embed = getattr(getattr(unwrapped(model), "patch_embed", None), "proj", None)
     if patches and not isinstance(embed, nn.Conv2d):
         raise ValueError(
-            f"{type(model).__name__} has no patch_embed.proj that is a convolution: expected "
-            "patches=False"
+            f"{type(model).__name__} has no patch_embed.proj that is a convolution: "
+            "expected patches=False"
         )
     inside = {embed} if patches else set()
     layers = {
@@ -51,8 +51,8 @@ def scored_layers(model: nn.Module, patches: bool = False) -> dict[str, nn.Modul
     }
     if not layers:
         raise ValueError(
-            f"{type(model).__name__} has no Linear layer besides its head: there is nothing to "
-            "score"
+            f"{type(model).__name__} has no Linear layer besides its head: there is "
+            "nothing to score"
         )
     return layers
 
@@ -95,8 +95,8 @@ def checked(scores: Scores, why_zero: str | None = None) -> Scores:
     for name, score in scores.items():
         if not torch.isfinite(score).all():
             raise ValueError(
-                f"the score of layer {name} is not finite: look for inf or NaN in weights and "
-                "images"
+                f"the score of layer {name} is not finite: look for inf or NaN in "
+                "weights and images"
             )
     if why_zero and not any(score.any() for score in scores.values()):
         raise ValueError(f"every score is zero: {why_zero}")
@@ -117,11 +117,8 @@ class WeightUses(TorchFunctionMode):
         linear: Callable[[str, torch.Tensor], None] = lambda name, x: None,
     ) -> None:
         super().__init__()
-        self.names, self.uses, self.linear = (
-            {m.weight: n for n, m in layers.items()},
-            dict.fromkeys(layers, 0),
-            linear,
-        )
+        self.names = {m.weight: n for n, m in layers.items()}
+        self.uses, self.linear = dict.fromkeys(layers, 0), linear
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -228,8 +225,8 @@ def _capture(layers):
             # else a checkpoint computes it anew, going backward
             if again and torch._C._current_graph_task_id() < 0:
                 raise ValueError(
-                    f"layer {name} is used twice in one forward pass: shared weights are not "
-                    "supported"
+                    f"layer {name} is used twice in one forward pass: shared weights "
+                    "are not supported"
                 )
             # weights are frozen: the graph starts here
             if torch.is_grad_enabled() and not z.requires_grad:
@@ -297,8 +294,8 @@ def backward_through(
         if name in others:
             found[name] = None, g.flatten(1)
             continue
-        # autocast mixes types
-        x, kind = (captured[name][0], torch.promote_types(captured[name][0].dtype, g.dtype))
+        x = captured[name][0]
+        kind = torch.promote_types(x.dtype, g.dtype)  # autocast mixes types
         if x.ndim < g.ndim:  # a convolution's z is [B, out, h, w]
             g = g.flatten(2).transpose(1, 2)  # [B, h·w, out]
         x, g = (t.reshape(len(t), -1, t.shape[-1]).to(kind) for t in (x, g))
@@ -318,8 +315,8 @@ def cross_entropy_sum(model: nn.Module, images: torch.Tensor, labels: torch.Tens
         )
     if logits.ndim != 2 or len(logits) != len(labels):
         raise ValueError(
-            f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} labels: expected [B, "
-            "K]"
+            f"logits of shape {tuple(logits.shape)} do not fit {len(labels)} labels: expected "
+            "[B, K]"
         )
     labels = labels.long()
     if labels.min() < 0 or labels.max() >= logits.shape[1]:

@@ -137,8 +137,8 @@ def resumable(checkpoint: str | Path | None) -> Iterator[None]:
     except BaseException as error:
         if checkpoint is not None and Path(checkpoint).is_file():
             error.add_note(
-                f"{checkpoint} keeps the work up to its last save: the same command goes on from "
-                "there"
+                f"{checkpoint} keeps the work up to its last save: the same command "
+                "goes on from there"
             )
         raise
 
@@ -148,6 +148,7 @@ class Run:
 
     path: Any  # None: no checkpoint
     best: Any  # {name: tensor} of the best epoch; None before the first
+    val_curve: list[float]
 
     def __init__(
         self,
@@ -156,11 +157,8 @@ class Run:
         settings: dict[str, Any],
         checkpoint: str | Path | None,
     ) -> None:
-        self.training, self.val, self.path = (
-            training,
-            val,
-            None if checkpoint is None else Path(checkpoint),
-        )
+        self.training, self.val = training, val
+        self.path = None if checkpoint is None else Path(checkpoint)
         self.name = json.dumps(
             settings, sort_keys=True, default=lambda x: getattr(x, "__qualname__", repr(x))
         )
@@ -204,6 +202,7 @@ class Run:
     @torch.no_grad()
     def _restore(self):
         optimizer, trained = self.training.optimizer, self.training.trained
+        wanted: dict[str, torch.Tensor]
         wanted = {f"{kind}.{name}": p for kind in ("now", "best") for name, p in trained.items()}
         tensors, state, notes = read_checkpoint(
             self.path, wanted, optimizer, ("run", self.name), CHECKPOINT_NOTES

@@ -94,11 +94,8 @@ def prefill_terms(
     """
     stages = stage_lengths(text_config, n_image_tokens, schedule)
     asking = _instruction(n_text_tokens, n_instruction_tokens)
-    d, m, H = (
-        text_config.hidden_size,
-        text_config.intermediate_size,
-        text_config.num_attention_heads,
-    )
+    d, m = text_config.hidden_size, text_config.intermediate_size
+    H = text_config.num_attention_heads
     width = H * (getattr(text_config, "head_dim", None) or d // H)  # of all query heads
     key_width = width // H * (getattr(text_config, "num_key_value_heads", None) or H)
     T = [n + n_text_tokens for k, n in stages for _ in range(k)]  # of each layer

@@ -77,9 +77,9 @@ def queries_and_keys(
         for project, x in ((attention.q_proj, normed[:, first:]), (attention.k_proj, normed))
     )
     cos, sin = rope  # [B or 1, N, d]
-    return apply_rotary_pos_emb(q, q, cos[:, first:], sin[:, first:])[0], apply_rotary_pos_emb(
-        k, k, cos, sin
-    )[1]
+    q = apply_rotary_pos_emb(q, q, cos[:, first:], sin[:, first:])[0]
+    k = apply_rotary_pos_emb(k, k, cos, sin)[1]
+    return q, k
 
 
 def _names(classes):

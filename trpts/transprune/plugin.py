@@ -100,8 +100,8 @@ def pruning(
         )
     if isinstance(schedule.score, str) and CRITERIA[schedule.score].relevant and relevant is None:
         raise ValueError(
-            f"score={schedule.score!r} without relevant: expected bool [B, image tokens], the "
-            "ground truth"
+            f"score={schedule.score!r} without relevant: expected bool [B, image tokens], "
+            "the ground truth"
         )
     schedule.check(len(parts.layers))
     if parts.text in _OPEN:
@@ -161,8 +161,8 @@ class _Pruner:
     def refuse(self, model, args, kwargs):
         if kwargs.get("labels") is not None:
             raise ValueError(
-                "labels: dropped tokens have no logits to compare; expected the loss of the last "
-                "ones"
+                "labels: dropped tokens have no logits to compare; expected the loss "
+                "of the last ones"
             )
         if isinstance(kwargs.get("logits_to_keep"), torch.Tensor):
             raise ValueError(
@@ -178,11 +178,8 @@ class _Pruner:
 
     def begin(self, text, args, kwargs):
         """A prompt begins where the cache is empty, or there is none."""
-        cache, hidden, self.mask = (
-            kwargs.get("past_key_values"),
-            kwargs["inputs_embeds"],
-            kwargs.get("attention_mask"),
-        )
+        cache, hidden = kwargs.get("past_key_values"), kwargs["inputs_embeds"]
+        self.mask = kwargs.get("attention_mask")
         if cache is not None and not _plain(cache):
             raise ValueError(
                 f"the cache is a {type(cache).__name__}: expected a DynamicCache, whose layers "
@@ -195,8 +192,8 @@ class _Pruner:
             return
         if self.prompt is None or cache is not self.prompt.cache:
             raise ValueError(
-                "the cache is not of the last prompt pruned here: expected generation to begin "
-                "inside"
+                "the cache is not of the last prompt pruned here: expected "
+                "generation to begin inside"
             )
         if hidden.shape[1] > 1:
             raise ValueError(
@@ -306,8 +303,8 @@ class _Pruner:
         if not n_keep.all():
             n = int(prompt.n_image[n_keep.argmin()])
             raise ValueError(
-                f"keep={self.schedule.keep[at]} of {n} image tokens keeps none: expected one or "
-                "more"
+                f"keep={self.schedule.keep[at]} of {n} image tokens keeps none: expected "
+                "one or more"
             )
         if self.shortcut and (n_keep == prompt.image.sum(1)).all():
             self.trace._record(after, prompt)
