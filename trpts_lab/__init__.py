@@ -1,3 +1,1 @@
-"""The laboratory's bookkeeping: experiments, records of what was measured, and checks that they
-still hold.
-"""
+"""Experiments, records of what was measured, and checks that the records still hold."""

@@ -75,9 +75,7 @@ KINDS = {  # how this machine is made to compute as another one
 
 
 def canaries() -> dict[str, tuple[str, dict]]:
-    """{name: (experiment, configuration)}: of every method, score and criterion that there is, and
-    every experiment.
-    """
+    """{name: (experiment, configuration)} of all methods, scores, criteria and experiments."""
     found = {f"method {name}": ("tuned", _method(name)) for name in methods.METHODS}
     # GPS's and others' own are their methods'
     scores = [name for name in SCORES if name not in methods.METHODS]
@@ -95,9 +93,7 @@ def canaries() -> dict[str, tuple[str, dict]]:
 
 
 def _method(name, **changed):
-    """One epoch of a method, with the options that it is compared with; of TR-PTS those with token
-    selection.
-    """
+    """One epoch of a method with the options of the comparison; TR-PTS selects tokens too."""
     compared = {method: options for method, options in METHODS.values()}.get(name, {})
     options = inspect.signature(methods.METHODS[name].prepare).parameters
     scored = FEW if "n_scored" in options else {}
@@ -108,9 +104,7 @@ def _method(name, **changed):
 
 
 def _experiments():
-    """A short run of every experiment but `tuned` and `pruning`, whose canaries are the methods'
-    and criteria's.
-    """
+    """A short run of each experiment; `tuned`, `pruning` have canaries per method, criterion."""
     selection = {"method": "trpts", "per_neuron": 2.0, "seed": 0, **LAB}
     two = {"tasks": ["few_digits", "few_eurosat_twin"], "task": "few_digits and few_eurosat_twin"}
     return {
@@ -238,9 +232,7 @@ def _watched(experiment):
 
 
 def compare(baselines: dict, names: Iterable[str]) -> list[dict]:
-    """Run canaries and hold them against their baselines: rows as of
-    `trpts_lab.regress.compare`.
-    """
+    """Run canaries and compare them with baselines: rows as of `trpts_lab.regress.compare`."""
     names = list(names)
     if unknown := [name for name in names if name not in baselines]:
         raise TrptsError(
@@ -301,9 +293,7 @@ def _tolerance(metric, values, config):
 
 
 def _one_of(metric, config):
-    """One image or question, as a share of those that a metric is taken over; 0 of a metric of
-    another kind.
-    """
+    """The share of one image or question in a metric's average; 0 of a metric of another kind."""
     family = metric.partition("[")[0]
     if "n_questions" in config:
         n_kinds = {"accuracy": 1, "changed": 1} | dict.fromkeys(
@@ -320,9 +310,7 @@ def _one_of(metric, config):
 
 
 def main():
-    """Run all canaries and print {name: {"config", "metrics"}} as JSON: what `blessed` starts for
-    each of KINDS.
-    """
+    """Run all canaries, print {name: {"config", "metrics"}} as JSON: `blessed` runs it per kind."""
     print(json.dumps({name: run(name) for name in canaries()}))
 
 

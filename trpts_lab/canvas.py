@@ -26,9 +26,7 @@ _size = ContextVar("pixels per side of a finished picture", default=SIZE)
 
 @contextmanager
 def at_size(size: int) -> Iterator[None]:
-    """Draw pictures of `size` x `size` pixels inside this context; raises ValueError: fewer than
-    one.
-    """
+    """Draw pictures of `size` x `size` pixels in this context; ValueError: fewer than one."""
     if size < 1:
         raise ValueError(f"size={size}: expected at least 1 pixel")
     token = _size.set(size)
@@ -84,9 +82,7 @@ def box(x, y, a, b):
 
 
 def polygon(x, y, n_sides, radius):
-    """Signed distance to a regular polygon's sides; `n_sides` may differ per picture. A corner
-    points up.
-    """
+    """Signed distance to a regular polygon, corner up; `n_sides` may differ per picture."""
     sector = 2 * np.pi / n_sides
     angle = np.mod(np.arctan2(x, -y) + sector / 2, sector) - sector / 2
     inner = radius * np.cos(sector / 2)
@@ -103,17 +99,13 @@ def segment(x, y, x0, y0, x1, y1):
 
 
 def cover(distance: np.ndarray, edge: float | np.ndarray | None = None) -> np.ndarray:
-    """Coverage in [0, 1] of a shape from its signed distance; `edge`: width of the soft edge, by
-    default one pixel.
-    """
+    """Coverage in [0, 1] from a signed distance; `edge`: the soft edge's width, 1 px if None."""
     edge = 2.0 / drawn_side() if edge is None else edge
     return np.clip(0.5 - distance / edge, 0, 1).astype(np.float32)
 
 
 def paint(pictures, colour, coverage):
-    """Lay a colour over the pictures, in place. colour: [3], [n, 3] or [n, S, S, 3]; coverage [n,
-    S, S].
-    """
+    """Paint a colour, [3], [n, 3] or [n, S, S, 3], over pictures in place; coverage [n, S, S]."""
     colour = np.asarray(colour, dtype=np.float32)
     if colour.ndim == 2:
         colour = colour[:, None, None, :]
@@ -136,9 +128,7 @@ def hsv(h, s, v):
 
 
 def noise(rng: np.random.Generator, n: int, cells: int, octaves: int = 1) -> np.ndarray:
-    """Smooth noise in [0, 1], [n, S, S]: random values on a grid of `cells`, bilinear; octaves
-    double the cells.
-    """
+    """Smooth noise in [0, 1], [n, S, S]: bilinear on a grid of `cells`, doubled per octave."""
     side = drawn_side()
     total, weight = np.zeros((n, side, side), np.float32), 0.0
     for octave in range(octaves):
@@ -171,9 +161,7 @@ def finish(
 
 
 def in_parts(render, size=50):
-    """Make render(labels, rng, split) draw `size` pictures at a time: half the time, since they
-    stay in the cache.
-    """
+    """Make render(labels, rng, split) draw `size` pictures at a time: cached, twice as fast."""
 
     @functools.wraps(render)
     def parts(labels, rng, split):

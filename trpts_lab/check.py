@@ -1,6 +1,4 @@
-"""Is everything there that a profile's benchmark needs? A look at every file before hours are spent
-on them.
-"""
+"""Check every file that a profile's benchmark needs, before hours are spent on running it."""
 
 import sys
 import time
@@ -45,9 +43,7 @@ def check_benchmark(project, profile):
 
 
 def read_everything(name, root, reading):
-    """Read all images of a task; its splits' sizes and the hash of its data as text. Raises what
-    its reader raises.
-    """
+    """Read all images of a task: split sizes and data hash, as text; raises as its reader does."""
     task = load_task(name, root, **reading)
     spoken = time.monotonic()
     for split in ("train", "val", "test"):

@@ -1,6 +1,4 @@
-"""The laboratory's part of the command line: run chapters, build the book, measure, and what is in
-cli_*.py.
-"""
+"""Command line of the laboratory: run chapters, build the book, measure; more is in cli_*.py."""
 
 import time
 
@@ -16,9 +14,7 @@ PROFILES = f"one of {', '.join(CHAPTERS)} (default: quick)"
 
 
 def add_commands(command):
-    """Add them to the command line; `command` makes a subparser of (name, function, summary,
-    keeps).
-    """
+    """Add them to the command line; `command(name, function, summary, keeps)` makes a subparser."""
     run = command("run", cmd_run, "execute the chapters with papermill", keeps=True)
     run.add_argument("--profile", default="quick", help=PROFILES)
     run.add_argument("--only", metavar="NN", help="one chapter, by number or name")
@@ -99,9 +95,7 @@ def cmd_run(arguments):
 
 
 def cmd_book(arguments):
-    """Run what is not up to date, then build the book; the last line is the path of its front
-    page.
-    """
+    """Run what is not up to date, then build the book; the last line is its front page's path."""
     from trpts_lab.book.build import run_and_build
     from trpts_lab.book.runner import say
 
@@ -175,9 +169,7 @@ def cmd_refresh(arguments):
 
 
 def cmd_regress(arguments):
-    """Run canaries and quick chapters afresh and compare their metrics with the baselines; 1 on
-    drift.
-    """
+    """Rerun canaries and quick chapters, compare their metrics with the baselines; 1 on drift."""
     from trpts_lab.book.regression import bless, regress
 
     project = Project.find()
@@ -189,9 +181,7 @@ def cmd_regress(arguments):
 
 
 def cmd_bench(arguments):
-    """Time the methods of a bench, interleaved, and print ratios, spread and bars; writes
-    data/bench/<what>.json.
-    """
+    """Time a bench's methods in turn; print ratios, spread, bars; write data/bench/<what>.json."""
     from trpts.device import pick_device
     from trpts_lab.bench.benches import bench_named, lines
     from trpts_lab.bench.files import write_bench
@@ -224,9 +214,7 @@ def cmd_bench(arguments):
 
 
 def cmd_pretrain(arguments):
-    """Pre-train the laboratory's backbone on formula-driven images; goes on from a checkpoint if
-    there is one.
-    """
+    """Pre-train the backbone on formula-driven images; resumes from a checkpoint, if any."""
     from trpts_lab.weights.pretrain import Pretraining
 
     project = Project.find()
@@ -236,9 +224,7 @@ def cmd_pretrain(arguments):
 
 
 def cmd_lvlm_train(arguments):
-    """Train the tiny vision-language model on procedural scenes; goes on from a checkpoint if there
-    is one.
-    """
+    """Train the tiny vision-language model on drawn scenes; resumes from a checkpoint, if any."""
     from trpts_lab.lvlm.train import LvlmTraining
 
     project = Project.find()

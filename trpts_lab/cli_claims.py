@@ -1,6 +1,4 @@
-"""`trpts claims` and `trpts compare`: what follows from records, and how two sets of them
-differ.
-"""
+"""`trpts claims` and `trpts compare`: what follows from records, and how two sets differ."""
 
 import json
 

@@ -31,9 +31,7 @@ def add_commands(command):
 
 
 def cmd_student(arguments):
-    """Build the book without solutions, or write the notebooks that it is made of; the last line is
-    where they are.
-    """
+    """Build the book without solutions, or write its notebooks; the last line is where they are."""
     from trpts_lab.book.build import run_and_build
     from trpts_lab.book.chapters import find_chapters
     from trpts_lab.book.runner import say
@@ -57,9 +55,7 @@ def cmd_student(arguments):
 
 
 def cmd_pdf(arguments):
-    """Run what is not up to date, build the book and print it; the last line is where the PDF
-    is.
-    """
+    """Run what is not up to date, build the book, print it; the last line is where the PDF is."""
     from trpts_lab.book.build import run_and_build
     from trpts_lab.book.pdf import make_pdf
     from trpts_lab.book.runner import say

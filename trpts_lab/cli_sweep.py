@@ -67,9 +67,7 @@ def add_commands(command):
 
 
 def cmd_sweep(arguments):
-    """Make the comparison's records that are missing; 1 if a run failed or was left to another
-    sweep.
-    """
+    """Make the comparison's missing records; 1 if a run failed or was left to another sweep."""
     from trpts_lab import further, grid
     from trpts_lab.profiles import load_profile
     from trpts_lab.sweep import missing, say, sweep
@@ -124,9 +122,7 @@ def cmd_sweep(arguments):
 
 
 def cmd_pack(arguments):
-    """Move the records of runs since the last packing into data/results/; sweeps do it by
-    themselves.
-    """
+    """Move records of runs since the last packing into data/results/; sweeps do it themselves."""
     from trpts_lab.profiles import load_profile
 
     if arguments.profile == "quick":
@@ -140,9 +136,7 @@ def cmd_pack(arguments):
 
 
 def _refuse_unused(arguments):
-    """Raise TrptsError for an option that the chosen part of the grid would pass over in
-    silence.
-    """
+    """Raise TrptsError for an option that the chosen part of the grid would silently ignore."""
     chosen = [
         name
         for name in ("tuning", "ablations", "further")
@@ -161,9 +155,7 @@ def _refuse_unused(arguments):
 
 
 def forecast(todo, of, store):
-    """How many of the cells are missing and, going by the median time of like runs, how long they
-    would take.
-    """
+    """How many cells are missing and how long they would take, by the median time of like runs."""
     from trpts_lab.records import kind_of
 
     # by variant, by kind and over all: a variant without a record takes what its kind takes

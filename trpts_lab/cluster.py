@@ -137,9 +137,7 @@ def check_workers(client, kinds, workers, shared=False):
 
 
 def check_resources(client, needed):
-    """Raise TrptsError unless some worker has what a run needs, {"GPU": 1}: Dask would wait for one
-    without a word.
-    """
+    """Raise TrptsError unless a worker has {"GPU": 1}, which a run needs: Dask waits silently."""
     for name, amount in needed.items():
         if not any(
             worker["resources"].get(name, 0) >= amount for worker in workers_of(client).values()

@@ -20,9 +20,7 @@ def make_folder(path):
 
 
 def write_whole(path, text):
-    """Write `text` to `path` so that a reader finds either the old file or the whole new one,
-    whatever happens.
-    """
+    """Write `text` to `path`; a reader always finds either the old file or the whole new one."""
     make_folder(path.parent)
     try:
         with fresh_file(path) as temporary:

@@ -1,6 +1,4 @@
-"""What a model costs in floating-point operations: by formula, and as PyTorch counts it while it
-runs.
-"""
+"""A model's cost in floating-point operations: by formula, and as PyTorch counts them in a run."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode

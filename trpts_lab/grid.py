@@ -81,9 +81,7 @@ def tuning_cells(profile, store, methods=None, device=None):
 
 
 def _cells_of_rates(profile, store, family, device):
-    """(cells of a family's tuning, {rate: mean validation accuracy} once all of them have records,
-    else None).
-    """
+    """(a family's tuning cells, {rate: mean validation accuracy} or None before all are there)"""
     how, swept = comparison_of(profile), profile["benchmark"]["sweep"]
     shared = common(profile, device)
     if how.fair and family != HEAD:
@@ -125,16 +123,12 @@ def rates_of(profile, family):
 
 
 def best_rate(means):
-    """The rate with the best mean validation accuracy; of equals the largest, as small ones leave
-    all as it was.
-    """
+    """The rate of best mean validation accuracy; the largest of equals, as small ones do little."""
     return max(means, key=lambda lr: (means[lr], lr))
 
 
 def rates_to_try(means):
-    """The next rate, a factor of two outside of those tried, where the best of {rate: accuracy} has
-    none beside it.
-    """
+    """The next rate to try, half or twice the best of {rate: accuracy} if that lies at an end."""
     best = best_rate(means)
     return [best / 2] * (best == min(means)) + [best * 2] * (best == max(means))
 
@@ -207,9 +201,7 @@ def comparison_cells(profile, store, tasks=None, methods=None, seeds=None, devic
 
 
 def ablation_cells(profile, store, figures=None, seeds=None, device=None):
-    """[(experiment, configuration)] of the ablations' figures, all if None; what two of them share
-    comes once.
-    """
+    """[(experiment, configuration)] of the ablations' figures (None: all), without duplicates."""
     unknown = [name for name in figures or () if name not in ABLATIONS]
     if unknown:
         raise TrptsError(
@@ -234,9 +226,7 @@ def ablation_cells(profile, store, figures=None, seeds=None, device=None):
 
 
 def rate_of(variant):
-    """The method at whose chosen rate an ablation's variant runs: its own where it is compared,
-    else TR-PTS'.
-    """
+    """The method whose chosen rate an ablation's variant uses: its own if compared, or TR-PTS'."""
     return variant if variant in METHODS else RATE_OF.get(variant, OURS)
 
 

@@ -1,6 +1,4 @@
-"""The tasks that the laboratory adds to `trpts.load_task`: drawn ones, "dtd_twin", and real ones,
-"real/nlvr_count".
-"""
+"""The laboratory's tasks for `trpts.load_task`: drawn ("dtd_twin") and real ("real/nlvr_count")."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,9 +53,7 @@ class Laboratory:
 
 
 def find_real(name: str, root: str | Path = load.ROOT) -> Path:
-    """The folder of "vtab/dtd", "fgvc/cub" or "real/gtsrb"; raises ValueError: no such name, or no
-    such folder.
-    """
+    """Folder of "vtab/dtd", "fgvc/cub" or "real/gtsrb"; ValueError: no such name or folder."""
     if name not in FILES:
         raise load.unknown(name)
     kind, key = FILES[name]

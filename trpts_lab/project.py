@@ -42,9 +42,7 @@ class Project:
 
     @contextmanager
     def lock(self):
-        """Hold the build folder for one command at a time; the lock goes with the process, however
-        it ends.
-        """
+        """Lock the build folder for one command at a time; the lock ends with the process."""
         lock = FileLock(make_folder(self.build) / "lock", timeout=0)
         try:
             lock.acquire()

@@ -86,9 +86,7 @@ def _version(package):
 
 @cache
 def machine() -> dict:
-    """{"system", "processor", "cores", "memory_bytes", "device"}: what the machine is, never whose
-    or where.
-    """
+    """{"system", "processor", "cores", "memory_bytes", "device"}: never whose machine or where."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),

@@ -37,9 +37,7 @@ def record_name(config: dict) -> str:
 
 
 def flat_metrics(record: dict) -> dict[str, float]:
-    """Metrics with lists and tables opened: {"block_share[3]": 0.12, "kind_share[qkv]": 0.4,
-    ...}
-    """
+    """Metrics with lists, tables opened: {"block_share[3]": 0.12, "kind_share[qkv]": 0.4, ...}"""
     flat = {}
     for name, value in record["metrics"].items():
         pairs = (
@@ -73,9 +71,7 @@ def _validator():
 
 
 def validate(record: dict, place) -> None:
-    """Raise TrptsError, naming `place`, unless `record` has the shape of record.schema.json and
-    finite numbers.
-    """
+    """Raise TrptsError naming `place` unless `record` fits record.schema.json and is finite."""
     try:
         _validator()(record)
     except fastjsonschema.JsonSchemaValueException as error:

@@ -67,9 +67,7 @@ def _baseline(group):
 
 
 def _useful(allowed, values):
-    """The tolerance, or None where seeds scatter so widely that even zero would pass: a check that
-    cannot fail.
-    """
+    """The tolerance; None if seeds scatter so widely that even 0 would pass (it cannot fail)."""
     return allowed if allowed < abs(statistics.fmean(values)) or len(set(values)) == 1 else None
 
 
@@ -124,9 +122,7 @@ def _row(name, metric, x, entry):
 
 
 def is_checked(row):
-    """Whether a row says anything: where seeds scatter too widely, `baseline_of` gives no
-    tolerance.
-    """
+    """Whether a row can fail: where seeds scatter too widely, `baseline_of` gives no tolerance."""
     return not row["ok"] or row["tolerance"] is not None
 
 
@@ -156,9 +152,7 @@ def write_baselines(baselines, path, **origin):
 
 
 def write_reports(rows, failures, folder):
-    """Write report.json and junit.xml; `failures` are chapters that did not run, {chapter:
-    sentence}.
-    """
+    """Write report.json and junit.xml; `failures`: {chapter that did not run: sentence}."""
     write_whole(
         folder / "report.json", json.dumps({"failures": failures, "rows": rows}, indent=1) + "\n"
     )

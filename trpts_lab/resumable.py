@@ -137,9 +137,7 @@ class Resumable:
         return self._ship(project) if self.step == self.n_steps else None
 
     def ship(self, project):
-        """Write weights and card from the checkpoint as it stands, though the run may not be at its
-        end; the card.
-        """
+        """Write weights and card from the checkpoint, even mid-run; returns the card."""
         checkpoint = self.checkpoint(project)
         if not checkpoint.is_file():
             raise TrptsError(
@@ -178,9 +176,7 @@ def shares(accuracy):
 
 
 class Optimizers:
-    """Several optimisers that step as one; the parameters of each are numbered behind those of the
-    one before.
-    """
+    """Several optimisers that step as one; their parameters are numbered one after another."""
 
     def __init__(self, *parts):
         self.parts = parts

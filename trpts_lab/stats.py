@@ -19,9 +19,7 @@ FEW_TASKS = 6
 
 
 def group_of(task):
-    """natural, specialized, structured or fgvc (fine-grained), of a twin or a real data set; others
-    are their own.
-    """
+    """natural, specialized, structured or fgvc (fine-grained); a task without one is its own."""
     if task in TWINS:
         return TWINS[task].group
     kind, name = FILES.get(task, (None, None))
@@ -185,9 +183,7 @@ def over_tasks_and_seeds(found):
 
 
 def pareto(points):
-    """Of {name: (cost, accuracy)}, the names that nobody beats: none as cheap is better, none as
-    good is cheaper.
-    """
+    """Of {name: (cost, accuracy)}, names with no better one as cheap and no cheaper one as good."""
     return [
         name
         for name, (cost, accuracy) in points.items()

@@ -49,9 +49,7 @@ NOT_HERE = "data or weights are not here"
 
 
 class NotThere(TrptsError):
-    """Records that have not been made yet. A page may go on without them; not without those that
-    cannot be read.
-    """
+    """Records not made yet; a page may do without them, but not without unreadable ones."""
 
 
 class Store:
@@ -158,17 +156,13 @@ class Store:
 
     @contextmanager
     def _writing(self):
-        """Hold the single records and, as profiles share them, the committed files for one writer
-        at a time.
-        """
+        """Lock the single records and the committed files, which profiles share, for one writer."""
         lock = FileLock(make_folder(self.loose.parent) / "results.lock")
         with lock:
             yield
 
     def _merge(self, fresh):
-        """Write the committed files anew, with `fresh` {kind: records}: first where records were
-        made, then records.
-        """
+        """Rewrite the committed files with `fresh` {kind: records}: provenance, then records."""
         files = {path.stem: read_file(path) for path in self.files()}
         # old ones too: a reader may still be at it
         every = [r for found in files.values() for r in found.values()]

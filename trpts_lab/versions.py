@@ -38,9 +38,7 @@ def version_of(config: dict) -> dict[str, int]:
 
 
 def families_of(config: dict) -> list[str]:
-    """The method that tunes, and the score that selects connections; of a pruned model the
-    criterion.
-    """
+    """The method that tunes and the score that selects connections, or the pruning criterion."""
     kind, method, variant = config["kind"], config["method"], config["variant"]
     if kind == "pruning":
         # None: nothing is pruned
@@ -64,9 +62,7 @@ def families_of(config: dict) -> list[str]:
 
 @cache
 def selecting() -> dict[str, str]:
-    """{method: the score that it selects connections by}, as the library's methods are registered;
-    read without importing them.
-    """
+    """{method: the score that selects its connections}, as registered, read without importing."""
     library, found = Path(trpts.__file__).parent, {}
     for path in (library / "methods.py", *sorted((library / "peers").glob("*.py"))):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -49,9 +49,7 @@ def work(model, setting, company):
 
 
 def busy_bars():
-    """What the bench is held against: our setting beside company, and alone; the others without a
-    bar.
-    """
+    """Bars of the bench: our setting in company and alone has one, the other settings have none."""
     for model in MODELS:
         for company, at_most in ((ONE_LOOP, 2.2), (TWO_TORCH, 5.0)):
             for setting in SETTINGS:
@@ -113,9 +111,7 @@ def bench_busy(batch_size=32, rounds=5, device="cpu", seconds=SECONDS):
 
 @contextmanager
 def _started(program, variables):
-    """A Python process in an environment that says nothing about waiting but `variables`; killed on
-    exit.
-    """
+    """A Python process with only `variables` to say how it waits; the process is killed on exit."""
     environment = {
         name: value for name, value in os.environ.items() if name not in CHOICES
     } | variables
@@ -137,9 +133,7 @@ def _line(process):
 
 
 def measured():
-    """The measured process: for each line "model, n_images, device, seconds" on stdin, seconds of a
-    step on stdout.
-    """
+    """The measured process: "model, n_images, device, seconds" on stdin, s of a step on stdout."""
     keep_freed_memory()
     print(flush=True)
     steps = {}

@@ -1,6 +1,4 @@
-"""How long the quick profile takes from nothing, chapter by chapter, as `make book` runs it: for
-the README's list.
-"""
+"""For the README: time of each chapter in the quick profile, run from nothing by `make book`."""
 
 import shutil
 import statistics

@@ -1,6 +1,4 @@
-"""Times that may be compared: works in turn, round by round, so that a slow moment of the machine
-hits all of them.
-"""
+"""Comparable times: workloads take turns in each round, so a slow moment hits all of them."""
 
 import ctypes
 import statistics
@@ -87,9 +85,7 @@ def interleaved(works, rounds, keep_memory=True):
 
 
 def peak_in_a_process(module, *arguments):
-    """Bytes that a module's `peak_of(*arguments)` returns in a fresh process, whose peak holds
-    nothing else.
-    """
+    """Bytes that a module's `peak_of(*arguments)` returns in a fresh process with nothing else."""
     code = f"from {module} import peak_of; print(peak_of(*{arguments!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return int(done.stdout.split()[-1])

@@ -1,6 +1,4 @@
-"""Committed benches: one JSON file each in data/bench/, written by `trpts bench`, read by pages and
-claims.
-"""
+"""Committed benches: files data/bench/*.json, written by `trpts bench`, read by pages, claims."""
 
 import json
 
@@ -17,9 +15,7 @@ def read_bench(project, name, device="cpu"):
 
 
 def read_whole(project, name, device="cpu"):
-    """All that a bench's file says: "rows", "batch_size", "machine", "versions", …; raises as
-    `read_bench`.
-    """
+    """A bench's file: "rows", "batch_size", "machine", "versions", …; raises as `read_bench`."""
     path = _path(project, name, device)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,4 @@
-"""The exact per-sample Fisher information of ViT-B/16, against a plain pass and against a loop of
-single images.
-"""
+"""Exact per-sample Fisher of ViT-B/16 against a plain pass and against a loop of single images."""
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -12,9 +10,7 @@ from trpts_lab.bench.train import BACKBONE, N_CLASSES
 
 
 def bench_fisher(n=32, batch_size=16, rounds=5, device="cpu"):
-    """Exact per-sample Fisher over n images, against a plain forward and backward pass, and a loop
-    of single images.
-    """
+    """Exact per-sample Fisher over n images, a plain forward and backward pass, and a loop."""
     model = create_backbone(BACKBONE, N_CLASSES).to(device).eval()
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(n, 3, 224, 224, generator=generator).to(device)

@@ -76,9 +76,7 @@ def bench_gpu(batch_size=64, rounds=5, device="cuda"):
 
 
 def _of_model(words, backbone, autocast, batch_size, rounds, device):
-    """A step of each method, and a prediction with all tokens and with fewer; peaks one after
-    another, on CUDA.
-    """
+    """On CUDA: a step of each method, prediction with all and with fewer tokens, their peaks."""
     trainees = {name: Trainee(name, batch_size, device, backbone, autocast) for name in TRAINING}
     works = {name: trainee.step for name, trainee in trainees.items()}
     for name, of in (("prediction", "full"), ("prediction and tokens", "sparse and tokens")):

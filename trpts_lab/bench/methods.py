@@ -45,9 +45,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
 
     def sizes(self):
-        """{"n_trainable", "stored_bytes"}: values of what is trained, and indices where it is
-        connections.
-        """
+        """{"n_trainable", "stored_bytes"}: trained values, plus indices of connections."""
         n_trainable = sum(p.numel() for p in self.trained)
         n_selected = sum(layer.index.numel() for layer in sparse_layers(self.model).values())
         return {
@@ -57,9 +55,7 @@ class Stepper:
 
 
 def bench_methods(batch_size=8, rounds=5, device="cpu"):
-    """{method: {"s": [per round], "peak_bytes", "n_trainable", "stored_bytes"}} of a training
-    step.
-    """
+    """{method: {"s": [per round], "peak_bytes", "n_trainable", "stored_bytes"}} of a step."""
     steppers = {name: Stepper(name, batch_size, device) for name in STEPPING}
     rows = interleaved(
         {name: timed(stepper.step, device) for name, stepper in steppers.items()}, rounds

@@ -100,9 +100,7 @@ def shares(rows):
 
 
 def of_ceiling(rows):
-    """(operations per second of full tuning's step, of the matrix product; bytes per second of the
-    copy)
-    """
+    """(operations per second of full tuning's step, of the matrix product; bytes/s of the copy)"""
 
     def rate(name, what):
         return rows[name][what] / statistics.median(rows[name]["s"])

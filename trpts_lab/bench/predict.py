@@ -46,9 +46,7 @@ PREDICTING = (
 
 @torch.no_grad()
 def bench_predict(batch_size=16, rounds=5, device="cpu"):
-    """{method: {"s": [per round], "flops"}} of a forward pass of `batch_size` images; "untouched":
-    the model itself.
-    """
+    """{method: {"s": [per round], "flops"}} of a forward pass; "untouched" is the model itself."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(batch_size, 3, 224, 224, generator=generator).to(device)
     split = Split(images[:2], torch.zeros(2, dtype=torch.int64, device=device))
@@ -67,9 +65,7 @@ def bench_predict(batch_size=16, rounds=5, device="cpu"):
 
 
 def tuned_by(name, model, task):
-    """Leave the model as tuning by a method of the comparison does, untrained; its context to
-    predict in.
-    """
+    """Leave the model as a compared method's tuning does, untrained; the context to predict in."""
     prepared = prepared_by(name, model, task)
     prepared.finish()
     return prepared.around

@@ -29,9 +29,7 @@ THREADS, PROCESSES = "sweep, threads of one process", "sweep, a process for each
 
 
 def bench_sweep(batch_size=8, rounds=2, device="cpu"):
-    """{way: {"s": [seconds of all runs, per round], "runs_s": [Σ of what the runs themselves took],
-    "n_workers"}}
-    """
+    """{way: {"s": [seconds of all runs, per round], "runs_s": [Σ of runs' own], "n_workers"}}"""
     n = n_cores()
     profile = load_profile(Project.find(), "full")
     shared = grid.common(profile, device) | {
@@ -92,9 +90,7 @@ def _swept(cells, cluster, shared=False):
 
 
 def overhead(row):
-    """What the workers did beside their runs, as a share of the runs, median over rounds: waiting,
-    writing, hashing.
-    """
+    """Share of the runs' time that workers wait, write and hash besides; median over rounds."""
     shares = sorted(
         row["n_workers"] * wall / runs - 1
         for wall, runs in zip(row["s"], row["runs_s"], strict=True)

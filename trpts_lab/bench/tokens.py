@@ -1,6 +1,4 @@
-"""Inference of ViT-B/16 with and without token selection, and the part of a block that scoring
-takes.
-"""
+"""Inference of ViT-B/16 with and without token selection, and how much of a block scoring takes."""
 
 import torch
 

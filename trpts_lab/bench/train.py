@@ -31,9 +31,7 @@ SHARE = 0.02
 
 
 def drawn_index(model, share=1.0, seed=0):
-    """C connections of every neuron, drawn from the first `share` of the layer's inputs, at least C
-    of them.
-    """
+    """C connections per neuron, drawn from the first `share` of a layer's inputs, at least C."""
     generator, index = torch.Generator().manual_seed(seed), {}
     for name, layer in scored_layers(model).items():
         out, fan_in = layer.weight.shape

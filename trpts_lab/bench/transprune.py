@@ -37,9 +37,7 @@ MACS_BAR = 1.10
 
 
 def thin_llava(size, device="cpu", kind=torch.float32):
-    """A LLaVA of random weights of the type `kind`: a text model of `size` behind hardly any
-    vision.
-    """
+    """A LLaVA of random weights, type `kind`: a text model of `size` with hardly any vision."""
     from transformers import (
         CLIPVisionConfig,
         LlamaConfig,
@@ -156,9 +154,7 @@ def scoring(model, inputs, plan):
 
 
 def beside_macs(rows, bars=True):
-    """Lines: each row's time and multiply-accumulates as shares of the unpruned prefill's, and one
-    over the other.
-    """
+    """Lines: each row's time and multiply-accumulates over the unpruned prefill's; their ratio."""
     for name in [name for name in rows if "macs" in rows[name] and name != UNPRUNED]:
         (time_share, low, high), share = (
             ratio(rows, name, UNPRUNED),

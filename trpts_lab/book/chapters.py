@@ -44,9 +44,7 @@ class Chapter:
             ) from error
 
     def settings(self, profile, overrides=None):
-        """The parameters of a run: the profile's, then `overrides`; unknown or missing ones are
-        refused.
-        """
+        """The run's parameters: the profile's, then `overrides`; refuses unknown or unset ones."""
         known = self.parameters
         chosen = profile["chapters"].get(self.name)
         if chosen is None:
@@ -96,9 +94,7 @@ class Chapter:
         return sorted(name for name in names if name.split(".")[0] in PACKAGES)
 
     def key(self, settings):
-        """What the output depends on, part by part: equal keys mean that nothing needs to run
-        again.
-        """
+        """What the output depends on, part by part: with equal keys nothing needs to run again."""
         return {
             "source": self.source_hash(),
             "code": code_hash(),
@@ -108,9 +104,7 @@ class Chapter:
         }
 
     def source_hash(self):
-        """Hash of the cells as written: text, type and tags, no outputs; without the set-up
-        cell.
-        """
+        """Hash of the cells as written: text, type and tags; no outputs and no set-up cell."""
         cells = [
             [c.cell_type, c.source, c.metadata.get("tags", []), c.metadata.get("mystnb", {})]
             for c in self.nb.cells

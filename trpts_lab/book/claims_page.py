@@ -1,6 +1,4 @@
-"""The ledger of claims as a page of the book: generated, so that no verdict on it is typed by
-hand.
-"""
+"""The ledger of claims as a page of the book, generated so that no verdict is typed by hand."""
 
 from collections import Counter
 

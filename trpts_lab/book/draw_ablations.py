@@ -90,9 +90,7 @@ def gaps_by_condition(table):
 
 
 def accuracy_by_amount(connections, samples):
-    """Accuracy against parameters trained, and against images scored: a row for each variant, its
-    `x`, mean and sd.
-    """
+    """Accuracy against trained parameters and scored images; rows: a variant, its `x`, mean, sd."""
 
     def draw(figure):
         panels = figure.subplots(1, 2)

@@ -133,9 +133,7 @@ def accuracy_against_costs(table, ours):
 
 
 def _name_the_line(axes, line, name):
-    """A line through (x, y, method), and the names one above the other, left of their marks where
-    these are crowded.
-    """
+    """A line through (x, y, method) with stacked names, left of their marks where crowded."""
     axes.plot(*list(zip(*line, strict=True))[:2], color="gray", lw=1, zorder=0)
     above, arrow = 0.0, {"arrowstyle": "-", "lw": 0.4, "color": "gray"}
     for x, y, method in line:

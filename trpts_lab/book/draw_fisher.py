@@ -12,9 +12,7 @@ LAYER_KINDS = {
 
 
 def density_of_layers(density):
-    """Information per weight, a row for each kind of layer, a column for each block: [kinds,
-    blocks].
-    """
+    """Information per weight, a row per kind of layer, a column per block: [kinds, blocks]."""
     names, n_blocks = list(LAYER_KINDS.values()), density.shape[1]
 
     def draw(figure):

@@ -54,9 +54,7 @@ def repository(project):
 
 
 def with_set_up(nb, url):
-    """The notebook with the set-up cell behind its title, or without one where `url` is None;
-    changed in place.
-    """
+    """The notebook, changed in place: set-up cell behind its title, none where `url` is None."""
     nb.cells = [cell for cell in nb.cells if SET_UP not in cell.metadata.get("tags", [])]
     if url is not None:
         tags = {"tags": [SET_UP, "remove-cell"]}

@@ -40,9 +40,7 @@ def full_records(experiment, by=("seed",)):
 
 
 def full_runs(variant, experiment):
-    """The committed full-profile records of an experiment's runs of one variant, by task and
-    seed.
-    """
+    """The committed full-profile records of one variant of an experiment, by task and seed."""
     kind = kind_of(experiment)
     records = [
         r
@@ -180,9 +178,7 @@ def gate_table(beds):
 
 
 def ablation_runs(figure):
-    """The committed records of an ablation's variants, whatever tasks and seeds are there; [] where
-    none is.
-    """
+    """The committed records of an ablation's variants, of any task and seed; [] without any."""
     profile, store = _published()
     with suppress(NotThere):
         return store.found(grid.ablation_cells(profile, store, [figure], device=PUBLISHED))
@@ -198,9 +194,7 @@ def further_runs(name):
 
 
 def published_rates():
-    """{method: (learning rate, {rate: mean validation accuracy})} of the methods whose committed
-    choice is complete.
-    """
+    """{method: (learning rate, {rate: mean validation accuracy})} of complete committed choices."""
     profile, store = _published()
     found = {}
     for method in METHODS:
@@ -249,9 +243,7 @@ def frame(records, by=("seed",)):
 
 
 def spread(values, digits=2):
-    """Mean and standard deviation over seeds that have a value, "0.24 ± 0.01"; one seed, and none,
-    are so marked.
-    """
+    """Mean and sd over seeds with a value, "0.24 ± 0.01"; marks a single seed, and none at all."""
     values = values.dropna()
     if values.empty:
         return "not run"

@@ -1,6 +1,4 @@
-"""The README's numbers: a table and a picture from the committed records, between two marks; times
-of chapters.
-"""
+"""The README's numbers from committed records, between two marks: table, picture, chapter times."""
 
 import io
 import itertools
@@ -29,9 +27,7 @@ PICTURES = {theme: f"book/_static/results-{theme}.svg" for theme in THEMES}
 
 
 def refresh_readme(project):
-    """Write table and pictures anew; the files that changed. A project without a README has nothing
-    to write.
-    """
+    """Rewrite table and pictures; returns the changed files. Without a README, writes nothing."""
     path = project.root / "README.md"
     if not path.is_file():
         return []
@@ -68,9 +64,7 @@ def with_results(page, text):
 
 
 def with_times(page, bench):
-    """The page with each chapter's time, to five seconds, in the last column of the list of
-    chapters.
-    """
+    """The page with each chapter's time, to 5 seconds, in the last column of its chapter list."""
     seconds = {name: 5 * round(statistics.median(row["s"]) / 5) for name, row in bench.items()}
     return re.sub(
         A_CHAPTER, lambda row: f"{row[1]} {seconds.get(row[2], '?')} s |", page, flags=re.MULTILINE
@@ -100,9 +94,7 @@ intervals and what does not hold are in the book.
 
 
 def apart(places, gap):
-    """{name: height of its label}, at least `gap` apart where points {name: (x, y)} stand over each
-    other.
-    """
+    """{name: label height}, at least `gap` apart where points {name: (x, y)} are stacked."""
     heights, column = {}, []
     for name in [*sorted(places, key=places.get), None]:
         if column and (name is None or places[name][0] > 3 * places[column[-1]][0]):

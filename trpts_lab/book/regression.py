@@ -1,6 +1,4 @@
-"""`trpts regress`: run canaries and quick chapters afresh and hold their metrics against committed
-baselines.
-"""
+"""`trpts regress`: rerun canaries and quick chapters and compare metrics with their baselines."""
 
 import json
 import shutil
@@ -85,9 +83,7 @@ def regress(project, only=None):
 
 
 def device_baselines(project, name):
-    """A chapter's baselines; TrptsError if they were made on another kind of device than this
-    machine's.
-    """
+    """A chapter's baselines; TrptsError if they come from another kind of device than this one."""
     path = baseline_path(project, name)
     baselines = read_baselines(path)["baselines"]
     others = {baseline["config"]["device"] for baseline in baselines.values()} - {pick_device()}
@@ -124,16 +120,12 @@ def canary_rows(project):
 
 
 def of_files(name):
-    """Whether data of a `data_name` are image files of the reader's own, which may be missing
-    here.
-    """
+    """Whether data of a `data_name` are the reader's own image files, which may be missing here."""
     return ": real/" in name
 
 
 def today_inputs(project):
-    """{data of the committed records, see `data_name`: their hash today}, of what can be drawn or
-    is on this disk.
-    """
+    """{data of committed records, see `data_name`: hash today}, if drawn or on this disk."""
     import importlib
 
     found = {}
@@ -149,9 +141,7 @@ def today_inputs(project):
 
 
 def bless(project, only=None):
-    """Make the baselines anew: refuses a dirty tree; the first of SEEDS runs twice and must repeat
-    itself.
-    """
+    """Remake the baselines on a clean tree only; the first of SEEDS runs twice and must repeat."""
     commit = clean_commit(project)
     with_canaries, chapters = chosen(project, only)
     if with_canaries:

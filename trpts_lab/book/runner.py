@@ -49,9 +49,7 @@ papermill_engines.register("trpts", HeartbeatEngine)
 
 
 def where(nb):
-    """The running cell and the last line it wrote to stderr: `cell 7 of 15 (epoch 20/30: loss
-    0.2)`.
-    """
+    """The running cell and its last line on stderr: `cell 7 of 15 (epoch 20/30: loss 0.2)`."""
     cells = list(nb.cells)
     running = [
         i for i, c in enumerate(cells) if c.metadata.get("papermill", {}).get("status") == "running"

@@ -102,9 +102,7 @@ def picture(output):
 
 
 def for_git(nb):
-    """An executed notebook as the repository keeps it: without injected parameters and dark
-    pictures.
-    """
+    """An executed notebook as git keeps it: without injected parameters and dark pictures."""
     nb = without_volatile(nb)
     nb.cells = [
         cell for cell in nb.cells if "injected-parameters" not in cell.metadata.get("tags", [])
@@ -120,9 +118,7 @@ def for_git(nb):
 
 
 def without_volatile(nb):
-    """A copy without what differs from run to run: times, paths, execution counts, progress on
-    stderr.
-    """
+    """A copy without what differs from run to run: times, paths, execution counts, progress."""
     nb = read_back(nb)
     made = nb.metadata.get("trpts", {})
     lasting = {part: value for part, value in made.get("key", {}).items() if part != "versions"}

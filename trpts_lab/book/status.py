@@ -20,9 +20,7 @@ from trpts_lab.store import NOT_HERE, stale_because
 
 
 def chapter_rows(project, profile, chapters):
-    """One row per chapter: its executed copy's state and duration, and the state of the outputs
-    stored in git.
-    """
+    """A row per chapter: state and duration of its executed copy, state of the outputs in git."""
     rows, quick = [], load_profile(project, "quick")
     for chapter in chapters:
         folder = project.runs(profile["profile"])
@@ -57,9 +55,7 @@ def inputs_path(project):
 
 
 def known_inputs(project):
-    """A function configuration -> {"data", "weights"}, today's hashes; of data, what inputs.json
-    says.
-    """
+    """A function configuration -> {"data", "weights"}: today's hashes; data as in inputs.json."""
     known = read_inputs(project)
 
     def inputs_of(config):
@@ -96,9 +92,7 @@ def data_name(config):
 
 
 def record_rows(project):
-    """A row for each experiment, profile and state of its records; the state of an unreadable file
-    is the reason.
-    """
+    """A row per experiment, profile and state of records; an unreadable file states the reason."""
     counts, inputs_of = {}, known_inputs(project)
     for profile in NAMES:
         store = project.results(profile)

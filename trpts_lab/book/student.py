@@ -70,9 +70,7 @@ def exercises(nb, place="the notebook"):
 
 
 def check_marks(source, place):
-    """Raise TrptsError unless BEGIN and END stand in turn: nbgrader overlooks an END alone, and a
-    solution without marks.
-    """
+    """Raise TrptsError unless BEGIN and END alternate: nbgrader misses a lone END and no marks."""
     marks = [line.strip() for line in source.splitlines() if line.strip() in (BEGIN, END)]
     if not marks or marks != [BEGIN, END] * (len(marks) // 2):
         raise TrptsError(
@@ -81,9 +79,7 @@ def check_marks(source, place):
 
 
 def for_students(nb):
-    """A copy in which solutions are stubs, not folded, and neither they nor their checks have
-    outputs.
-    """
+    """A copy with stubs for solutions, unfolded; solutions and their checks have no outputs."""
     nb = read_back(nb)
     gone = set()
     for one in exercises(nb):
@@ -105,9 +101,7 @@ def without_solutions(nb):
 
 
 def for_nbgrader(nb, points=1):
-    """A copy as nbgrader's source of an assignment: solutions marked for it to clear, checks that
-    it grades.
-    """
+    """A copy as nbgrader's assignment source: it clears marked solutions and grades the checks."""
     nb, _ = ClearOutputPreprocessor().preprocess(read_back(nb), {})
     for number, cell in enumerate(nb.cells):
         cell.metadata = {"tags": cell.metadata.get("tags", [])}

@@ -76,9 +76,7 @@ def gap_by_condition(records, pairs):
 
 
 def accuracy_by_amount(records, x):
-    """Mean and standard deviation over seeds of the mean over tasks, by the number that `x` reads
-    from a record.
-    """
+    """Mean and sd over seeds of the mean over tasks, by the number `x` reads from a record."""
     numbers = frame(records, ("variant", "task", "seed"))["test_accuracy"].reset_index()
     by_seed = stats.complete(numbers.assign(x=list(map(x, records)))).groupby(["variant", "seed"])
     found = by_seed.agg(x=("x", "mean"), a=("test_accuracy", "mean")).groupby("variant")

@@ -26,9 +26,7 @@ def rates_table(published):
 
 
 def results_table(records, *notes):
-    """The table of `pages.results` and what must be said of it: notes, and means without a
-    spread.
-    """
+    """The table of `pages.results` and its notes: what must be said, means without a spread."""
     table, rows = results(records)
     if rows["n_seeds"].min() == 1:
         notes = ("**One seed so far**: no spread over seeds yet, and no result either.", *notes)
@@ -36,9 +34,7 @@ def results_table(records, *notes):
 
 
 def accuracy_by_group(records, methods, n_wanted):
-    """A row for each group of tasks, a column for each method: on tasks that all have, first
-    seed.
-    """
+    """A row per group of tasks, a column per method: on tasks that all have, first seed."""
     table = stats.complete(stats.scores([r for r in records if r["config"]["seed"] == 0]))
     table["group"] = table["task"].map(stats.group_of)
     wide = table.pivot_table(index="group", columns="variant", values="test_accuracy")[methods]

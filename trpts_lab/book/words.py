@@ -4,7 +4,5 @@ import re
 
 
 def plain(text) -> str:
-    """A record's own words on one line, for Markdown: nothing in them is formatting, a link, HTML
-    or a formula.
-    """
+    """A record's words on one Markdown line, without formatting, links, HTML or formulas."""
     return re.sub(r"([\\`*_\[\]<&$|~])", r"\\\1", " ".join(str(text).split()))

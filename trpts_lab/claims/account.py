@@ -1,6 +1,4 @@
-"""What we do otherwise than the papers, and what did not work: text from two files, effects from
-records.
-"""
+"""Deviations from the papers and what did not work: text from two files, effects from records."""
 
 import inspect
 import tomllib

@@ -1,6 +1,4 @@
-"""The claims on TR-PTS beyond one task: a check each, (evidence) -> (verdict, in words, what it
-rests on).
-"""
+"""Claims on TR-PTS beyond one task; checks: (evidence) -> (verdict, words, what it rests on)."""
 
 from collections import defaultdict
 from statistics import fmean
@@ -44,9 +42,7 @@ def letters(evidence):
 
 
 def best_by_validation(records):
-    """{variant: {seed: test accuracy}} at the learning rate whose mean validation accuracy is the
-    best.
-    """
+    """{variant: {seed: test accuracy}} at the learning rate of best mean validation accuracy."""
     by_rate = defaultdict(lambda: defaultdict(dict))
     for record in records:
         config, metrics = record["config"], record["metrics"]

@@ -1,6 +1,4 @@
-"""The claims on what TR-PTS costs: a check each, (evidence) -> (verdict, in words, what it rests
-on).
-"""
+"""The claims on TR-PTS' costs; checks: (evidence) -> (verdict, words, what it rests on)."""
 
 import ast
 import inspect
@@ -167,9 +165,7 @@ def gradients_unstored(evidence):
 
 
 def n_statements(source):
-    """Statements of Python source, docstrings left out: the same number however lines are laid
-    out.
-    """
+    """Number of statements in Python source, without docstrings; the layout does not change it."""
     nodes = list(ast.walk(ast.parse(source)))
     prose = sum(
         isinstance(node, ast.Expr)

@@ -1,6 +1,4 @@
-"""What a verdict may rest on: committed records and benches, and how to ask them. What is missing
-names its remedy.
-"""
+"""Queries to committed records and benches, on which verdicts rest; a gap names its remedy."""
 
 from functools import cache, cached_property
 from statistics import fmean, stdev
@@ -117,9 +115,7 @@ class Evidence:
         return self.store.found(cells)
 
     def further(self, name, whole=True):
-        """The records of what `trpts_lab.further` calls by a name; `whole`: all of its runs must be
-        there.
-        """
+        """The records of a name in `trpts_lab.further`; `whole`: all of its runs must be there."""
         try:
             cells = further_cells(self.profile, self.store, [name], device=DEVICE)
         except NotThere:
@@ -161,9 +157,7 @@ class Evidence:
 
 
 def gap_of(records, variant, base, command):
-    """(mean, low, high) of variant − base over tasks; NotMeasured where runs are missing, or there
-    is but one seed.
-    """
+    """(mean, low, high) of variant − base over tasks; NotMeasured: runs missing or one seed."""
     some = [r for r in records if r["config"]["variant"] in (variant, base)]
     if any("diverged" in r["metrics"] for r in some):
         raise NotMeasured(

@@ -26,9 +26,7 @@ def statements():
 
 
 def ledger(project):
-    """[{"id", "claim", "paper", "source", "verdict", "words", "rests_on"}] of every claim, computed
-    now.
-    """
+    """[{"id", "claim", "paper", "source", "verdict", "words", "rests_on"}] of all claims, now."""
     evidence, rows = Evidence(project), []
     for name, statement in statements().items():
         try:

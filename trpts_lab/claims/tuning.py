@@ -1,6 +1,4 @@
-"""The claims on what TR-PTS does: a check each, (evidence) -> (verdict, in words, what it rests
-on).
-"""
+"""The claims on what TR-PTS does; checks: (evidence) -> (verdict, words, what it rests on)."""
 
 import inspect
 from collections import defaultdict
@@ -46,9 +44,7 @@ MARGIN = 0.01  # a loss of accuracy that is called none
 
 
 def loses_less_than(margin, gap):
-    """A claim that a (mean, low, high) difference is no loss: undecided where the interval holds
-    the margin.
-    """
+    """Whether a (mean, low, high) gap is no loss; undecided where the interval holds the margin."""
     return decide(gap[1], gap[2], -margin)
 
 

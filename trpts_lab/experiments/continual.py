@@ -18,9 +18,7 @@ WAYS = {"free": "trpts", "protected": "trpts", "full": "full", "head": "linear"}
 
 
 def run(config):
-    """Metrics of one pair of tasks and one way; `config` has backbone, weights, two tasks, way,
-    seed, …
-    """
+    """Metrics of two tasks in one way; `config`: backbone, weights, two tasks, way, seed, …"""
     first, second = (task_of(config, name) for name in config["tasks"])
     settings = settings_of(config) | {"method": WAYS[config["way"]]}
     if settings["method"] == "trpts":

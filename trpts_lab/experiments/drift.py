@@ -79,9 +79,7 @@ def drifted(task, share):
 
 
 def select(model, split, config):
-    """{layer: index} of the connections that a split selects, in the state in which the model
-    is.
-    """
+    """{layer: index} of the connections that a split selects in the model's present state."""
     scores = fisher_scores(model, split.first(min(N_SCORED, len(split))).batches(32))
     return allocate(scores, model=model, per_neuron=config["per_neuron"], n_token_blocks=0).select(
         scores
@@ -89,9 +87,7 @@ def select(model, split, config):
 
 
 def tuned(model, split, index, config):
-    """Train the indexed connections, their biases and the head; the model is plain again
-    afterwards.
-    """
+    """Train the indexed connections, their biases and the head; afterwards the model is plain."""
     attach(model, index)
     train(model, split, optimizer="adam", weight_decay=0.0, **settings_of(config))
     assert sparse_layers(model)

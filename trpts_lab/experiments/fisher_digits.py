@@ -35,9 +35,7 @@ def load_tasks(model):
 
 
 def prepare(config):
-    """(model, task, metrics): the backbone, pre-trained unless it brings weights, with a probed
-    head for the task.
-    """
+    """(model, task, metrics): the backbone, pre-trained unless given weights, with probed head."""
     model = backbone_of(config, len(UPSTREAM))
     upstream, task = load_tasks(model)
     metrics = {}
@@ -70,9 +68,7 @@ def run(config):
 
 
 def inputs(config):
-    """Hashes of what goes in beside code and configuration: the digits as carried, and the weights
-    file.
-    """
+    """Hashes of inputs besides code and configuration: the packaged digits and the weights file."""
     task = digits.load(range(10))
     parts = [t for split in (task.train, task.val, task.test) for t in (split.images, split.labels)]
     return {"data": tensor_hash(*parts), "weights": weights_hash(config)}
@@ -109,9 +105,7 @@ def density(scores):
 
 
 def top_shares(scores):
-    """{fraction: part of the summed Fisher information that this fraction of the weights, the top
-    ones, holds}.
-    """
+    """{fraction: share of the summed Fisher information in this top fraction of the weights}."""
     ranked = flat(scores).double().sort(descending=True).values
     running = ranked.cumsum(0) / ranked.sum()
     return {str(f): running[round(f * len(ranked)) - 1].item() for f in FRACTIONS}

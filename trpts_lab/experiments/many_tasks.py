@@ -1,6 +1,4 @@
-"""Many tasks on one backbone: a delta each, put in and taken out in turn. Does any task notice the
-others?
-"""
+"""A delta per task, put into one backbone and taken out in turn: does any task notice others?"""
 
 import tempfile
 from pathlib import Path

@@ -57,9 +57,7 @@ def early(schedule):
 
 
 def one_shot(criterion, budget="High"):
-    """All at once behind the first stage, at (nearly) the multiply-accumulates of the staged
-    schedule.
-    """
+    """All at once after the first stage, at about the staged schedule's multiply-accumulates."""
     staged = schedule_of(criterion, budget)
     first, *_ = staged.prune_after
     layers = np.diff([*staged.prune_after, N_LAYERS])
@@ -104,9 +102,7 @@ def cell(variant, seed, **common):
 
 
 def run(config):
-    """Metrics of one variant; `config` has weights, n_questions (of each kind), schedule, variant,
-    seed and device.
-    """
+    """Metrics; `config`: weights, n_questions (of each kind), schedule, variant, seed, device."""
     model = load_lvlm(weights_path(config)).to(config["device"])
     switches = config["schedule"]
     schedule = None if switches is None else Schedule(**switches)

@@ -119,9 +119,7 @@ def block_features(
 def probed(
     train: torch.Tensor, val: torch.Tensor, labels: dict[str, torch.Tensor], n_classes: int
 ) -> float:
-    """Accuracy on the validation images of the probe fitted on `train` [S, D], at the best of the
-    penalties L2.
-    """
+    """Validation accuracy of the probe fitted on `train` [S, D], at the best of penalties L2."""
     right = []
     for l2 in L2:
         W, b = fit_probe(train, labels["train"], n_classes, l2)

@@ -13,8 +13,6 @@ inputs = tuned.inputs
 
 
 def run(config):
-    """Metrics as those of `tuned`; `config` too, but for `score`, a name of
-    `concentration.REMEDIES`.
-    """
+    """Metrics and `config` as of `tuned`, but `score` is one of `concentration.REMEDIES`."""
     score = score_of(config["score"], config["seed"])
     return tuned.run(config | {"options": config["options"] | {"score": score}})

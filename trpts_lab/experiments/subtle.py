@@ -28,9 +28,7 @@ def distributions(model, pairs):
 
 
 def compare(p, q):
-    """(share of rows whose first choice differs, mean total variation ½ Σ |p − q| over the rows
-    where it does not).
-    """
+    """(share of rows whose argmax differs, mean total variation ½ Σ |p − q| over the rest)"""
     same = p.argmax(1) == q.argmax(1)
     distance = (p - q).abs().sum(1) / 2
     return 1 - same.float().mean().item(), distance[same].mean().item() if same.any() else 0.0

@@ -32,9 +32,7 @@ METHODS = {
 
 
 class TextTransformer(nn.Module):
-    """Letters [B, T] int64 -> logits; timm's blocks and names, so that everything that reads them
-    works as it is.
-    """
+    """Letters [B, T] int64 -> logits; blocks and names are timm's, so what reads them works."""
 
     num_prefix_tokens = 1
 
@@ -98,9 +96,7 @@ def new_languages(seed):
 
 @cache
 def reader(seed, n_texts, epochs, device="cpu"):
-    """A transformer that tells the known languages apart, and its last training loss; once in a
-    process for a seed.
-    """
+    """A transformer that tells known languages apart, its last training loss; cached per seed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

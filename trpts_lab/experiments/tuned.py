@@ -20,9 +20,7 @@ VERSION = 1
 
 
 def cell(variant, method, options, task, seed, lr, **common):
-    """The configuration of one run; `variant` is the name that tables have for the method with
-    these options.
-    """
+    """The configuration of one run; tables call the method with these options `variant`."""
     return {
         "task": task,
         "seed": seed,

@@ -1,3 +1,1 @@
-"""A tiny vision-language model that answers, and scenes whose questions say which image tokens
-matter.
-"""
+"""A tiny vision-language model, and scenes whose questions say which image tokens matter."""

@@ -38,9 +38,7 @@ def right_answers(model, pairs, blank=False, batch_size=64):
 
 
 def accuracy(model, pairs_by_kind, blank=False, batch_size=64):
-    """{kind: share of its pairs answered rightly}, of {kind: pairs}; options as of
-    `right_answers`.
-    """
+    """{kind: share of its pairs answered rightly} of {kind: pairs}; options: `right_answers`."""
     return {
         kind: float(right_answers(model, pairs, blank, batch_size).mean())
         for kind, pairs in pairs_by_kind.items()

@@ -56,9 +56,7 @@ def create_lvlm(seed=0):
 
 
 def save_lvlm(model, path):
-    """Write the weights in half precision, and what they are the weights of, as safetensors, whole
-    or not at all.
-    """
+    """Write half-precision weights and what they belong to as safetensors, whole or not at all."""
     write_tensors(path, {name: t.half() for name, t in model.state_dict().items()}, _architecture())
 
 
@@ -103,9 +101,7 @@ def pixels(images):
 
 
 def prompt(images, questions):
-    """What `generate` takes, for B images and as many questions in words: shorter ones are padded
-    on the left.
-    """
+    """Inputs of `generate` for B images and B questions in words; pads shorter ones on the left."""
     rows = [[BOS_ID] + [IMAGE_ID] * N_TOKENS + encode(words) for words in questions]
     T = max(map(len, rows))
     ids = torch.tensor([[PAD_ID] * (T - len(row)) + row for row in rows])  # [B, T]

@@ -16,16 +16,12 @@ IGNORED = -100  # label of what is not an answer
 
 
 def slot_lengths(kinds):
-    """Tokens set aside for a question of each kind with its answer: the longest there can be, or
-    those of "where".
-    """
+    """Tokens per kind for a question with its answer: the longest possible, or as of "where"."""
     return [{"count": 8, "relation": 9}.get(kind, 7) for kind in kinds]
 
 
 def pack(questions, lengths):
-    """(input ids, labels), both int64 [B, 1 + N + Σ lengths], of B lists of K questions behind an
-    image each.
-    """
+    """(input ids, labels), int64 [B, 1 + N + Σ lengths]: B images, each with K questions."""
     T = 1 + N_TOKENS + sum(lengths)
     ids, labels = np.full((len(questions), T), PAD_ID), np.full((len(questions), T), IGNORED)
     ids[:, : 1 + N_TOKENS] = [BOS_ID] + [IMAGE_ID] * N_TOKENS
@@ -41,9 +37,7 @@ def pack(questions, lengths):
 
 
 def pack_mask(lengths):
-    """(mask bool [1, 1, T, T], True: is seen; position ids [1, T]) of an image and K questions, T
-    as in `pack`.
-    """
+    """(mask bool [1, 1, T, T], True: is seen; position ids [1, T]); K questions, T as in `pack`."""
     P, lengths = 1 + N_TOKENS, torch.tensor(lengths)
     # [T]
     owner = torch.arange(len(lengths) + 1).repeat_interleave(

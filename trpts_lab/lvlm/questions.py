@@ -135,9 +135,7 @@ def _pick(rng, options):
 
 
 def _exist(scene, rng):
-    """Half of what is missing is missing in combination only: its colour and its shape are there,
-    on other objects.
-    """
+    """Of absent things, half have a colour and a shape that are there, but on other objects."""
     there = {(t.colour, t.shape) for t in scene.things}
     colours, shapes = {c for c, _ in there}, {s for _, s in there}
     absent = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in there]

@@ -115,9 +115,7 @@ def _draw_kinds(rng):
 
 
 def _render(things, clutter, rng):
-    """uint8 [SIZE, SIZE, 3]: a gradient with noise, then clutter, then objects in slightly varied
-    colours.
-    """
+    """uint8 [SIZE, SIZE, 3]: gradient with noise, then clutter, then objects of varied colours."""
     corners = rng.uniform(70, 170, (2, 2, 3))
     t = np.linspace(0, 1, SIZE)
     ends = np.stack([1 - t, t])  # [2, SIZE]

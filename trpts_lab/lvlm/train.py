@@ -128,9 +128,7 @@ class LvlmTraining(Resumable):
         return self._see(scenes, rng) if seeing else self._answer(scenes, rng)
 
     def _see(self, scenes, rng):
-        """Stage 0: colour, shape, row and column of every patch, linearly from what the language
-        model will read.
-        """
+        """Stage 0: colour, shape, row, column of a patch, linearly from the LLM's input."""
         r = self.recipe
         self.optimizer.set_lr(
             r.vision_lr * warmup_cosine(self.step, r.warmup_steps, r.vision_steps), 0.0, 0.0

@@ -43,9 +43,7 @@ class Row(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """rows in the order of train800.txt, val200.txt, test.txt; class_names by label; n_bytes of all
-    images.
-    """
+    """Rows as in train800.txt, val200.txt, test.txt; class_names by label; n_bytes of images."""
 
     rows: tuple
     class_names: tuple

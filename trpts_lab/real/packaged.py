@@ -43,9 +43,7 @@ FILES = {"mnist": MNIST, "elpv": ELPV}
 
 @dataclass(frozen=True)
 class PictureSplit(FileSplit):
-    """A FileSplit whose samples hold Pillow images in place of paths: small ones that lie in one
-    file together.
-    """
+    """A FileSplit of Pillow images in place of paths: small ones that share one file."""
 
     def _read(self, row):
         return fit(self.samples[row].path, self.image_size, self.normalization, self.resize)
@@ -59,16 +57,12 @@ class PictureSplit(FileSplit):
 
 
 def find(name: str) -> Path:
-    """Path of a task's file in its package, whose hash is right; raises as
-    `trpts.packages.package_file`.
-    """
+    """Path of a task's packaged file, hash checked; raises as `trpts.packages.package_file`."""
     return package_file(*FILES[name])
 
 
 def load(name: str, image_size: int, normalization: str, resize: str) -> Task:
-    """The Task "real/mnist" or "real/elpv"; raises as `find`, and ValueError for a setting that is
-    unknown.
-    """
+    """The Task "real/mnist" or "real/elpv"; raises as `find`, ValueError for unknown settings."""
     check_settings(image_size, normalization, resize)
     return {"mnist": _mnist, "elpv": _elpv}[name](find(name), image_size, normalization, resize)
 
@@ -88,9 +82,7 @@ def _mnist(path, *settings):
 
 
 def _elpv(path, *settings):
-    """Grey pictures of 300 x 300 pixels; a line is the file, how likely a defect is, and mono or
-    poly.
-    """
+    """Grey pictures of 300 x 300 pixels; a line has file, probability of a defect, mono or poly."""
     levels, samples = list(DEFECTS), []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         file, likely, _ = line.split()
@@ -103,9 +95,7 @@ def _elpv(path, *settings):
 
 
 def _drawn(samples):
-    """{split: samples}, drawn without replacement, stratified, shuffled; what is left over is not
-    used.
-    """
+    """{split: samples}, stratified, without replacement, shuffled; leftovers are not used."""
     splits = {}
     for split, n in SIZES.items():
         labels = [sample.label for sample in samples]

@@ -1,6 +1,4 @@
-"""Make a real task's folder from a checkout of the repository that its images come from, by its
-manifest.
-"""
+"""Make a real task's folder by its manifest, from a checkout of the repository with its images."""
 
 import io
 import shutil
@@ -128,9 +126,7 @@ def check(name: str, root: str | Path) -> Made:
 
 
 def _ours(content, row, path):
-    """True where an image's bytes are those of the manifest, False where size and colours are; else
-    ValueError.
-    """
+    """True if an image has the manifest's bytes, False if its size and colours; else ValueError."""
     if short_hash_of(content) == row.stored_hash:
         return True
     image = _opened(content, path)
@@ -147,9 +143,7 @@ def _ours(content, row, path):
 
 
 def _made(path, row, source):
-    """(bytes of one image of the task, whether they are ours byte by byte), checked on both
-    sides.
-    """
+    """(bytes of one image of the task, whether they equal ours), checked on both sides."""
     content = path.read_bytes()
     if (found := short_hash_of(content)) != row.source_hash:
         raise ValueError(
@@ -197,9 +191,7 @@ def _opened(content, path):
 
 
 def _difference(content, path):
-    """The largest difference of a pixel between an encoded image and the file at `path`; raises
-    over TOLERANCE.
-    """
+    """Largest pixel difference of encoded image and the file at `path`; raises over TOLERANCE."""
     try:
         with Image.open(io.BytesIO(content)) as one, Image.open(path) as other:
             pixels, theirs = (

@@ -48,9 +48,7 @@ class Scene:
         return self
 
     def cells(self, pitch, jitter, turn=0.0):
-        """A grid of cells: offsets from each cell's own point, and two random numbers of each cell,
-        all [n, S, S].
-        """
+        """A grid of cells: offsets from each cell's point, 2 random numbers per cell: [n, S, S]."""
         pitch_u, pitch_v = pitch if isinstance(pitch, tuple) else (pitch, pitch)
         u, v = turned(self.u, self.v, turn)
         i, j = np.floor(u / pitch_u), np.floor(v / pitch_v)
@@ -89,9 +87,7 @@ class Scene:
         return self.put(tone, np.hypot(du, dv) + here)
 
     def roofs(self, pitch, half, share=1.0, jitter=0.25, turn=0.0):
-        """Buildings: a rectangle with a shadow in a share of the cells, each as bright as it
-        likes.
-        """
+        """Buildings: a rectangle with a shadow in a share of the cells, of random brightness."""
         du, dv, chance, shade = self.cells(pitch, jitter, turn)
         a, b = half
         here = 9.0 * (chance > share)
@@ -101,9 +97,7 @@ class Scene:
         return self
 
     def parcels(self, pitch, rows=0.0, hedge=0.0, contrast=0.5):
-        """Fields: a patchwork of tints, ploughed in rows of a direction of their own, between
-        hedges.
-        """
+        """Fields: a patchwork of tints, ploughed in rows of random direction, between hedges."""
         du, dv, tint, lie = self.cells(pitch, 0.0)
         mix = np.clip((tint - 0.5) * 2 * contrast + 0.5, 0, 1)[..., None]
         first, second = (self.colours(tone)[:, None, None] for tone in ("land", "land"))

@@ -1,6 +1,4 @@
-"""Two tables of views from above (land use, kinds of place): one row is one class, a short chain of
-layers.
-"""
+"""Tables of land use, kinds of place, from above; a row is a class, a short chain of layers."""
 
 import numpy as np
 
@@ -9,9 +7,7 @@ from trpts_lab.twins.aerial import Scene
 
 
 def _views(labels, rng, table, grain=0.015):
-    """Scenes by a table of chains, one per class; light, haze and camera grain differ from picture
-    to picture.
-    """
+    """Scenes by a table, one chain per class; light, haze and camera grain vary by picture."""
     images = np.zeros((len(labels), SIZE, SIZE, 3), np.uint8)
     for k, layers in enumerate(table.values()):
         rows = np.flatnonzero(labels == k)
@@ -240,14 +236,10 @@ SCENES = {
 
 
 def eurosat(labels, rng, split):
-    """The land use (layout and texture from above) is the class; colours, hue, direction, scale and
-    haze vary.
-    """
+    """Class = land use (layout, texture from above); colours, hue, direction, scale, haze vary."""
     return _views(labels, rng, LAND_USE)
 
 
 def resisc45(labels, rng, split):
-    """The kind of scene, told by what stands where, is the class; colours, direction, place, scale
-    and haze vary.
-    """
+    """Class = kind of scene, by what stands where; colours, direction, place, scale, haze vary."""
     return _views(labels, rng, SCENES)

@@ -89,9 +89,7 @@ FILLINGS = ("plain", "banded", "barred", "dotted", "outlined")
 
 
 def cifar100_twin(labels, rng, split):
-    """Class = one of 20 silhouettes (superclass) x one of 5 fillings, not the colour; place, size,
-    tilt, hues vary.
-    """
+    """Class = one of 20 silhouettes x 5 fillings, not colour; place, size, tilt, hues vary."""
     shapes = list(SILHOUETTES.values())
 
     def draw(c, n, rng):
@@ -116,9 +114,7 @@ def cifar100_twin(labels, rng, split):
 
 @cache
 def caltech_things():
-    """50 things of 2 to 4 parts, drawn once: [(parts, tone of each part)]; every second thing is
-    mirror-symmetric.
-    """
+    """50 things of 2 to 4 parts, drawn once: [(parts, tones)]; every second is symmetric."""
     rng = np.random.default_rng(20101)
     things = []
     for c in range(50):
@@ -138,9 +134,7 @@ def caltech_things():
 
 
 def caltech101_twin(labels, rng, split):
-    """Class = which parts a centred thing has, where, and which are dark or bright; clutter, hues
-    and pose vary.
-    """
+    """Class = a centred thing's parts, their places and tones; clutter, hues and pose vary."""
     tones = np.array([1.0, 0.42, 0.75, 0.2])
 
     def draw(c, n, rng):
@@ -175,18 +169,14 @@ def _digits():
 
 
 def digit_sources(split):
-    """Rows of scikit-learn's 1,797 handwritten digits that this split may draw from; the splits
-    share none.
-    """
+    """Rows of scikit-learn's 1,797 handwritten digits for this split; splits share none."""
     order = np.random.default_rng(1797).permutation(len(_digits().target))
     train, val, test = np.split(order, [1078, 1437])  # 60, 20, 20 %
     return {"train": train, "val": val, "test": test}[split]
 
 
 def svhn_twin(labels, rng, split):
-    """Class = the centre digit, handwritten by real people; neighbours, colours, contrast, tilt,
-    size, wall vary.
-    """
+    """Class = a handwritten centre digit; neighbours, colours, contrast, tilt, size, wall vary."""
     labels, n, rows = np.asarray(labels), len(labels), digit_sources(split)
     # left, centre and right digit
     targets, strips = (_digits().target[rows], np.zeros((n, 12, 33), np.float32))

@@ -1,6 +1,4 @@
-"""Twins of VTAB's Natural group: living things (Pets, Flowers102). A class is a row of separately
-visible traits.
-"""
+"""Twins of VTAB's living things (Pets, Flowers102, Natural); a class is a row of visible traits."""
 
 from functools import cache
 
@@ -28,16 +26,12 @@ FURS = (
 
 @cache
 def breeds():
-    """37 rows of (ear, width, muzzle, marking, fur, ruff), chosen to differ from one another in as
-    many as possible.
-    """
+    """37 rows of (ear, width, muzzle, marking, fur, ruff), chosen to differ in many traits."""
     return spread(np.random.default_rng(37), (4, 3, 3, 6, 6, 2), 37)
 
 
 def pets_twin(labels, rng, split):
-    """Class = an animal face's ears, width, muzzle, marking, fur family and ruff; pose, light,
-    eyes, ground vary.
-    """
+    """Class = ears, width, muzzle, marking, fur, ruff of a face; pose, light, eyes, ground vary."""
 
     def draw(c, n, rng):
         ear, width, muzzle, marking, fur, ruff = breeds()[c]
@@ -118,16 +112,12 @@ COLOURS += ((0.64, 0.7, 0.85),)
 
 @cache
 def species():
-    """40 rows of (petals, width, tip, centre size, colour, dark centre, second ring), differing in
-    many traits.
-    """
+    """40 varied rows of (petals, width, tip, centre size, colour, dark centre, second ring)."""
     return spread(np.random.default_rng(40), (5, 3, 3, 3, 7, 2, 2), 40)
 
 
 def petals(x, y, count, wide, tip, length):
-    """Signed distance to a ring of `count` petals, and the place along the petal (0 at the centre,
-    1 at its tip).
-    """
+    """Signed distance to a ring of `count` petals; place along the petal (centre 0, tip 1)."""
     sector = 2 * np.pi / count
     angle = np.mod(np.arctan2(x, -y) + sector / 2, sector) - sector / 2
     r = np.hypot(x, y)
@@ -141,9 +131,7 @@ def petals(x, y, count, wide, tip, length):
 
 
 def flowers102_twin(labels, rng, split):
-    """Class = a flower's petals (number, width, tip), centre, rings and colour family; pose, light,
-    leaves vary.
-    """
+    """Class = petals (number, width, tip), centre, rings, colours; pose, light, leaves vary."""
 
     def draw(c, n, rng):
         count, width, tip, middle, colour, dark, second = species()[c]

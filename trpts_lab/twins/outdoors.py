@@ -59,9 +59,7 @@ class View:
         return per(self.rng.uniform(low, high, self.n))
 
     def near(self, far):
-        """How often something repeats per unit of height on the ground, more towards the horizon:
-        perspective.
-        """
+        """Repeats per unit of height on the ground; perspective makes more towards the horizon."""
         return 1 / np.maximum(self.y + far, 0.05)
 
     def put(self, tone, distance):
@@ -73,9 +71,7 @@ class View:
         )
 
     def thing(self, *layers, at=0.0, foot=0.3, size=1.0):
-        """Layers of (tone, parts) standing at x = `at`, y = `foot`, with a little play in place and
-        size.
-        """
+        """Layers of (tone, parts) at x = `at`, y = `foot`, with small random shifts and scale."""
         k = size * self.any(0.7, 1.2)
         u, v = (
             (self.x - at - self.any(-0.25, 0.25)) / k,

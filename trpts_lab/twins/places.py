@@ -1,6 +1,4 @@
-"""Twin of VTAB's Natural group: places (Sun397). Rooms and landmarks; other layers out of doors are
-in `outdoors`.
-"""
+"""Twin of VTAB's Sun397 (Natural): rooms and landmarks; more outdoor layers are in `outdoors`."""
 
 import numpy as np
 
@@ -307,9 +305,7 @@ LAYERS = OUTDOORS | LANDMARKS | INDOORS
 
 
 def sun397_twin(labels, rng, split):
-    """Class = which elements make up a place and where; time of day, weather, colours and viewpoint
-    vary.
-    """
+    """Class = which elements form a place and where; hour, weather, colours, viewpoint vary."""
 
     def draw(c, n, rng):
         x, y, edge = pose(rng, n, 0.3, (0.8, 1.3), 0.08)

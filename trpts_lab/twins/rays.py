@@ -19,17 +19,13 @@ FAR = np.float32(1e6)
 
 
 def view() -> np.ndarray:
-    """[3, P]: how far right, up and forward each of the P drawn pixels lies, before the camera is
-    turned.
-    """
+    """[3, P]: how far right, up, forward each of P drawn pixels lies, before the camera turns."""
     x, y = canvas.grid()
     return np.stack([x.ravel(), -y.ravel(), np.ones(x.size, np.float32)])
 
 
 def camera(yaw, pitch, field):
-    """[n, 3, 3]: takes `view` to ray directions. yaw 0 looks along +y, positive pitch up; field:
-    half its angle.
-    """
+    """[n, 3, 3]: `view` to ray directions; yaw 0 is +y, pitch > 0 is up, field is a half angle."""
     n = len(yaw)
     cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
     wide = np.broadcast_to(np.tan(field), n)[:, None]
@@ -40,9 +36,7 @@ def camera(yaw, pitch, field):
 
 
 def orbit(yaw, pitch, distance):
-    """[n, 3]: the eye from which a camera of this yaw and pitch sees the origin at `distance` in
-    the centre.
-    """
+    """[n, 3]: the eye of a camera of this yaw and pitch, centred on the origin at `distance`."""
     cp = np.cos(pitch)
     return np.asarray(-distance)[..., None] * np.stack(
         [cp * np.sin(yaw), cp * np.cos(yaw), np.sin(pitch)], 1
@@ -50,9 +44,7 @@ def orbit(yaw, pitch, distance):
 
 
 def light_from(rng, n, low=0.6, high=1.2):
-    """[n, 3] unit vectors towards a light at any azimuth, between `low` and `high` radians above
-    the horizon.
-    """
+    """[n, 3] unit vectors to a light, any azimuth, `low` to `high` radians above the horizon."""
     azimuth, height = rng.uniform(0, 2 * np.pi, n), rng.uniform(low, high, n)
     flat = np.cos(height)
     return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(height)], 1).astype(
@@ -195,9 +187,7 @@ def plain(tone, sky, light, ambient):
 
 
 def stand(parts, rows, k, kind, x, y, half, turn=0.0, z=None):
-    """Put solid number k of pictures `rows` at x, y; it stands on the ground unless its centre's z
-    is given.
-    """
+    """Put solid number k of pictures `rows` at x, y; it stands on the ground unless z is given."""
     half = np.broadcast_to(half, (len(rows), 3))
     parts["kind"][rows, k], parts["half"][rows, k], parts["turn"][rows, k] = kind, half, turn
     parts["centre"][rows, k] = np.stack(

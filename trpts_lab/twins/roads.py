@@ -1,6 +1,4 @@
-"""Twins of VTAB's structured tasks that look along a way: a room with a reward (DMLab) and a road
-(KITTI).
-"""
+"""Twins of VTAB's structured tasks along a way: a room with a reward (DMLab), a road (KITTI)."""
 
 import numpy as np
 
@@ -30,9 +28,7 @@ CARS, TREES, HOUSES = 3, 2, 2  # the most on one road
 
 
 def corridor(rng, n, light, ambient):
-    """A backdrop: the inside of a long room whose walls, floor and ceiling carry bricks or tiles of
-    any colour.
-    """
+    """A backdrop: a long room whose walls, floor, ceiling have bricks or tiles of any colour."""
     side, height, length = rng.uniform(1.5, 2.3, n), rng.uniform(2.3, 3.2, n), rng.uniform(8, 13, n)
     # walls, floor, ceiling
     tones = colours(rng, (n, 3), (0.1, 0.6), (0.35, 0.85)).astype(np.float32)
@@ -114,9 +110,7 @@ def dmlab(labels, rng, split):
 
 
 def road(rng, n, light, ambient):
-    """A backdrop: sky, verge, pavement and a gently bending road with lane marks. Also where the
-    road's middle lies.
-    """
+    """A backdrop: sky, verge, pavement, a bending road with lane marks; and the road's middle."""
     bend, middle, width = (
         rng.uniform(-0.004, 0.004, n),
         rng.uniform(-2.2, -1.2, n),

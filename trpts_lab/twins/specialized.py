@@ -1,6 +1,4 @@
-"""Twins of VTAB's specialised group: tissue, land use and aerial scenes (from `aerial_tables`), the
-back of the eye.
-"""
+"""Twins of VTAB's specialised group: tissue, views from above (`aerial_tables`), the retina."""
 
 import numpy as np
 
@@ -26,9 +24,7 @@ from trpts_lab.twins.twin import Twin
 
 
 def _strewn(rng, n, x, y, most, counts, radius, place):
-    """Signed distance to up to `most` small discs, `counts` [n] of them, at the points that
-    `place(n)` draws.
-    """
+    """Signed distance to `counts` [n] small discs, at most `most`, at points of `place(n)`."""
     nearest = np.full((n, S, S), 9.0, np.float32)
     for j in range(most):
         px, py = place(n)

@@ -1,6 +1,4 @@
-"""Twins of VTAB's structured tasks that are flat: where a white sprite lies, and how it is
-turned.
-"""
+"""Twins of VTAB's flat structured tasks: where a white sprite lies, and how it is turned."""
 
 import numpy as np
 
@@ -12,9 +10,7 @@ LOCATIONS, ORIENTATIONS = 16, 16
 
 
 def heart(x, y, size):
-    """Signed distance to a heart whose tip points to +x: a square on its corner and a disc on each
-    upper side.
-    """
+    """Signed distance to a heart, tip to +x: a square on its corner, a disc on each upper side."""
     u, v = canvas.turned(x + 0.1 * size, y, np.pi / 4)
     a = 0.48 * size
     lobes = np.minimum(canvas.disc(u + a, v, a), canvas.disc(u, v - a, a))
@@ -35,9 +31,7 @@ def letter_l(x, y, size):
 
 
 def sprites(shapes, chosen, x, y, size, angle, rng):
-    """White sprites on black: picture i shows shapes[chosen[i]] at x[i], y[i], turned by angle[i]
-    (clockwise).
-    """
+    """White sprites on black: shapes[chosen[i]] at x[i], y[i], turned clockwise by angle[i]."""
     px, py = canvas.grid()
     pictures = canvas.blank(len(chosen))
     for kind, shape in enumerate(shapes):
@@ -78,9 +72,7 @@ def dsprites_loc(labels, rng, split):
 
 
 def dsprites_ori(labels, rng, split):
-    """The bin of the sprite's orientation carries the class; shape (heart, L, drop), position and
-    size vary.
-    """
+    """Class = the bin of the sprite's orientation; shape (heart, L, drop), place and size vary."""
     n = len(labels)
     angle = 2 * np.pi * inside_bin(labels, ORIENTATIONS, rng)
     x, y = rng.uniform(-0.45, 0.45, (2, n))

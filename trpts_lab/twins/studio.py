@@ -27,9 +27,7 @@ RING = 0.09  # half thickness of a ring, in the object's frame
 
 
 def class_by_class(labels, rng, draw):
-    """Pictures drawn one class at a time by draw(class, n, rng) -> uint8 [n, 32, 32, 3], in the
-    order of the labels.
-    """
+    """Pictures by draw(class, n, rng) -> uint8 [n, 32, 32, 3], class by class, in label order."""
     labels = np.asarray(labels)
     images = np.empty((len(labels), SIZE, SIZE, 3), np.uint8)
     for c in np.unique(labels):
@@ -39,9 +37,7 @@ def class_by_class(labels, rng, draw):
 
 
 def pose(rng, n, shift, scale, turn, mirror=True):
-    """x, y [n, S, S] in the frame of an object seen at a random place, size (a range) and angle,
-    and its soft edge.
-    """
+    """x, y [n, S, S] in an object's frame (random place, size in a range, angle), and soft edge."""
     x, y = grid()
     size = per(rng.uniform(*scale, n))
     x, y = (
@@ -55,9 +51,7 @@ def pose(rng, n, shift, scale, turn, mirror=True):
 
 
 def two_colours(rng, n):
-    """Two random colours [n, 3] that differ in brightness, either of them the brighter: neither
-    tells a class.
-    """
+    """Two random colours [n, 3] of different brightness, in either order: no hint of the class."""
     dark, bright = rng.uniform(0.1, 0.42, n), rng.uniform(0.6, 1.0, n)
     swap = rng.random(n) < 0.5
     values = np.where(swap, bright, dark), np.where(swap, dark, bright)
@@ -78,9 +72,7 @@ def backdrop(rng, n, colour, variety=0.3, clutter=0):
 
 
 def lit(rng, pictures, low=0.65, high=1.15):
-    """Light that falls from a random side: a linear ramp of brightness over the picture, in
-    place.
-    """
+    """Light from a random side: a linear ramp of brightness over the picture, in place."""
     n = len(pictures)
     x, y = grid()
     angle = per(rng.uniform(0, 2 * np.pi, n))
@@ -113,9 +105,7 @@ def silhouette(x, y, parts):
 
 
 def spread(rng, sizes, k):
-    """k rows of traits, column i in [0, sizes[i]): each the one of 300 random that differs most
-    from all before.
-    """
+    """k rows of traits, column i in [0, sizes[i]): each the most different of 300 random ones."""
     rows = rng.integers(0, sizes, (1, len(sizes)))
     while len(rows) < k:
         others = rng.integers(0, sizes, (300, len(sizes)))

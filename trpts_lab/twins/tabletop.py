@@ -1,6 +1,4 @@
-"""Twins of VTAB's structured tasks that show solids on a plane: CLEVR's counts and distances,
-SmallNORB's views.
-"""
+"""Twins of VTAB's structured solids on a plane: CLEVR counts and distances, SmallNORB views."""
 
 import numpy as np
 
@@ -67,9 +65,7 @@ FIGURES = (
 
 
 def primitives(rng, radius):
-    """Standing balls, blocks and tubes of the given radii [n, K], of any colour and turn, matt or
-    glossy.
-    """
+    """Standing balls, blocks, tubes of radii [n, K], of any colour and turn, matt or glossy."""
     shape = radius.shape
     parts = solids(*shape)
     parts["kind"] = rng.integers(0, 3, shape)
@@ -136,9 +132,7 @@ def clevr_dist(labels, rng, split):
 
 
 def norb(azimuth, elevation, rng):
-    """Grey pictures of a random figure; its proportions, grey, place, size, light and ground
-    vary.
-    """
+    """Grey pictures of a random figure; proportions, grey, place, size, light and ground vary."""
     n = len(azimuth)
     table = np.array(FIGURES, np.float32)[rng.integers(0, len(FIGURES), n)]  # [n, solids, 7]
     parts = solids(n, table.shape[1])

@@ -15,9 +15,7 @@ PI2 = np.float32(2 * np.pi)
 
 
 def lot(i, j, salt):
-    """A random number in [0, 1) for each cell (i, j) of each picture, by integer hashing: the same
-    on every machine.
-    """
+    """Random numbers in [0, 1) per cell (i, j) and picture, by hashing: equal on all machines."""
     h = (
         np.asarray(i).astype(np.int64) * 73856093
         ^ np.asarray(j).astype(np.int64) * 19349663
@@ -63,9 +61,7 @@ def centre(u, v):
 
 
 def scattered(u, v, salt, jitter=0.9):
-    """Points scattered one to a cell: distances to the nearest and second nearest, a random number
-    of the nearest.
-    """
+    """One point per cell: distances to the two nearest, and a random number of the nearest."""
     first, second, owner = np.float32(9), np.float32(9), np.float32(0)
     for di in (-1, 0, 1):
         for dj in (-1, 0, 1):
@@ -78,9 +74,7 @@ def scattered(u, v, salt, jitter=0.9):
 
 
 def hexagons(u, v):
-    """Distance to the border of a hexagonal cell (0 there, 0.5 in the middle), two whole numbers
-    naming the cell.
-    """
+    """Distance to a hexagonal cell's border (0 there, 0.5 at its middle), two naming integers."""
     k = np.float32(3**0.5)
     a = np.round(u), np.round(v / k)
     b = np.floor(u) + 0.5, np.floor(v / k) + 0.5
@@ -245,9 +239,7 @@ TEXTURES = {
 
 
 def dtd_twin(labels, rng, split):
-    """Class = the structure of a texture (47 of them); scale, angle, place, warp, colours, contrast
-    and light vary.
-    """
+    """Class = texture structure (47); scale, angle, place, warp, colours, contrast, light vary."""
     textures = list(TEXTURES.values())
 
     def draw(c, n, rng):

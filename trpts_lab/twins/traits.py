@@ -14,9 +14,7 @@ from trpts_lab.canvas import blank, cover, finish, grid, hsv, noise, paint, per,
 
 
 class Traits:
-    """What the K classes of a family look like: trait name -> [K] values between given limits,
-    evenly spaced.
-    """
+    """Looks of a family's K classes: trait name -> [K] values, evenly spaced between limits."""
 
     def __init__(self, seed, n_classes, **limits):
         rng = np.random.default_rng(seed)
@@ -26,9 +24,7 @@ class Traits:
             self.values[name] = low + (high - low) * rng.permutation(n_classes) / (n_classes - 1)
 
     def of(self, labels, rng, spread=0.04):
-        """{trait: [n, 1, 1]}: the class's value and the individual's own deviation, a share of the
-        range.
-        """
+        """{trait: [n, 1, 1]}: the class's value plus the individual's, a share of the range."""
         individual = {}
         for name, (low, high) in self.limits.items():
             individual[name] = per(
@@ -49,9 +45,7 @@ def colour(h, s, v):
 
 
 def pose(rng, n, tilt=0.2, shift=0.1, zoom=(0.85, 1.1)):
-    """Coordinates u, v in the frame of a thing that is shifted, scaled, tilted, and looks left or
-    right.
-    """
+    """Coordinates u, v in the frame of a thing, shifted, scaled, tilted, facing left or right."""
     x, y = grid()
     x = x * per(rng.choice([-1, 1], n)) - per(rng.uniform(-shift, shift, n))
     u, v = turned(x, y - per(rng.uniform(-shift, shift, n)), per(rng.uniform(-tilt, tilt, n)))

@@ -68,9 +68,7 @@ class Twin:
         size: int = SIZE,
         normalization: str = "half",
     ) -> Split:
-        """The same as a Split; pixels from -1 to 1, or with another `normalization` as in
-        `trpts.data.images`.
-        """
+        """The same as a Split; pixels in [-1, 1], or `normalization` as in `trpts.data.images`."""
         images, labels = self.images(split, n, seed, size)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # uint8 [n, 3, size, size]
         return Split(_normalized(pixels, normalization).contiguous(), torch.from_numpy(labels))

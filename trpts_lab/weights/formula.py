@@ -28,9 +28,7 @@ PLAIN_FRACTION = 0.5
 
 
 def render(labels, rng):
-    """Draw one image per label, 0 <= label < N_CLASSES: uint8 [n, 32, 32, 3]; all randomness from
-    rng.
-    """
+    """Draw one image per label, 0 <= label < N_CLASSES: uint8 [n, 32, 32, 3]; random by `rng`."""
     density = np.zeros((len(labels), S, S), np.float32)
     start = 0
     for (_, n), draw in zip(FAMILIES.items(), (contours, fractals, textures), strict=True):
@@ -70,9 +68,7 @@ def contours(classes, rng):
 
 
 def fractals(classes, rng):
-    """Brightness [n, S, S] of the attractors, drawn by the chaos game with CHAINS points at
-    once.
-    """
+    """Brightness [n, S, S] of attractors, drawn by the chaos game with CHAINS points at once."""
     fixed = np.random.default_rng([CLASS_SEED, 1])
     n_classes, n = FAMILIES["fractals"], len(classes)
     turn, shear = fixed.uniform(0, 2 * np.pi, (2, n_classes, N_MAPS))

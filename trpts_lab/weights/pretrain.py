@@ -60,9 +60,7 @@ def to_pixels(images):
 
 
 def shifted(images, max_shift, generator):
-    """Each image moved by up to max_shift pixels both ways, borders repeated: [B, 3, H, W]
-    floats.
-    """
+    """Each image moved up to max_shift pixels both ways, borders repeated: float [B, 3, H, W]."""
     B, _, H, W = images.shape
     padded = functional.pad(images, [max_shift] * 4, mode="replicate")
     top, left = torch.randint(0, 2 * max_shift + 1, (2, B, 1), generator=generator).to(
