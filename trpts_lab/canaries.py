@@ -177,10 +177,8 @@ def run(name: str) -> dict:
     loss, how far its parameters moved, and which connections it selected count as well.
     """
     kind, config = canaries()[name]
-    experiment, config = (
-        importlib.import_module(f"trpts_lab.experiments.{kind}"),
-        {"kind": kind, **config},
-    )
+    experiment = importlib.import_module(f"trpts_lab.experiments.{kind}")
+    config = {"kind": kind, **config}
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -236,8 +234,8 @@ def compare(baselines: dict, names: Iterable[str]) -> list[dict]:
     names = list(names)
     if unknown := [name for name in names if name not in baselines]:
         raise TrptsError(
-            f"the canary {unknown[0]!r} has no committed metrics: `trpts regress --bless --only "
-            f"{NAME}`"
+            f"the canary {unknown[0]!r} has no committed metrics: "
+            f"`trpts regress --bless --only {NAME}`"
         )
     return regress.compare(
         {name: baselines[name] for name in names}, {name: run(name) for name in names}

@@ -148,11 +148,9 @@ def cmd_refresh(arguments):
     project = Project.find()
     with project.lock():
         failures = run_chapters(project, "quick")
-        quick, runs, url = (
-            load_profile(project, "quick"),
-            project.runs("quick"),
-            repository(project),
-        )
+        quick = load_profile(project, "quick")
+        runs = project.runs("quick")
+        url = repository(project)
         # read afresh: a cell may have been edited while it ran
         for chapter in find_chapters(project):
             if copy_state(chapter, chapter.settings(quick), runs) == "current":

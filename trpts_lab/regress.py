@@ -183,9 +183,7 @@ def sentence(row):
     """A failing row in words."""
     if row["found"] is None or row["tolerance"] is None:
         return f"{row['record']}: {row['metric']}: found {row['found']}, expected {row['expected']}"
-    found, expected, allowed = (
-        f"{row['found']:.6g}",
-        f"{row['expected']:.6g}",
-        f"{row['tolerance']:.3g}",
-    )
+    found = f"{row['found']:.6g}"
+    expected = f"{row['expected']:.6g}"
+    allowed = f"{row['tolerance']:.3g}"
     return f"{row['record']}: {row['metric']} is {found}, expected {expected} ± {allowed}"

@@ -20,11 +20,9 @@ from trpts.threads import CHOICES, SHORT_SPINS
 from trpts_lab.bench.clock import Bench, keep_freed_memory, synchronize
 
 N_CLASSES, SECONDS = 20, 1.0
-DEFAULT, PASSIVE, OURS = (
-    "the runtime's default",
-    "passive",
-    f"{int(SHORT_SPINS['GOMP_SPINCOUNT']):,} spins",
-)
+DEFAULT = "the runtime's default"
+PASSIVE = "passive"
+OURS = f"{int(SHORT_SPINS['GOMP_SPINCOUNT']):,} spins"
 COUNTS = sorted({1000, 4000, int(SHORT_SPINS["GOMP_SPINCOUNT"])})  # ours, one on each side
 SETTINGS = {DEFAULT: {}, PASSIVE: {"OMP_WAIT_POLICY": "passive"}}
 SETTINGS |= {f"{n:,} spins": SHORT_SPINS | {"GOMP_SPINCOUNT": str(n)} for n in COUNTS}
@@ -160,15 +158,11 @@ def _step(name, n_images, device):
     if name == "vit_lab":
         model, side = create_backbone("vit_lab", N_CLASSES), 32
     else:
-        model, side = (
-            timm.create_model("vit_small_patch16_224", img_size=112, num_classes=N_CLASSES),
-            112,
-        )
+        model = timm.create_model("vit_small_patch16_224", img_size=112, num_classes=N_CLASSES)
+        side = 112
     model = model.to(device).train()
-    images, labels = (
-        torch.randn(n_images, 3, side, side).to(device),
-        torch.arange(n_images).to(device) % N_CLASSES,
-    )
+    images = torch.randn(n_images, 3, side, side).to(device)
+    labels = torch.arange(n_images).to(device) % N_CLASSES
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
     def step():

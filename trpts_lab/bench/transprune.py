@@ -95,11 +95,9 @@ def bench_transprune(batch_size=1, rounds=5, device="cpu", size=None, kind=torch
     size, kind  of the language model: shapes, None: SIZE, and type
     """
     size = size or SIZE
-    model, inputs, high = (
-        thin_llava(size, device, kind),
-        prompts(size, batch_size, device),
-        HIGH.scaled(size["layers"]),
-    )
+    model = thin_llava(size, device, kind)
+    inputs = prompts(size, batch_size, device)
+    high = HIGH.scaled(size["layers"])
     plans = {UNPRUNED: None, HIGH_ROW: high} | {
         score: replace(high, score=score) for score in CRITERIA
     }
@@ -156,10 +154,8 @@ def scoring(model, inputs, plan):
 def beside_macs(rows, bars=True):
     """Lines: each row's time and multiply-accumulates over the unpruned prefill's; their ratio."""
     for name in [name for name in rows if "macs" in rows[name] and name != UNPRUNED]:
-        (time_share, low, high), share = (
-            ratio(rows, name, UNPRUNED),
-            rows[name]["macs"] / rows[UNPRUNED]["macs"],
-        )
+        time_share, low, high = ratio(rows, name, UNPRUNED)
+        share = rows[name]["macs"] / rows[UNPRUNED]["macs"]
         bar = MACS_BAR if bars and name == HIGH_ROW else None
         yield (
             f"{name} / {UNPRUNED}: {time_share:.3f} ({low:.3f} to {high:.3f}); "

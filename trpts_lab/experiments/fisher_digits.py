@@ -26,11 +26,9 @@ FRACTIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 def load_tasks(model):
     """(upstream, task) at the image size, colour channels and device that `model` expects."""
     embed = model.patch_embed
-    size, channels, device = (
-        embed.img_size[0],
-        embed.proj.in_channels,
-        next(model.parameters()).device,
-    )
+    size = embed.img_size[0]
+    channels = embed.proj.in_channels
+    device = next(model.parameters()).device
     return tuple(digits.load(classes, size, channels).to(device) for classes in (UPSTREAM, TASK))
 
 

@@ -129,10 +129,8 @@ def overlap(a, b):
             torch.zeros(len(x), width, dtype=torch.bool).scatter_(1, x.cpu(), True)
             for x in (a[layer], b[layer])
         ]
-        shared, united = (
-            shared + (marks[0] & marks[1]).sum().item(),
-            united + (marks[0] | marks[1]).sum().item(),
-        )
+        shared += (marks[0] & marks[1]).sum().item()
+        united += (marks[0] | marks[1]).sum().item()
     return shared / united
 
 

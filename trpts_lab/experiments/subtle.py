@@ -41,10 +41,8 @@ def run(config):
     changed   share of the answers that became another word, by kind
     distance  mean total variation where the word stayed, by kind
     """
-    model, schedule = (
-        load_lvlm(weights_path(config)).to(config["device"]),
-        pruned.variants()[config["variant"]],
-    )
+    model = load_lvlm(weights_path(config)).to(config["device"])
+    schedule = pruned.variants()[config["variant"]]
     changed, distance = {}, {}
     for kind in KINDS:
         pairs = questions_of("test", kind, config["n_questions"], config["seed"])

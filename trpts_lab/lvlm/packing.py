@@ -39,10 +39,8 @@ def pack(questions, lengths):
 def pack_mask(lengths):
     """(mask bool [1, 1, T, T], True: is seen; position ids [1, T]); K questions, T as in `pack`."""
     P, lengths = 1 + N_TOKENS, torch.tensor(lengths)
-    # [T]
-    owner = torch.arange(len(lengths) + 1).repeat_interleave(
-        torch.cat([torch.tensor([P]), lengths])
-    )
+    sizes = torch.cat([torch.tensor([P]), lengths])
+    owner = torch.arange(len(lengths) + 1).repeat_interleave(sizes)  # [T]
     positions = torch.cat([torch.arange(P), *(torch.arange(P, P + n) for n in lengths)])[None]
     seen = (owner[None] == owner[:, None]) | (owner[None] == 0)  # [T, T]: itself or the image
     return seen.tril()[None, None], positions

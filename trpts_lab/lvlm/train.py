@@ -85,10 +85,8 @@ class LvlmTraining(Resumable):
         r = recipe or Recipe()
         self.model, self.clip = create_lvlm(r.seed), r.clip
         self.vision = self.model.model.vision_tower
-        D, n_labels = (
-            self.vision.config.hidden_size,
-            (len(COLOURS) + 1, len(SHAPES) + 1, GRID, GRID),
-        )
+        D = self.vision.config.hidden_size
+        n_labels = (len(COLOURS) + 1, len(SHAPES) + 1, GRID, GRID)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(r.seed)
             self.heads = nn.ModuleList([nn.Linear(D, n) for n in n_labels])
@@ -147,10 +145,8 @@ class LvlmTraining(Resumable):
         """Stages 1 and 2: cross-entropy of the answers' words."""
         r, step = self.recipe, self.step - self.recipe.vision_steps
         if step < r.steps:
-            kinds, factor = (
-                EASY if step < r.easy_steps else ALL,
-                warmup_cosine(step, r.warmup_steps, r.steps),
-            )
+            kinds = EASY if step < r.easy_steps else ALL
+            factor = warmup_cosine(step, r.warmup_steps, r.steps)
         else:
             kinds = HARD
             factor = r.hard_factor * warmup_cosine(step - r.steps, r.warmup_steps, r.hard_steps)

@@ -228,10 +228,8 @@ def dogs(labels, rng, split):
     paint(pictures, coat, cover(joined(neck, disc(u - hu, v - hv, 0.17))))
     snout = segment(u, v, hu + 0.08, hv + 0.06, hu + 0.13 + t["snout"], hv + 0.09) - t["depth"]
     paint(pictures, coat * 0.9, cover(snout))
-    nose, eye = (
-        disc(u - hu - 0.15 - t["snout"], v - hv - 0.05, 0.05),
-        disc(u - hu - 0.08, v - hv + 0.04, 0.035),
-    )
+    nose = disc(u - hu - 0.15 - t["snout"], v - hv - 0.05, 0.05)
+    eye = disc(u - hu - 0.08, v - hv + 0.04, 0.035)
     paint(pictures, (0.03, 0.03, 0.03), cover(joined(nose, eye)))
     ex, ey = hu - 0.08, hv - 0.1  # the ear points up at -1, back at 0, down at 1
     eu, ev = -np.cos(t["ear"] * np.pi / 2), np.sin(t["ear"] * np.pi / 2)
@@ -249,8 +247,8 @@ TWINS = (
         name="cub_twin",
         group="fgvc",
         stands_for="CUB-200-2011",
-        differs="30 drawn species of eleven traits instead of 200 photographed ones; always from "
-        "the side",
+        differs="30 drawn species of eleven traits instead of 200 photographed ones; "
+        "always from the side",
         n_classes=30,
         render=cub,
     ),
@@ -258,8 +256,8 @@ TWINS = (
         name="nabirds_twin",
         group="fgvc",
         stands_for="NABirds",
-        differs="40 drawn species in flight instead of 555 photographed ones; two plumages a "
-        "species",
+        differs="40 drawn species in flight instead of 555 photographed ones; "
+        "two plumages a species",
         n_classes=40,
         render=nabirds,
     ),

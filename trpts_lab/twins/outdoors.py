@@ -73,10 +73,8 @@ class View:
     def thing(self, *layers, at=0.0, foot=0.3, size=1.0):
         """Layers of (tone, parts) at x = `at`, y = `foot`, with small random shifts and scale."""
         k = size * self.any(0.7, 1.2)
-        u, v = (
-            (self.x - at - self.any(-0.25, 0.25)) / k,
-            (self.y - foot - self.any(-0.06, 0.06)) / k,
-        )
+        u = (self.x - at - self.any(-0.25, 0.25)) / k
+        v = (self.y - foot - self.any(-0.06, 0.06)) / k
         for tone, parts in layers:
             self.put(tone, silhouette(u, v, parts) * k)
 

@@ -111,11 +111,9 @@ def dmlab(labels, rng, split):
 
 def road(rng, n, light, ambient):
     """A backdrop: sky, verge, pavement, a bending road with lane marks; and the road's middle."""
-    bend, middle, width = (
-        rng.uniform(-0.004, 0.004, n),
-        rng.uniform(-2.2, -1.2, n),
-        rng.uniform(3.4, 4.4, n),
-    )
+    bend = rng.uniform(-0.004, 0.004, n)
+    middle = rng.uniform(-2.2, -1.2, n)
+    width = rng.uniform(3.4, 4.4, n)
     verge = canvas.hsv(
         rng.uniform(0.08, 0.36, n), rng.uniform(0.1, 0.5, n), rng.uniform(0.25, 0.6, n)
     )
@@ -164,14 +162,12 @@ def kitti(labels, rng, split):
     y += (rng.uniform(reach[:, 0], reach[:, 1]) - y[:, 0])[:, None]  # the first is the nearest
     # oncoming, our own, parked
     lane = rng.choice([-0.5, 0.5, 0.5, 0.78], (n, CARS)) * width[:, None]
-    # stay in the picture
+    # near vehicles stay in the picture
     lane[:, 0] = np.where(labels == NEAR, rng.choice([0.15, 0.35, 0.6], n) * width, lane[:, 0])
     x = axis(y) + lane
     number = np.where(labels == NONE, 0, rng.integers(1, CARS + 1, n))
-    bright, dull = (
-        colours(rng, (n, CARS), (0.4, 0.9), (0.3, 0.9)),
-        rng.choice([0.1, 0.3, 0.6, 0.95], (n, CARS, 1)),
-    )
+    bright = colours(rng, (n, CARS), (0.4, 0.9), (0.3, 0.9))
+    dull = rng.choice([0.1, 0.3, 0.6, 0.95], (n, CARS, 1))
     paint = np.where(rng.random((n, CARS, 1)) < 0.5, bright, dull)
     for k in range(CARS):
         rows = np.flatnonzero(number > k)

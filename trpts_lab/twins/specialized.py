@@ -64,15 +64,10 @@ def camelyon(labels, rng, split):
     def centre(n):
         return rng.uniform(-0.26, 0.26, (2, n))
 
-    def around(
-        n,
-        # on a square frame: outside of the centre patch, |x| and |y| < 1/3, with a nucleus' width
-        # to spare
-    ):
-        far, along = (
-            rng.uniform(0.56, 0.92, n) * rng.choice([-1, 1], n),
-            rng.uniform(-0.92, 0.92, n),
-        )
+    def around(n):
+        # on a square frame, a nucleus' width outside of the centre patch, |x| and |y| < 1/3
+        far = rng.uniform(0.56, 0.92, n) * rng.choice([-1, 1], n)
+        along = rng.uniform(-0.92, 0.92, n)
         return np.where(rng.random(n) < 0.5, (far, along), (along, far))
 
     # large, but not dark
@@ -170,8 +165,8 @@ TWINS = (
         name="camelyon_twin",
         group="specialized",
         stands_for="Patch Camelyon",
-        differs="stylised nuclei on a stained ground, not scanned lymph node sections; 32 pixels "
-        "instead of 96",
+        differs="stylised nuclei on a stained ground, not scanned lymph node sections; "
+        "32 pixels instead of 96",
         n_classes=2,
         render=camelyon,
     ),
@@ -179,8 +174,8 @@ TWINS = (
         name="eurosat_twin",
         group="specialized",
         stands_for="EuroSAT",
-        differs="drawn layouts of the same ten land uses, not Sentinel-2 tiles, with shifted "
-        "hues on purpose",
+        differs="drawn layouts of the same ten land uses, not Sentinel-2 tiles, "
+        "with shifted hues on purpose",
         n_classes=10,
         render=eurosat,
     ),
@@ -188,8 +183,8 @@ TWINS = (
         name="resisc45_twin",
         group="specialized",
         stands_for="Resisc45",
-        differs="the same 45 names as simple layered drawings at 32 pixels, not aerial "
-        "photographs at 256",
+        differs="the same 45 names as simple layered drawings at 32 pixels, "
+        "not aerial photographs at 256",
         n_classes=45,
         render=resisc45,
     ),

@@ -40,10 +40,8 @@ def pose(rng, n, shift, scale, turn, mirror=True):
     """x, y [n, S, S] in an object's frame (random place, size in a range, angle), and soft edge."""
     x, y = grid()
     size = per(rng.uniform(*scale, n))
-    x, y = (
-        (x - per(rng.uniform(-shift, shift, n))) / size,
-        (y - per(rng.uniform(-shift, shift, n))) / size,
-    )
+    x = (x - per(rng.uniform(-shift, shift, n))) / size
+    y = (y - per(rng.uniform(-shift, shift, n))) / size
     x, y = turned(x, y, per(rng.uniform(-turn, turn, n)))
     if mirror:
         x = x * per(rng.choice([-1, 1], n))

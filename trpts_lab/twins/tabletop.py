@@ -137,11 +137,9 @@ def norb(azimuth, elevation, rng):
     table = np.array(FIGURES, np.float32)[rng.integers(0, len(FIGURES), n)]  # [n, solids, 7]
     parts = solids(n, table.shape[1])
     stretch = rng.uniform(0.85, 1.15, (n, 1, 3)).astype(np.float32)
-    parts["kind"], parts["centre"], parts["half"] = (
-        table[..., 0].astype(int),
-        table[..., 1:4] * stretch,
-        table[..., 4:],
-    )
+    parts["kind"] = table[..., 0].astype(int)
+    parts["centre"] = table[..., 1:4] * stretch
+    parts["half"] = table[..., 4:]
     parts["half"] = parts["half"] * stretch
     parts["centre"][..., :2] += rng.uniform(-0.25, 0.25, (n, 1, 2))
     parts["colour"] = rng.uniform(0.35, 0.95, (n, 1, 1)) * rng.uniform(
@@ -152,7 +150,7 @@ def norb(azimuth, elevation, rng):
     light, ambient = lamp(rng, n)
     tone = grey(rng, n, 0.25, 0.8, tint=0)
     lit = tone * (ambient + (1 - ambient) * light[:, 2])[:, None]
-    # looks at the figure's middle
+    # the camera looks at the figure's middle
     eye = orbit(azimuth, -elevation, rng.uniform(6.2, 7.4, n)) + np.array([0, 0, 0.7])
     aim, backdrop = camera(azimuth, -elevation, 0.36), plain(tone, lit, light, ambient)
     pictures = draw(eye, aim, parts, light, ambient, backdrop)

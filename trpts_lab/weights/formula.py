@@ -111,14 +111,10 @@ def textures(classes, rng):
     fy, fx = np.meshgrid(f, [*f[f >= 0].tolist(), -S // 2], indexing="ij")
     filters = np.zeros((n_classes, *fx.shape), np.float32)
     for _ in range(2):
-        frequency, spread = (
-            fixed.uniform(2, 12, (n_classes, 1, 1)),
-            fixed.uniform(0.6, 2.5, (n_classes, 1, 1)),
-        )
-        direction, opening = (
-            fixed.uniform(0, np.pi, (n_classes, 1, 1)),
-            fixed.uniform(0.1, 1.2, (n_classes, 1, 1)),
-        )
+        frequency = fixed.uniform(2, 12, (n_classes, 1, 1))
+        spread = fixed.uniform(0.6, 2.5, (n_classes, 1, 1))
+        direction = fixed.uniform(0, np.pi, (n_classes, 1, 1))
+        opening = fixed.uniform(0.1, 1.2, (n_classes, 1, 1))
         off = np.mod(np.arctan2(fy, fx) - direction + np.pi / 2, np.pi) - np.pi / 2
         filters += np.exp(-(((np.hypot(fx, fy) - frequency) / spread) ** 2) - (off / opening) ** 2)
     bend = fixed.integers(0, 3, n_classes)[classes]

@@ -66,10 +66,8 @@ def shifted(images, max_shift, generator):
     top, left = torch.randint(0, 2 * max_shift + 1, (2, B, 1), generator=generator).to(
         images.device
     )
-    rows, columns = (
-        top + torch.arange(H, device=images.device),
-        left + torch.arange(W, device=images.device),
-    )
+    rows = top + torch.arange(H, device=images.device)
+    columns = left + torch.arange(W, device=images.device)
     n = torch.arange(B, device=images.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[n, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
