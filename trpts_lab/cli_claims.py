@@ -63,8 +63,8 @@ def cmd_compare(arguments):
     table, facts = side_by_side(*both, arguments.metric)
     if table.empty:
         raise TrptsError(
-            f"no run is in both with a metric {arguments.metric!r}: expected two sets of the same "
-            "runs"
+            f"no run is in both with a metric {arguments.metric!r}: "
+            "expected two sets of the same runs"
         )
     print(table.to_string(index=False, float_format="{:.4f}".format))
     print("\n".join(facts))

@@ -59,13 +59,13 @@ def _data(arguments):
     )
     if made.n_identical < made.n_images:
         print(
-            "the others have our sizes and colours: another version of Pillow compresses them "
-            "otherwise"
+            "the others have our sizes and colours: "
+            "another version of Pillow compresses them otherwise"
         )
     if made.difference is not None:
         print(
-            f"held against {arguments.against}: no pixel differs by more than {made.difference} "
-            "of 255"
+            f"held against {arguments.against}: "
+            f"no pixel differs by more than {made.difference} of 255"
         )
     print(f'trpts.load_task("real/{name}", root="{root}")')
     return 0
@@ -81,8 +81,8 @@ def _list(root):
             state = str(error)
         where = f"github.com/{source.origin}" if source.commit else source.origin
         print(
-            f"real/{name}: {source.group}, {source.n_classes} classes; from {where}; licence: "
-            f"{source.licence}"
+            f"real/{name}: {source.group}, {source.n_classes} classes; from {where}; "
+            f"licence: {source.licence}"
         )
         for text in filter(None, (source.fault and f"note: {source.fault}", state)):
             print(

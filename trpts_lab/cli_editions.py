@@ -40,8 +40,8 @@ def cmd_student(arguments):
     project = Project.find()
     if arguments.notebooks and Path(arguments.notebooks).resolve() == project.notebooks.resolve():
         raise TrptsError(
-            f"{arguments.notebooks} holds the chapters themselves, which would be lost: expected "
-            "another"
+            f"{arguments.notebooks} holds the chapters themselves, which would be lost: "
+            "expected another"
         )
     if arguments.notebooks:
         write_student_notebooks(find_chapters(project), make_folder(Path(arguments.notebooks)))

@@ -117,7 +117,7 @@ def check_workers(client, kinds, workers, shared=False):
     for worker, found in client.run(
         _code_there, sorted(kinds), workers=there, on_error="return"
     ).items():
-        # it has just gone
+        # the worker may just have gone
         if isinstance(found, CommClosedError | ConnectionError) or (
             isinstance(found, OSError) and worker not in workers_of(client)
         ):
@@ -129,8 +129,8 @@ def check_workers(client, kinds, workers, shared=False):
             )
         if found != here:
             raise TrptsError(
-                f"worker {worker} has other code ({found}, not {here}): bring its checkout to "
-                "this commit"
+                f"worker {worker} has other code ({found}, not {here}): "
+                "bring its checkout to this commit"
             )
     slow = client.run(_hands_memory_back, workers=there, on_error="return")
     return [worker for worker, found in slow.items() if found is True]

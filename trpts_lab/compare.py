@@ -55,8 +55,8 @@ def records_at(project, place: str) -> dict[str, dict]:
     runs = {_run(record): record for record in found}
     if len(runs) < len(found):
         raise TrptsError(
-            f"{place}: {len(found) - len(runs)} runs are there from two devices: expected one of "
-            "each run"
+            f"{place}: {len(found) - len(runs)} runs are there from two devices: "
+            "expected one of each run"
         )
     return runs
 
@@ -128,8 +128,8 @@ def side_by_side(a: dict, b: dict, metric: str = "test_accuracy"):
 
 def _facts(a, b, both):
     yield (
-        f"{len(both)} runs in both, {len(a) - len(both)} in the first alone, {len(b) - len(both)} "
-        "in the second alone"
+        f"{len(both)} runs in both, {len(a) - len(both)} in the first alone, "
+        f"{len(b) - len(both)} in the second alone"
     )
     same = sum(untimed(a[key]) == untimed(b[key]) for key in both)
     if both:
@@ -144,11 +144,11 @@ def _facts(a, b, both):
     packages = [
         (a[key]["provenance"]["versions"], b[key]["provenance"]["versions"]) for key in both
     ]
-    # as far as both say
+    # only packages that both records name
     if n := sum(any(x[name] != y[name] for name in x.keys() & y.keys()) for x, y in packages):
         yield f"{n} runs differ in package versions"
 
 
 def _versions(record):
-    # 1: as if it were not named
+    # version 1 counts as if it were not named
     return {name: version for name, version in record["version"].items() if version > 1}

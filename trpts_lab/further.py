@@ -30,7 +30,7 @@ from trpts_lab.experiments import (
 from trpts_lab.tasks import READING
 
 SELECTION = {"method": "trpts", "per_neuron": PLAIN["per_neuron"]}
-# whose learning rate
+# way: the method whose learning rate it uses
 OF_WAY = {"free": OURS, "protected": OURS, "full": FULL, "head": HEAD}
 DRIFT = 1.0  # as far as it goes
 # texts on which the transformer learns to read
@@ -90,8 +90,8 @@ def _many_tasks(tasks, rates, grids):
 def _continual(tasks, rates, grids):
     if len(tasks) % 2:
         raise TrptsError(
-            "continual takes the tuning tasks two by two: expected an even number, found "
-            f"{len(tasks)}"
+            "continual takes the tuning tasks two by two: expected an even number, "
+            f"found {len(tasks)}"
         )
     pairs = zip(tasks[::2], tasks[1::2], strict=True)
     return [

@@ -76,7 +76,7 @@ def tuning_cells(profile, store, methods=None, device=None):
     cells = [
         cell for family in families for cell in _cells_of_rates(profile, store, family, device)[0]
     ]
-    # all may wait for one
+    # each cell once: several families may wait for the same one
     return list({key_of(config): (experiment, config) for experiment, config in cells}.values())
 
 
@@ -150,8 +150,8 @@ def chosen_rates(profile, store, methods=None, device=None):
         if means is None:
             found = store.found(cells)
             raise NotThere(
-                f"{method}: {len(found)} of {len(cells)} tuning records are there: run `trpts "
-                "sweep --tuning` first"
+                f"{method}: {len(found)} of {len(cells)} tuning records are there: "
+                "run `trpts sweep --tuning` first"
             )
         chosen[method] = (best_rate(means) if how.fair else max(means, key=means.get)), means
     return chosen

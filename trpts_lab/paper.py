@@ -8,11 +8,11 @@ and the two differ.
 """
 
 FIM_IN_BLOCKS = {
-    "paper": "the critical blocks differ by task: Flowers-102 blocks 8 and 10, Sun397 block 0, "
-    "Camelyon all alike",
+    "paper": "the critical blocks differ by task: Flowers-102 blocks 8 and 10, "
+    "Sun397 block 0, Camelyon all alike",
     "source": "public note",
-    "brief": "fine-grained tasks put parameters in late layers, structured tasks use early ones "
-    "too",
+    "brief": "fine-grained tasks put parameters in late layers, "
+    "structured tasks use early ones too",
 }
 TRAINABLE_SHARE = {
     "paper": "0.34 % of the parameters are trained on VTAB-1k, 0.60 % on FGVC",
@@ -58,8 +58,8 @@ TOKEN_RULE = {
     "brief": "the same, from the final layer's attention",
 }
 TOKEN_LOSS = {
-    "paper": "it gains: 85.1 to 87.7 on dSprites-location, 99.4 to 99.5 on Flowers-102, 54.2 to "
-    "54.5 on Sun397",
+    "paper": "it gains: 85.1 to 87.7 on dSprites-location, 99.4 to 99.5 on Flowers-102, "
+    "54.2 to 54.5 on Sun397",
     "source": "public note",
     "brief": "parameters only 72.84, both 75.92 on VTAB-1k",
 }
@@ -175,9 +175,9 @@ _VALUES = {
 GPS_SETTINGS = {task: dict(zip(_NAMES, values, strict=True)) for task, values in _VALUES.items()}
 
 # Numbers that the ledger of claims computes with.
-# public note
+# Means of the public note.
 VTAB_MEANS = {"TR-PTS": 75.92, "GPS": 75.18, "LoRA": 72.63, "full": 65.57, "linear": 52.94}
-# mean, tasks
+# {group: (mean, number of tasks)} of the brief
 BRIEF_GROUPS = {"natural": (79.40, 7), "specialized": (83.45, 4), "structured": (67.52, 8)}
 BRIEF_FGVC = {"CUB": 87.79, "NABirds": 84.21, "Flowers": 99.23, "Dogs": 90.11, "Cars": 93.17}
 FGVC_MEAN = 91.94  # public note; the brief has the same mean of other numbers

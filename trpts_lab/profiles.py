@@ -59,8 +59,8 @@ def load_profile(project, name):
         for n in profile["requires"]
     ):
         raise TrptsError(
-            f"{path}: expected each entry of requires to hold {', '.join(NEED)}; or tasks and "
-            "files too"
+            f"{path}: expected each entry of requires to hold {', '.join(NEED)}; "
+            "or tasks and files too"
         )
     _check_benchmark(path, profile["benchmark"])
     return profile
@@ -141,7 +141,7 @@ def _lacks(project, profile, need):
     """None if a required entry is there, else what of it is missing, as the end of a phrase."""
     if "tasks" not in need:
         return None if (project.root / need["path"]).exists() else ""
-    # here, as it needs torch and most profiles require nothing
+    # imported here, as it needs torch and most profiles require nothing
     from trpts_lab.named_tasks import find_real
 
     root = project.root / profile["benchmark"]["root"]

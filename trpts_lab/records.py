@@ -130,8 +130,8 @@ def read_single(path: Path) -> dict | None:
     validate(record, path)
     if path.name != record_name(record["config"]):
         raise TrptsError(
-            f"{path}: its configuration belongs in {record_name(record['config'])}: edited or "
-            "misplaced"
+            f"{path}: its configuration belongs in {record_name(record['config'])}: "
+            "edited or misplaced"
         )
     return record
 
@@ -153,7 +153,7 @@ def _read_file(path, *stamps):
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
-    # after the records: a packer writes it before them
+    # read after the records: a packer writes it before them
     made = read_provenance(path.with_name(PROVENANCE))
     for number, line in enumerate(lines, 1):
         place = f"{path}, line {number}"

@@ -142,7 +142,7 @@ class _Sweep:
             except Timeout:
                 self.given_up.append((experiment, config))
                 continue
-            # another sweep was faster
+            # another sweep may have been faster
             if current_record(experiment, config, self.store) is not None:
                 lock.release()
                 self.given_up.append((experiment, config))
@@ -173,8 +173,8 @@ class _Sweep:
         else:
             if code != code_hash():  # of a worker that came and went
                 raise TrptsError(
-                    f"{name} was made by other code: bring the checkouts of all workers to this "
-                    "commit"
+                    f"{name} was made by other code: "
+                    "bring the checkouts of all workers to this commit"
                 )
             self.store.add(record)
             self.n_done += 1

@@ -87,8 +87,8 @@ def build_book(project, profile_name, folder=None, edit=lambda nb: nb):
     if done.returncode:
         print(done.stdout + done.stderr, file=sys.stderr)
         raise TrptsError(
-            "the book engine reported the warnings above, and warnings count as errors: no book "
-            "was built"
+            "the book engine reported the warnings above, and warnings count as errors: "
+            "no book was built"
         )
     unfinished.unlink()
     remove_orphans(source, pages)

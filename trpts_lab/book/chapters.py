@@ -79,7 +79,7 @@ class Chapter:
         names = set()
         for number, cell in enumerate(self.nb.cells, 1):
             if cell.cell_type == "code":
-                # magics
+                # IPython magics are left out
                 lines = (
                     "" if line.startswith(("%", "!")) else line for line in cell.source.splitlines()
                 )

@@ -9,8 +9,8 @@ from trpts_lab.claims.ledger import ledger
 
 MEANING = {
     "reproduced": "follows at the papers' own size, by arithmetic, a clock or a test",
-    "holds in the lab": "so measured on small models and drawn tasks, beyond the spread of its "
-    "runs",
+    "holds in the lab": "so measured on small models and drawn tasks, "
+    "beyond the spread of its runs",
     "does not hold in the lab": "the opposite was measured there, beyond the spread of its runs",
     "contradicted by the source": "the paper's public text says otherwise than the brief",
     "inconsistent in itself": "its own numbers exclude each other",

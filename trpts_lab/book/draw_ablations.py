@@ -153,6 +153,6 @@ def loss_against_operations(placed):
     show(
         draw,
         size=(6.4, 3.8),
-        alt="Points lost against all tokens, and operations, by placement of the token selection. "
-        f"{words}.",
+        alt="Points lost against all tokens, and operations, "
+        f"by placement of the token selection. {words}.",
     )

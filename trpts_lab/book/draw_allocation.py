@@ -46,8 +46,8 @@ def shares_of_blocks(share):
     show(
         draw,
         size=(6.4, 3.6),
-        alt=f"Heat map of {len(share)} tasks by {share.shape[1]} blocks. The block that holds most "
-        f"is {leading}.",
+        alt=f"Heat map of {len(share)} tasks by {share.shape[1]} blocks. "
+        f"The block that holds most is {leading}.",
     )
 
 

@@ -32,8 +32,8 @@ def full_records(experiment, by=("seed",)):
     ]
     if not records:
         raise NotThere(
-            f"no committed record of {kind_of(experiment)}: make them with `trpts run --profile "
-            "full`"
+            f"no committed record of {kind_of(experiment)}: "
+            "make them with `trpts run --profile full`"
         )
     _check_one_setting(records, by, kind_of(experiment))
     return sorted(records, key=lambda record: [record["config"][name] for name in by])

@@ -76,8 +76,8 @@ def text_of(table, rows, n_twins, strongest):
     n_tasks, n_seeds = rows["n_tasks"].min(), rows["n_seeds"].min()
     twins = f"{n_twins} of them twins" if n_twins < n_tasks else "all of them twins"
     alt = (
-        f"Accuracy against trained parameters, {len(rows)} methods; the best mean has "
-        f"{rows.index[0]}."
+        f"Accuracy against trained parameters, {len(rows)} methods; "
+        f"the best mean has {rows.index[0]}."
     )
     return f"""<picture>
   <source media="(prefers-color-scheme: dark)" srcset="{PICTURES["dark"]}">

@@ -51,8 +51,8 @@ def regress(project, only=None):
     measured = [chapter for chapter in chapters if baseline_path(project, chapter.name).is_file()]
     if chapters and not measured:
         raise TrptsError(
-            f"no baseline of {', '.join(c.name for c in chapters)}: make it with `trpts regress "
-            "--bless`"
+            f"no baseline of {', '.join(c.name for c in chapters)}: "
+            "make it with `trpts regress --bless`"
         )
     baselines = {chapter.name: device_baselines(project, chapter.name) for chapter in measured}
     folder, rows, failures = project.build / "regress", [], {}
@@ -89,8 +89,8 @@ def device_baselines(project, name):
     others = {baseline["config"]["device"] for baseline in baselines.values()} - {pick_device()}
     if others:
         raise TrptsError(
-            f"{path} was made on {others.pop()}, this machine computes on {pick_device()}: bless "
-            "it here"
+            f"{path} was made on {others.pop()}, this machine computes on {pick_device()}: "
+            "bless it here"
         )
     return baselines
 
@@ -199,7 +199,7 @@ def clean_commit(project):
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, text=True)
 
-    # which earlier blessings may have written
+    # all but the baselines, which earlier blessings may have written
     done = git("status", "--porcelain", "--", ".", ":!data/baselines")
     if done.returncode:
         raise TrptsError(f"{project.root} is no git checkout: a baseline must belong to a commit")

@@ -89,7 +89,7 @@ def run_chapters(
     settings = {chapter.name: chapter.settings(profile, overrides) for chapter in chapters}
     check_files(project, profile, None if only is None else settings[chapters[0].name])
     folder = make_folder(runs or project.runs(profile_name))
-    # of runs that were killed: nobody else runs here
+    # left by runs that were killed: nobody else runs here
     shutil.rmtree(folder / "partial", ignore_errors=True)
     failures = {}
     for chapter in chapters:

@@ -54,8 +54,8 @@ def refuse_errors(nb, path):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 raise TrptsError(
-                    f"{path}: cell {number} holds an error ({output.ename}): it cannot go into "
-                    "the book"
+                    f"{path}: cell {number} holds an error ({output.ename}): "
+                    "it cannot go into the book"
                 )
 
 

@@ -61,8 +61,8 @@ def exercises(nb, place="the notebook"):
             and "{solution-end}" in kinds[2][1]
         ):
             raise TrptsError(
-                f"{place}: behind exercise {one.label} expected solution-start, code, "
-                "solution-end, check"
+                f"{place}: behind exercise {one.label} expected solution-start, "
+                "code, solution-end, check"
             )
         check_marks(nb.cells[one.solution].source, f"{place}, {one.label}")
         found.append(one)

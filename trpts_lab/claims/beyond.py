@@ -35,8 +35,8 @@ def letters(evidence):
     words = "; ".join(f"against {rival} {points(gap)}" for rival, gap in gaps.items())
     head = gaps["linear"]
     words = (
-        f"a transformer on letters, new languages, two connections per neuron: {words}. Speech is "
-        "not tried"
+        f"a transformer on letters, new languages, two connections per neuron: {words}. "
+        "Speech is not tried"
     )
     return decide(head[1], head[2]), words, "records: text"
 

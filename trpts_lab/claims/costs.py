@@ -55,8 +55,8 @@ def trainable_share(evidence):
 def flops(evidence):
     untouched = vit_flops(evidence.vit_b) / 1e9
     words = (
-        f"the untouched model takes {untouched:.2f} G: a model that lost tokens cannot take more, "
-        "nor can ToMe"
+        f"the untouched model takes {untouched:.2f} G: "
+        "a model that lost tokens cannot take more, nor can ToMe"
     )
     return INCONSISTENT if untouched < paper.BRIEF_GFLOPS else UNCONFIRMED, words, "arithmetic"
 

@@ -47,8 +47,8 @@ def change_matters(evidence):
     gap = evidence.pruned_gap("ttv, High", "random, High")
     early = evidence.pruned_gap("ttv, High, early", "random, High, early")
     words = (
-        f"transition against random tokens at the same schedule: {points(gap)}; a layer earlier "
-        f"{points(early)}"
+        f"transition against random tokens at the same schedule: {points(gap)}; "
+        f"a layer earlier {points(early)}"
     )
     return decide(gap[1], gap[2]), words, "records: pruning"
 
@@ -100,8 +100,8 @@ def stages(evidence):
 def transition_alone(evidence):
     gap = evidence.pruned_gap("ttv, High", "iga, High")
     words = (
-        "the published abstract dropped it. In the lab, transition against attention: "
-        f"{points(gap)}"
+        "the published abstract dropped it. In the lab, "
+        f"transition against attention: {points(gap)}"
     )
     return CONTRADICTED, words, "records: pruning"
 
@@ -247,7 +247,7 @@ def roll_out(evidence):
 @check("P18")
 def architectures(evidence):
     words = (
-        "Qwen2.5-VL runs here with drawn weights (tests); its accuracy needs the real ones. No "
-        "theory"
+        "Qwen2.5-VL runs here with drawn weights (tests); its accuracy needs the real ones. "
+        "No theory"
     )
     return UNTESTABLE, words, "tests"

@@ -96,8 +96,8 @@ def token_rule(evidence):
     assert kept.tolist() == [[1, 3]]
     assert abs(out[0, -1, 0].item() - merged) < 1e-5
     words = (
-        "the rule as public text has it, worked by hand and in the module; per layer, not in the "
-        "last"
+        "the rule as public text has it, worked by hand and in the module; per layer, "
+        "not in the last"
     )
     return REPRODUCED, words, "arithmetic"
 

@@ -83,8 +83,8 @@ def load_lvlm(path):
         n: t.shape for n, t in model.state_dict().items()
     }:
         raise ValueError(
-            f"{path} lacks weights of the model or holds others: make it anew with `trpts "
-            "lvlm-train`"
+            f"{path} lacks weights of the model or holds others: "
+            "make it anew with `trpts lvlm-train`"
         )
     model.load_state_dict({name: t.float() for name, t in tensors.items()})
     model.weights_hash = file_hash(path)

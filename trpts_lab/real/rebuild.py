@@ -78,8 +78,8 @@ def make(
         free, need = shutil.disk_usage(temporary).free, ROOM * manifest.n_bytes
         if free < need:
             raise OSError(
-                f"{folder} needs {need / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: free some "
-                "space"
+                f"{folder} needs {need / 1e6:.0f} MB, and {free / 1e6:.0f} MB are free: "
+                "free some space"
             )
         n_identical, differences = 0, []
         for row in manifest.rows:

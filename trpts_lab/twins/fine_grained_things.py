@@ -202,8 +202,8 @@ TWINS = (
         name="oxford_flowers_twin",
         group="fgvc",
         stands_for="Oxford Flowers",
-        differs="30 drawn flowers of ten traits instead of 102 photographed ones; one flower a "
-        "picture",
+        differs="30 drawn flowers of ten traits instead of 102 photographed ones; "
+        "one flower a picture",
         n_classes=30,
         render=oxford_flowers,
     ),

@@ -83,7 +83,7 @@ def _normalized(pixels: torch.Tensor, normalization: str) -> torch.Tensor:
     """Pixels from 0 to 255 as float32; raises ValueError: an unknown normalization."""
     if normalization == "half":
         return pixels.float() / 127.5 - 1
-    # here, because that module takes seconds to import torchvision
+    # imported here, because that module takes seconds to import torchvision
     from trpts.data.images import NORMALIZATIONS
 
     if normalization not in NORMALIZATIONS:
