@@ -37,6 +37,7 @@ BENCHMARK |= {
 }
 BENCHMARK |= {"settings": None}  # the benchmark of small projects
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = {"html", "browser"}  # fixtures that need the built book, or a browser
 
 # tests at once: they share the cores
 if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
@@ -57,11 +58,13 @@ def pytest_ignore_collect(collection_path, config):
 
 def in_part(item, part):
     """Whether a test belongs to a part, as far as is known before it runs: see `no_processes`."""
-    of_the_laboratory = {"project", "tiny"} & set(getattr(item, "fixturenames", ()))
+    fixtures = set(getattr(item, "fixturenames", ()))
     return (
         item.path.suffix == ".py"
         and not item.get_closest_marker("slow")
-        and not (part == "library" and of_the_laboratory)
+        and not fixtures & PAGES
+        and not hasattr(item.module, "LocalCluster")  # its tests start workers
+        and not (part == "library" and fixtures & {"project", "tiny"})
     )
 
 
@@ -96,11 +99,10 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if not in_part(item, part)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    needs = {"html", "browser"}
     late = {
         i.path
         for i in items
-        if i.path.suffix == ".ipynb" or needs & set(getattr(i, "fixturenames", ()))
+        if i.path.suffix == ".ipynb" or PAGES & set(getattr(i, "fixturenames", ()))
     }
     items.sort(
         key=lambda item: 0 if item.path.name == "test_book.py" else 2 if item.path in late else 1

@@ -80,6 +80,7 @@ def test_each_method_trains_what_it_says(narrow, method):
         assert torch.equal(before["blocks.3.mlp.fc1.weight"], after["blocks.3.mlp.fc1.weight"])
 
 
+@pytest.mark.slow
 def test_predicting_costs_what_stays_in_the_model(narrow):
     """Merged and folded methods leave a plain model; adapters and prompts do not; lost tokens
     save.
@@ -169,6 +170,7 @@ def test_parts_and_scale_run(narrow, monkeypatch):
     assert rows["large: sparse"]["n_trainable"] < rows["large: full"]["n_trainable"]
 
 
+@pytest.mark.slow
 def test_a_gpus_bench_in_its_smallest_case(narrow, monkeypatch):
     """All that it would do on a GPU but the peaks: both precisions, both ways to the gradient, a
     prefill.

@@ -103,6 +103,7 @@ def test_tolerances_by_hand():
     assert made["loss"]["tolerance"] == pytest.approx(2e-3)
 
 
+@pytest.mark.slow
 def test_drawn_data_are_as_the_records_have_them(project, monkeypatch):
     """`trpts status` reads these hashes, so that it need not draw: here they are drawn."""
     monkeypatch.chdir(project.root)

@@ -120,6 +120,7 @@ def test_hash_sees_every_weight_but_the_heads():
     assert backbone_hash(tuned()) == first  # as it was before it was attached
 
 
+@pytest.mark.slow
 def test_size_at_two_connections_of_vit_b(tmp_path):
     """82,944 neurons: 2 · (4 + 2) + 4 bytes each, 1.33 MB; the head is extra, and so is a header of
     some kilobytes.

@@ -56,6 +56,7 @@ def fill(profile, store, accuracy_of):
     raise AssertionError("it never ends")
 
 
+@pytest.mark.slow
 def test_rates_are_extended_until_the_best_has_a_worse_one_on_both_sides(project, tmp_path):
     profile, store = load_profile(project, "real"), Store(tmp_path)
     best = {"linear": 0.001, "full": 0.0000125 / 8, "LoRA, r = 8": 0.016}

@@ -152,6 +152,7 @@ def test_rows_that_are_no_samples():
     )
 
 
+@pytest.mark.slow
 def test_true_fisher_comes_near_the_exact_expectation_on_a_vit(vit, batch):
     """Σ_k p_k G_k² of torch.func, K gradients a sample, against 100 draws, no further off than
     chance.

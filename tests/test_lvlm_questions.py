@@ -71,6 +71,7 @@ def test_answers_and_tokens_hold_when_computed_again(kind):
         assert set(np.flatnonzero(question.tokens).tolist()) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_answers_of_a_kind_are_equally_likely(kind):
     rng, counts = np.random.default_rng(0), Counter()

@@ -31,6 +31,7 @@ def lab(tmp_path_factory):
     backbones.SMALL.clear(), backbones.SMALL.update(small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_mutated_files_end_in_a_sentence_or_do_what_valid_ones_do(lab, kind, capsys):
     """The long run is a command: `python tests/lying_files.py`."""

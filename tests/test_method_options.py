@@ -204,6 +204,7 @@ def test_patches_with_every_score_that_knows_them(runs):
         assert "patch_embed.proj.values" in trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_gradient_checkpointing_trains_the_same(method, runs):
     """Scored with it off, trained with it on: the blocks are computed again, and nothing else
@@ -227,6 +228,7 @@ def test_gradient_checkpointing_trains_the_same(method, runs):
     assert n_calls["checkpointed"] >= n_calls["plain"] + (3 if method != "linear" else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_inference_mode_and_small_labels_train_the_same(method, runs, monkeypatch):
     wanted = runs(vit(), method)[0].losses

@@ -129,6 +129,7 @@ def test_nbval_goes_red_on_a_changed_stored_output(tmp_path, project, html):
     assert "Cell outputs differ" in results[1].stdout
 
 
+@pytest.mark.slow
 def test_reports_depend_on_every_record_and_bench(project, tmp_path, monkeypatch):
     """A bench that changed makes chapters 07 and 09 stale, a record of any kind chapter 09."""
     for part in ("data/bench", "data/results", "notebooks", "profiles"):

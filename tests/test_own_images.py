@@ -297,6 +297,7 @@ def test_reading_comes_from_the_checkpoint():
     assert reading_of("vit_small_patch14_dinov2.lvd142m", 224)["image_size"] == 224
 
 
+@pytest.mark.slow
 def test_another_image_size(place, tmp_path, capsys):
     """The positions are resampled; delta and export come back at that size, and at no other."""
     out, whole, weights = (

@@ -79,6 +79,7 @@ def test_at_first_nothing_changes(name, probed, task):
         assert torch.equal(logits(model, task), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEERS)
 def test_each_learns_and_repeats(name, task):
     results = []
@@ -136,6 +137,7 @@ def vit_b():
     return create_backbone("vit_base_patch16_224.augreg_in21k", 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), COUNTS, ids=str)
 def test_trained_parameters_are_the_papers(name, options, vit_b, task):
     model = copy.deepcopy(vit_b)

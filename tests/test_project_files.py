@@ -220,6 +220,7 @@ def test_no_path_of_one_machine_and_nothing_pickled(project):
                 assert not re.search(r"\b(pickle\.load|torch\.load|joblib\.load)\(", text), name
 
 
+@pytest.mark.slow
 def test_results_of_the_readme_are_those_of_the_records(project, tmp_path, monkeypatch):
     """Written by `trpts refresh`; with a changed number, or without its marks, it is noticed."""
     for part in ("profiles", "data", "notebooks"):

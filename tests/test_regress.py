@@ -120,6 +120,7 @@ def test_reports(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
     """Absolute gradients instead of squares: a fault that runs, looks fine, and must turn the
     chapter's check red.

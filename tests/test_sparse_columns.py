@@ -164,6 +164,7 @@ def test_patches_gradient_is_exact(selection, batch):
     torch.testing.assert_close(dx, dx_wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", SELECTIONS)
 def test_compiled_in_one_graph_a_layer_holds_no_more(selection):
     index = SELECTIONS[selection]()

@@ -88,6 +88,7 @@ def names_of(chapter, one):
 NEEDS_ITS_CHAPTER = {"ex-02-1", "ex-04-1", "ex-05-1"}  # a model or a toy that is made further up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chapter", "one"), EXERCISES, ids=[one.label for _, one in EXERCISES])
 def test_checks_pass_solutions_and_fail_others(project, monkeypatch, chapter, one, capsys):
     """The solution passes; the stub and a function that answers nothing do not."""
@@ -201,6 +202,7 @@ def small_assignment(answer):
     return new_notebook(cells=cells, metadata=metadata)
 
 
+@pytest.mark.slow
 def test_nbgrader_releases_and_grades_an_assignment(tmp_path, monkeypatch):
     """Its own commands on our source: no answer is released; a right one gets the point, a wrong
     one none.

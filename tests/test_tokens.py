@@ -485,6 +485,7 @@ def test_leaves_no_trace():
     assert state_of(model) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0.5, 1])
 def test_holds_no_graph(keep):
     """Once the logits are gone, so is all that the pass has computed."""

@@ -38,6 +38,7 @@ def outcome(result):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "linear", "trpts"])
 def test_every_method_learns_and_repeats(task, method, capsys):
     options = {"keep": 0.7, "n_token_blocks": 2} if method == "trpts" else {}
@@ -184,6 +185,7 @@ def test_scores_of_ones_own(task):
     assert set(sparse_layers(model)) == {f"blocks.{b}.mlp.fc1" for b in range(6)}
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
     options = dict(method="trpts", epochs=4, keep=0.7)

@@ -69,6 +69,7 @@ def features(images):
     return np.concatenate(parts, 1)
 
 
+@pytest.mark.slow
 @each
 def test_the_picture_holds_the_class(twin):
     """Logistic regression on simple features is above chance by more than the test's own noise, and
