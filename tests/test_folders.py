@@ -129,7 +129,8 @@ def test_refuses_images(tmp_path):
 def test_a_program_may_switch_pillows_limit_off(monkeypatch):
     """Before it imports the module that names the limit."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    runpy.run_path(images.__file__)
+    loaded = runpy.run_path(images.__file__)
+    assert loaded["read_image"].__name__ == "read_image"
 
 
 def test_refuses_settings(tmp_path):
