@@ -12,7 +12,18 @@ shift 2
 python=${PYTHON:-python3}
 here=$(mktemp -d)
 export OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432
-export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$PWD
+export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$PWD:$here
+
+# The laboratory's commands and tasks are found by its entry points, which an installation would bring.
+"$python" - "$here/trpts_lab-0.dist-info" <<'ENTRIES'
+import pathlib, sys, tomllib
+folder = pathlib.Path(sys.argv[1])
+groups = tomllib.loads(pathlib.Path("trpts_lab/pyproject.toml").read_text())["project"]["entry-points"]
+folder.mkdir()
+(folder / "METADATA").write_text("Metadata-Version: 2.1\nName: trpts_lab\nVersion: 0\n")
+lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in found.items()) for group, found in groups.items()]
+(folder / "entry_points.txt").write_text("\n".join(lines))
+ENTRIES
 
 if command -v nvidia-cuda-mps-control >/dev/null; then
   export CUDA_MPS_PIPE_DIRECTORY=$here/mps CUDA_MPS_LOG_DIRECTORY=$here/log
