@@ -12,7 +12,7 @@ from trpts.cli import main
 from trpts.errors import TrptsError
 from trpts_lab.book import pages
 from trpts_lab.book.chapters import Chapter
-from trpts_lab.claims import account, costs, evidence, ledger
+from trpts_lab.claims import account, costs, evidence, ledger, quoted
 from trpts_lab.claims.evidence import FAILS, HOLDS, MISSING, UNDECIDED, VERDICTS, decide, interval
 from trpts_lab.experiments import selection
 
@@ -103,9 +103,9 @@ def test_an_edited_number_a_missing_and_a_new_file_are_named(copy):
 
 def test_a_formula_off_by_one_turns_a_verdict(project, monkeypatch):
     assert row_of(project, "T07")["verdict"] == "reproduced"
-    share = costs.share
+    share = quoted.share
     monkeypatch.setattr(
-        costs, "share", lambda model, connections, *rest: share(model, connections + 1, *rest)
+        quoted, "share", lambda model, connections, *rest: share(model, connections + 1, *rest)
     )
     assert row_of(project, "T07")["verdict"] == FAILS
 

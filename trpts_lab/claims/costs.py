@@ -7,48 +7,9 @@ import statistics
 from trpts import allocation, fisher, signals, sparse, tokens
 from trpts_lab import paper
 from trpts_lab.bench.clock import ratio
-from trpts_lab.claims.evidence import (
-    CONTRADICTED,
-    FAILS,
-    HOLDS,
-    INCONSISTENT,
-    REPRODUCED,
-    UNCONFIRMED,
-    check,
-)
+from trpts_lab.claims.evidence import FAILS, HOLDS, INCONSISTENT, REPRODUCED, UNCONFIRMED, check
 from trpts_lab.compared import ADAPTER, OURS, VPT_DEEP
 from trpts_lab.flops import vit_flops
-
-VTAB_CLASSES, VTAB_TASKS = 940, 19
-FGVC_CLASSES, FGVC_TASKS = 1173, 5
-
-
-def neurons_of(model):
-    """Output neurons of the blocks' layers and of the patch embedding."""
-    return (
-        sum(layer.out_features for layer in fisher.scored_layers(model).values()) + model.embed_dim
-    )
-
-
-def share(model, connections, classes, tasks):
-    """Weights, biases and mean head, as a share of the backbone."""
-    backbone = sum(
-        p.numel() for name, p in model.named_parameters() if not name.startswith("head.")
-    )
-    head = classes / tasks * (model.embed_dim + 1)
-    return ((connections + 1) * neurons_of(model) + head) / backbone
-
-
-@check("T07")
-def trainable_share(evidence):
-    two = share(evidence.vit_b, 2, VTAB_CLASSES, VTAB_TASKS)
-    three = share(evidence.vit_b, 3, FGVC_CLASSES, FGVC_TASKS)
-    fits = abs(two - paper.TRAINED["VTAB-1k"]) < 5e-5 and abs(three - paper.TRAINED["FGVC"]) < 5e-5
-    words = (
-        f"two connections per neuron, biases and head on VTAB-1k: {two:.2%}; three on FGVC: "
-        f"{three:.2%}. A fit, not an identification: others may fit too"
-    )
-    return REPRODUCED if fits else FAILS, words, "arithmetic"
 
 
 @check("T11")
@@ -81,25 +42,6 @@ def latency(evidence):
         f"on {cores} cores"
     )
     return UNCONFIRMED, words, "bench: tokens"
-
-
-@check("T16")
-def shares_of_peers(evidence):
-    model = evidence.vit_b
-    backbone = (
-        sum(p.numel() for p in model.parameters())
-        - model.head.weight.numel()
-        - model.head.bias.numel()
-    )
-    sums = sum(m.in_features + m.out_features for m in fisher.scored_layers(model).values())
-    head = VTAB_CLASSES / VTAB_TASKS * (model.embed_dim + 1)
-    ranks = {r: (r * sums + head) / backbone for r in (1, 4, 8)}
-    words = ", ".join(f"rank {r} {x:.2%}" for r, x in ranks.items())
-    words = (
-        f"the paper's LoRA has {paper.LORA_TRAINED:.2%}; LoRA in all layers with VTAB's mean "
-        f"head: {words}"
-    )
-    return CONTRADICTED, words, "arithmetic"
 
 
 @check("T17")

@@ -12,7 +12,7 @@ from importlib import resources
 
 from trpts.errors import TrptsError
 from trpts.hashes import file_hash
-from trpts_lab.claims import beyond, costs, pruning, tuning  # noqa: F401  register their checks
+from trpts_lab.claims import beyond, costs, deploying, pruning, quoted, selecting  # noqa: F401  register their checks
 from trpts_lab.claims.evidence import CHECKS, MISSING, VERDICTS, Evidence, NotMeasured
 from trpts_lab.files import write_whole
 

@@ -1,4 +1,4 @@
-"""The claims on TransPrune: a check each, (evidence) -> (verdict, in words, what it rests on)."""
+"""The claims on what TransPrune does; checks: (evidence) -> (verdict, words, what it rests on)."""
 
 from statistics import fmean
 
@@ -6,27 +6,12 @@ from transformers import LlamaConfig
 
 from trpts.transprune import HIGH, macs
 from trpts_lab import paper
-from trpts_lab.bench.clock import ratio
-from trpts_lab.claims.evidence import (
-    CONTRADICTED,
-    FAILS,
-    HOLDS,
-    REPRODUCED,
-    UNDECIDED,
-    UNTESTABLE,
-    check,
-    decide,
-    interval,
-    points,
-)
+from trpts_lab.claims.evidence import CONTRADICTED, FAILS, REPRODUCED, check, decide, points
 
 LLAVA = dict(
     hidden_size=4096, intermediate_size=11008, num_hidden_layers=32, num_attention_heads=32
 )
 N_IMAGE_TOKENS = 576
-BOTTLENECK = 0.1  # of the pruned prefill
-SUBTLE = 0.01  # total variation that is called a change
-UNEVEN = 0.05  # accuracy by which kinds of questions must differ to be called unlike
 
 
 @check("P01")
@@ -125,129 +110,3 @@ def positional_bias(evidence):
         f"transition {each['ttv']:.2f}"
     )
     return decide(more[1], more[2]), words, "records: pruning"
-
-
-@check("P09")
-def what_to_measure(evidence):
-    return (
-        UNTESTABLE,
-        "advice; the chapter on TransPrune and `trpts bench transprune` measure all of it",
-        "nothing",
-    )
-
-
-@check("P10")
-def depends_on_schedule(evidence):
-    spread = evidence.pruned_gap("transprune, High", "transprune, High, early")
-    words = f"the same shares a layer later instead of earlier: {points(spread)}"
-    # either sign is a difference
-    return (UNDECIDED if spread[1] <= 0 <= spread[2] else HOLDS, words, "records: pruning")
-
-
-@check("P11")
-def trade_off(evidence):
-    steps = [("High", "Low"), ("Low", "Lower")]
-    gaps = [
-        evidence.pruned_gap(f"transprune, {more}", f"transprune, {less}") for more, less in steps
-    ]
-    words = "; ".join(
-        f"{a} above {b} by {points(g)}" for (a, b), g in zip(steps, gaps, strict=True)
-    )
-    verdict = decide(min(g[1] for g in gaps), min(g[2] for g in gaps))
-    return verdict, f"less is worse: {words}", "records: pruning"
-
-
-@check("P12")
-def scoring_cost(evidence):
-    rows = evidence.bench("transprune")
-    share = ratio(rows, "High: its scoring", "High")[0]
-    words = (
-        f"scoring takes {share:.1%} of the pruned prefill, when queries and keys of few rows are "
-        "computed; the released code runs them over the whole sequence"
-    )
-    return FAILS if share < BOTTLENECK else HOLDS, words, "bench: transprune"
-
-
-@check("P13")
-def can_be_shown(evidence):
-    def recall(metrics):
-        return fmean(metrics["recall"].values())
-
-    gap = evidence.pruned_gap("transprune, High", "random, High", recall)
-    kept, chance = (
-        fmean(map(recall, evidence.pruned(f"{name}, High").values()))
-        for name in ("transprune", "random")
-    )
-    words = (
-        f"of the tokens that decide a question {kept:.0%} are kept, {chance:.0%} by chance; "
-        "`trpts prune` draws them"
-    )
-    return decide(gap[1], gap[2]), words, "records: pruning"
-
-
-@check("P14")
-def deployment(evidence):
-    return UNTESTABLE, "needs a served model of real size on a GPU", "nothing"
-
-
-@check("P15")
-def by_kind(evidence):
-    plain, found = evidence.pruned("unpruned"), evidence.pruned("transprune, High")
-    lost = {
-        seed: {kind: plain[seed]["accuracy"][kind] - a for kind, a in m["accuracy"].items()}
-        for seed, m in found.items()
-        if seed in plain
-    }
-    kinds = mean_over(lost.values())
-    # the kinds that lose most and least by the other seeds: those of the same seed would differ by
-    # chance
-    gaps = []
-    for seed, own in lost.items():
-        others = mean_over([of for other, of in lost.items() if other != seed])
-        gaps.append(own[max(others, key=others.get)] - own[min(others, key=others.get)])
-    gap = interval(gaps)
-    words = ", ".join(
-        f"{kind} {100 * loss:.0f}" for kind, loss in sorted(kinds.items(), key=lambda kv: -kv[1])
-    )
-    return (
-        decide(gap[1], gap[2], UNEVEN),
-        f"lost by pruning, in points: {words}",
-        "records: pruning",
-    )
-
-
-def mean_over(tables):
-    """{key: mean} of tables with the same keys."""
-    tables = list(tables)
-    return {key: fmean(table[key] for table in tables) for key in tables[0]}
-
-
-@check("P16")
-def generation(evidence):
-    ours = [
-        r["metrics"]
-        for r in evidence.further("subtle")
-        if r["config"]["variant"] == "transprune, High"
-    ]
-    moved = interval([m["mean_distance"] for m in ours])
-    changed = fmean(m["mean_changed"] for m in ours)
-    words = (
-        f"in one word, all that the laboratory's model answers: {changed:.0%} become another; "
-        f"where it stays, the distribution behind it moves by {moved[0]:.3f} ({moved[1]:.3f} to "
-        f"{moved[2]:.3f}, total variation)"
-    )
-    return decide(moved[1], moved[2], SUBTLE), words, "records: subtle"
-
-
-@check("P17")
-def roll_out(evidence):
-    return UNTESTABLE, "advice on operations", "nothing"
-
-
-@check("P18")
-def architectures(evidence):
-    words = (
-        "Qwen2.5-VL runs here with drawn weights (tests); its accuracy needs the real ones. "
-        "No theory"
-    )
-    return UNTESTABLE, words, "tests"

@@ -1,4 +1,4 @@
-"""The claims on what TR-PTS does; checks: (evidence) -> (verdict, words, what it rests on)."""
+"""The claims on what TR-PTS selects; checks: (evidence) -> (verdict, words, what it rests on)."""
 
 import inspect
 from collections import defaultdict
@@ -13,9 +13,7 @@ from trpts_lab.claims.evidence import (
     CONTRADICTED,
     FAILS,
     HOLDS,
-    INCONSISTENT,
     REPRODUCED,
-    UNCONFIRMED,
     UNTESTABLE,
     NotMeasured,
     check,
@@ -23,20 +21,7 @@ from trpts_lab.claims.evidence import (
     interval,
     points,
 )
-from trpts_lab.compared import (
-    ALL_SCORED,
-    FEWER_SCORED,
-    FULL,
-    GPS,
-    LORA_2,
-    OURS,
-    RANDOM,
-    TOKENS_ALONE,
-    WITH_TOKENS,
-    WITH_TOME,
-    placed,
-    scored_by,
-)
+from trpts_lab.compared import ALL_SCORED, FEWER_SCORED, OURS, WITH_TOKENS, placed, scored_by
 from trpts_lab.twins import TWINS
 
 FEW = 100
@@ -125,63 +110,6 @@ def masked_update(evidence):
     return REPRODUCED, words, "arithmetic"
 
 
-@check("T08")
-def vtab_mean(evidence):
-    means = paper.VTAB_MEANS
-    words = (
-        f"the paper's LoRA has {means['LoRA']}, and GPS, left out in the brief, {means['GPS']}: "
-        f"the lead over the strongest peer is {means['TR-PTS'] - means['GPS']:.2f}"
-    )
-    try:
-        gaps = {rival: evidence.gap(OURS, rival) for rival in (FULL, LORA_2, GPS, RANDOM)}
-        words += ". In the lab: " + ", ".join(
-            f"against {rival} {points(gap)}" for rival, gap in gaps.items()
-        )
-    except NotMeasured as missing:
-        words += f". In the lab: needs {missing}"
-    return CONTRADICTED, words, "arithmetic; comparison"
-
-
-@check("T09")
-def group_means(evidence):
-    groups = paper.BRIEF_GROUPS.values()
-    by_task = sum(mean * n for mean, n in groups) / sum(n for _, n in groups)
-    words = (
-        f"the mean over tasks would be {by_task:.2f}, over groups "
-        f"{fmean(mean for mean, _ in groups):.2f}: neither is {paper.VTAB_MEANS['TR-PTS']}; and "
-        "GPS is better in two of the three"
-    )
-    return INCONSISTENT, words, "arithmetic"
-
-
-@check("T10")
-def fgvc_mean(evidence):
-    mean = fmean(paper.BRIEF_FGVC.values())
-    return (
-        CONTRADICTED,
-        f"the five numbers have the mean {mean:.2f}; the paper's five {paper.FGVC_MEAN}",
-        "arithmetic",
-    )
-
-
-@check("T14")
-def parts(evidence):
-    alone, mean = paper.TOKENS_ALONE.values()
-    words = (
-        f"the paper has this ablation by task: tokens alone reach {alone} on dSprites location, "
-        f"with a frozen backbone whose linear mean is {paper.VTAB_MEANS['linear']}; {mean} cannot "
-        "be its mean"
-    )
-    try:
-        gaps = {v: evidence.ablation("parts", v, OURS) for v in (TOKENS_ALONE, WITH_TOKENS)}
-        words += ". In the lab, against parameters alone: " + "; ".join(
-            f"{v} {points(g)}" for v, g in gaps.items()
-        )
-    except NotMeasured as missing:
-        words += f". In the lab: needs {missing}"
-    return CONTRADICTED, words, "public numbers; ablation: parts"
-
-
 @check("T15")
 def gradient(evidence):
     gap = evidence.ablation("score", scored_by("gradient"), OURS)
@@ -191,13 +119,6 @@ def gradient(evidence):
         f"Fisher against the summed gradient: {points(lead)}",
         "ablation: score",
     )
-
-
-@check("T18")
-def tome(evidence):
-    gap = evidence.gap(WITH_TOKENS, WITH_TOME)
-    words = f"with the same connections and about the same operations, against ToMe: {points(gap)}"
-    return decide(gap[1], gap[2]), words, "comparison"
 
 
 @check("T19")
@@ -297,17 +218,3 @@ def density_and_redundancy(evidence):
         f"tasks: {-mean:+.2f} ({-high:+.2f} to {-low:+.2f})"
     )
     return decide(low, high), words, "records: selection"
-
-
-@check("T33")
-def three_runs(evidence):
-    return (
-        UNCONFIRMED,
-        "no public number of the paper comes with a deviation; this book's do",
-        "public numbers",
-    )
-
-
-@check("T34")
-def outlook(evidence):
-    return UNTESTABLE, "an outlook, not a result", "nothing"
