@@ -29,7 +29,7 @@ def add_commands(command):
 def cmd_claims(arguments):
     """Print the ledger, and what of it is not as committed."""
     from trpts.errors import TrptsError
-    from trpts_lab.claims.ledger import check_ledger, ledger, statements, write_ledger
+    from trpts_lab.claims.ledger import check_ledger, ledger, statements, verdicts, write_ledger
 
     unknown = [name for name in arguments.only or () if name not in statements()]
     if unknown:
@@ -42,7 +42,7 @@ def cmd_claims(arguments):
     if arguments.json:
         print(json.dumps(shown, indent=1, ensure_ascii=False))
     else:
-        for row in shown:
+        for row in verdicts(shown):
             print(
                 f"{row['id']}  {row['verdict']}: {row['claim']}\n     {row['words']} "
                 f"[{row['rests_on']}]"

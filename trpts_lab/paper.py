@@ -4,7 +4,8 @@ The full text of TR-PTS was not reachable when this was written. "paper" holds w
 of it, and "source" where that was read: the abstract (arXiv 2507.22872) or a public note
 (papernotes.org, ICCV 2025, a detailed second-hand summary). TransPrune's paper was read in full,
 its supplement is not public. "brief" is the summary that started this project; it is not the paper,
-and the two differ.
+and the two differ. Tables stand below the statements; a test finds every quoted number in them, and
+data/quotations.toml says of each quotation in the ledger where a second reader found it.
 """
 
 FIM_IN_BLOCKS = {
@@ -76,15 +77,15 @@ PRUNED_ACCURACY = {
     "brief": "more than half of the TFLOPs saved at comparable accuracy",
 }
 BOTH_PARTS = {
-    "paper": "MME 1540 with both, 1514 with IGA alone (table 12); TTV alone loses most on "
-    "TextVQA, 50.9 against 58.2",
-    "source": "paper, ablations",
+    "paper": "MME 1540 with both, 1514 with IGA alone; TTV alone loses most on TextVQA, 50.9 where "
+    "the unpruned model has 58.2",
+    "source": "paper, tables 7 and 12",
     "brief": "together they lose less than either",
 }
 TTV_ALONE = {
-    "paper": "the first version's abstract calls TTV alone comparable; the published one no "
-    "longer does",
-    "source": "abstracts of both versions",
+    "paper": "the first version's abstract calls TTV alone comparable, the published one no longer "
+    "does; its text calls it competitive. GQA 58.4 with TTV alone, 61.1 with IGA alone",
+    "source": "abstracts of both versions; tables 7 and 12",
     "brief": "about as good as attention-based criteria",
 }
 POSITION_BIAS = {
@@ -174,17 +175,74 @@ _VALUES = {
 }
 GPS_SETTINGS = {task: dict(zip(_NAMES, values, strict=True)) for task, values in _VALUES.items()}
 
-# Numbers that the ledger of claims computes with.
-# Means of the public note.
-VTAB_MEANS = {"TR-PTS": 75.92, "GPS": 75.18, "LoRA": 72.63, "full": 65.57, "linear": 52.94}
-# {group: (mean, number of tasks)} of the brief
-BRIEF_GROUPS = {"natural": (79.40, 7), "specialized": (83.45, 4), "structured": (67.52, 8)}
-BRIEF_FGVC = {"CUB": 87.79, "NABirds": 84.21, "Flowers": 99.23, "Dogs": 90.11, "Cars": 93.17}
-FGVC_MEAN = 91.94  # public note; the brief has the same mean of other numbers
-TOKENS_ALONE = {"dSprites location": 14.8, "brief's mean": 68.92}  # public note; brief
+# Tables. Of TR-PTS, from the public note; it has means of VTAB-1k, but no groups and no task rows.
+VTAB_MEANS = {"TR-PTS": 75.92, "GPS": 75.18, "LoRA": 72.63, "full": 65.57}
+FGVC_TASKS = ("CUB", "NABirds", "Flowers", "Dogs", "Cars")
+FGVC = {
+    "full": (87.3, 82.7, 98.8, 89.4, 84.5),
+    "GPS": (89.9, 86.7, 99.7, 92.2, 90.4),
+    "TR-PTS": (90.0, 87.1, 99.6, 92.4, 90.6),
+}
+FGVC_MEANS = {"full": 88.54, "GPS": 91.78, "TR-PTS": 91.94}
+# (neither, tokens alone, parameters alone, both)
+ABLATION = {
+    "dSprites location": (12.5, 14.8, 85.1, 87.7),
+    "Flowers-102": (97.0, 98.8, 99.4, 99.5),
+    "Sun397": (51.0, 51.2, 54.2, 54.5),
+}
+# (sparse, random, dense)
+PLACED = {
+    "dSprites location": (87.7, 85.9, 85.2),
+    "Camelyon": (88.1, 87.9, 87.3),
+    "Sun397": (54.5, 54.0, 53.5),
+    "Flowers-102": (99.4, 99.3, 99.3),
+}
+PLACED_KEEP = 0.95  # ρ
 TRAINED = {"VTAB-1k": 0.0034, "FGVC": 0.0060}  # shares
-LORA_TRAINED = 0.0090  # share, public note
+LORA_TRAINED = 0.0090  # share
+OVERLAP = 0.17  # of the masks of Sun397 and Camelyon
+CRITICAL_BLOCKS = {"Flowers-102": (8, 10), "Sun397": (0,)}
+LOWEST = ("FLOPs", "inference memory")  # of the compared methods, it says; no numbers
+
+# Of each task of VTAB-1k: natural, specialized, structured. From the table of V-PETL Bench, by
+# authors of TR-PTS; the note on TR-PTS has neither row.
+VTAB_ROWS = {
+    "linear": (
+        (63.4, 85.0, 63.2, 97.0, 86.3, 36.6, 51.0),
+        (78.5, 87.5, 68.6, 74.0),
+        (34.3, 30.6, 33.2, 55.4, 12.5, 20.0, 9.6, 19.2),
+    ),
+    "GPS": (
+        (81.1, 94.2, 75.8, 99.4, 91.7, 91.6, 52.4),
+        (87.9, 96.2, 86.5, 76.5),
+        (79.9, 62.6, 55.0, 82.4, 84.0, 55.4, 29.7, 46.1),
+    ),
+}
+
+# Of the brief on TR-PTS
+BRIEF_VTAB = {"TR-PTS": 75.92, "full": 65.57, "LoRA": 72.11}
+# {group: (mean, number of tasks)}
+BRIEF_GROUPS = {"natural": (79.40, 7), "specialized": (83.45, 4), "structured": (67.52, 8)}
+BRIEF_FGVC = (87.79, 84.21, 99.23, 90.11, 93.17)  # of FGVC_TASKS
+BRIEF_FGVC_MEANS = {"TR-PTS": 91.94, "full": 88.54}
+BRIEF_PARTS = {"parameters alone": 72.84, "tokens alone": 68.92, "both": 75.92}
+BRIEF_BY_GRADIENT = 73.21
 BRIEF_GFLOPS = 35.3
 BRIEF_TIME_SAVED = 0.85  # of an epoch
 BRIEF_KEEP = 0.7  # ρ
-LLAVA_TFLOPS = {"unpruned": 3.82, "High": 1.56}  # multiply-accumulates, TransPrune, table 1
+
+# TransPrune, LLaVA-1.5-7B, tables 1, 7 and 12; TFLOPs are multiply-accumulates
+LLAVA_TFLOPS = {"unpruned": 3.82, "High": 1.56, "Low": 1.19}
+RATIO = {"High": 100.0, "Low": 98.4}  # mean of the eight benchmarks over the unpruned model's
+_BENCHMARKS = ("MME", "VQAv2", "SEED", "TextVQA", "SQA", "POPE", "GQA", "MMB")
+_ROWS = {
+    "unpruned": (1506, 78.5, 66.2, 58.2, 69.5, 85.9, 61.9, 64.6),
+    "High": (1540, 77.9, 65.7, 57.8, 69.5, 85.0, 61.4, 66.0),
+    "Low": (1491, 76.6, 64.2, 56.5, 68.7, 85.1, 60.0, 65.6),
+}
+LLAVA = {name: dict(zip(_BENCHMARKS, row, strict=True)) for name, row in _ROWS.items()}
+TTV_ONLY = {"SQA": 68.9, "GQA": 58.4, "POPE": 82.1, "MMB": 64.9, "TextVQA": 50.9}
+IGA_ONLY = {"MME": 1514, "SQA": 69.0, "GQA": 61.1, "MMB": 65.6}
+MME_BY_LAYERS = (1479, 1496, 1540, 1493, 1497)  # table 9; 7, 9 and 12 are the third
+MEMORY_GB = {"FastV": 14.99, "PDrop": 14.87, "SparseVLM": 19.05, "TransPrune": 14.82}  # table 8
+STAGES, N_LAYERS = (7, 9, 12), 32

@@ -3,10 +3,46 @@
 from collections import defaultdict
 from statistics import fmean
 
-from trpts_lab.claims.evidence import FAILS, HOLDS, check, decide, interval, points
+from scipy.stats import ttest_ind
+
+from trpts_lab.claims.evidence import FAILS, HOLDS, NotMeasured, check, decide, interval, points
+from trpts_lab.twins import TWINS
 
 OURS = "C = 2"  # the name of TR-PTS among the methods on text
 CHEAP = 0.25  # of the time of training again: what selecting anew may take
+
+
+@check("T19")
+def late_layers(evidence):
+    centre = defaultdict(lambda: defaultdict(list))  # {group: {task: [of each seed]}}
+    for record in evidence.records("selection"):
+        by_task = defaultdict(dict)
+        for name, part in record["metrics"]["block_share"].items():
+            task, block = name.rsplit("/", 1)
+            by_task[task][int(block)] = part
+        for task, parts_ in by_task.items():
+            middle = sum(b * p for b, p in parts_.items()) / sum(parts_.values())
+            centre[TWINS[task].group][task].append(middle)
+    # The claim is about kinds of tasks, so that tasks are what varies; seeds draw the same ones
+    # anew.
+    by_task = {group: [fmean(seeds) for seeds in tasks.values()] for group, tasks in centre.items()}
+    fine, structured = by_task["fgvc"], by_task["structured"]
+    if min(len(fine), len(structured)) < 2:
+        raise NotMeasured("two tasks of each kind: `trpts run --profile full`")
+    later = ttest_ind(fine, structured, equal_var=False).confidence_interval()
+    n_blocks = len(
+        {
+            name.rsplit("/", 1)[1]
+            for name in evidence.records("selection")[0]["metrics"]["block_share"]
+        }
+    )
+    words = ", ".join(f"{group} {fmean(found):.2f}" for group, found in by_task.items())
+    words = (
+        f"centre of the score over {n_blocks} blocks, from zero: {words}; fine-grained later than "
+        f"structured by {fmean(fine) - fmean(structured):+.2f} ({later.low:+.2f} to "
+        f"{later.high:+.2f}) blocks, over {len(fine)} and {len(structured)} tasks"
+    )
+    return decide(later.low, later.high), words, "records: selection"
 
 
 @check("T28")
@@ -96,3 +132,18 @@ def drifting(evidence):
     )
     worth = decide(gain[1], gain[2])
     return FAILS if dear or worth == FAILS else worth, words, "records: drift"
+
+
+@check("T32")
+def density_and_redundancy(evidence):
+    by_task = defaultdict(list)
+    for record in evidence.records("selection"):
+        for task, correlation in record["metrics"]["density_and_redundancy"].items():
+            by_task[task].append(correlation)
+    # few trained parameters, much redundancy: a negative correlation; tasks are what varies
+    mean, low, high = interval([-fmean(found) for found in by_task.values()])
+    words = (
+        "rank correlation of trained connections and token redundancy over blocks, mean over "
+        f"tasks: {-mean:+.2f} ({-high:+.2f} to {-low:+.2f})"
+    )
+    return decide(low, high), words, "records: selection"

@@ -15,6 +15,7 @@ from trpts_lab.profiles import load_profile
 from trpts_lab.store import NotThere
 
 REPRODUCED, HOLDS, FAILS = "reproduced", "holds in the lab", "does not hold in the lab"
+CONFIRMED = "confirmed by the source"
 CONTRADICTED, INCONSISTENT = "contradicted by the source", "inconsistent in itself"
 UNDECIDED, UNCONFIRMED = "undecided in the lab", "unconfirmed"
 UNTESTABLE, MISSING = "not testable here", "not measured yet"
@@ -22,6 +23,7 @@ VERDICTS = (
     REPRODUCED,
     HOLDS,
     FAILS,
+    CONFIRMED,
     CONTRADICTED,
     INCONSISTENT,
     UNDECIDED,
@@ -30,16 +32,17 @@ VERDICTS = (
     MISSING,
 )
 DEVICE = "cpu"  # of the records that the book shows
+MARGIN = 0.01  # a loss of accuracy that is called none
 
 
-CHECKS = {}  # id -> (evidence) -> (verdict, in words, what it rests on)
+CHECKS = {}  # id -> [(evidence) -> (verdict, in words, what it rests on)], one for each half
 
 
 def check(name):
-    """Register the check of a claim."""
+    """Register the check of a claim; of a claim that joins several, those of its halves in turn."""
 
     def register(function):
-        CHECKS[name] = function
+        CHECKS.setdefault(name, []).append(function)
         return function
 
     return register
@@ -187,6 +190,11 @@ def interval(values):
 def decide(low, high, better=0.0):
     """A claim that a number lies above `better`, by its interval."""
     return HOLDS if low > better else FAILS if high < better else UNDECIDED
+
+
+def loses_less_than(margin, gap):
+    """Whether a (mean, low, high) gap is no loss; undecided where the interval holds the margin."""
+    return decide(gap[1], gap[2], -margin)
 
 
 def points(gap):

@@ -19,26 +19,44 @@ from trpts_lab.files import write_whole
 
 @cache
 def statements():
-    """{id: {"claim", "paper", "source"}} of claims.toml."""
+    """{id: {"claim", "paper", "source"[, "halves"]}} of claims.toml."""
     return tomllib.loads(
         resources.files("trpts_lab.claims").joinpath("claims.toml").read_text(encoding="utf-8")
     )
 
 
 def ledger(project):
-    """[{"id", "claim", "paper", "source", "verdict", "words", "rests_on"}] of all claims, now."""
-    evidence, rows = Evidence(project), []
-    for name, statement in statements().items():
+    """[{"id", "claim", "paper", "source", "halves"}] of all claims, now.
+
+    halves  [{"claim", "verdict", "words", "rests_on"}]: of a claim that joins several, one for each
+            of them; of any other, the claim itself
+    """
+    evidence = Evidence(project)
+    return [
+        {"id": name, **statement, "halves": halves(name, statement, evidence)}
+        for name, statement in statements().items()
+    ]
+
+
+def halves(name, statement, evidence):
+    """The verdicts on a claim; see `ledger`."""
+    found = []
+    for claim, check in zip(
+        statement.get("halves", [statement["claim"]]), CHECKS[name], strict=True
+    ):
         try:
-            verdict, words, rests_on = CHECKS[name](evidence)
+            verdict, words, rests_on = check(evidence)
         except NotMeasured as error:
             verdict, words, rests_on = MISSING, f"needs {error}", "nothing"
         if verdict not in VERDICTS:
             raise TrptsError(f"{name}: the verdict {verdict!r} is none of {', '.join(VERDICTS)}")
-        rows.append(
-            {"id": name, **statement, "verdict": verdict, "words": words, "rests_on": rests_on}
-        )
-    return rows
+        found.append({"claim": claim, "verdict": verdict, "words": words, "rests_on": rests_on})
+    return found
+
+
+def verdicts(rows):
+    """[{"id", "claim", "verdict", "words", "rests_on"}]: a row for each verdict of the ledger."""
+    return [{"id": row["id"], **half} for row in rows for half in row["halves"]]
 
 
 def result_hashes(project):
@@ -52,7 +70,7 @@ def write_ledger(project):
     project.store("full").pack()
     rows = ledger(project)
     content = {
-        "verdicts": {row["id"]: row["verdict"] for row in rows},
+        "verdicts": {row["id"]: committed_as(row) for row in rows},
         "results": result_hashes(project),
     }
     write_whole(path_of(project), json.dumps(content, indent=1) + "\n")
@@ -63,17 +81,17 @@ def check_ledger(project, rows):
     """What no longer holds, a sentence each; [] if all is as committed."""
     try:
         committed = json.loads(path_of(project).read_text(encoding="utf-8"))
-        verdicts, results = committed["verdicts"], committed["results"]
+        before, results = committed["verdicts"], committed["results"]
     except (OSError, ValueError, KeyError) as error:
         raise TrptsError(
             f"{path_of(project)}: not a readable ledger ({error}): `trpts claims --write` makes it"
         ) from error
     found, now = [], result_hashes(project)
     for row in rows:
-        if row["verdict"] != verdicts.get(row["id"]):
+        if (old := before.get(row["id"])) != committed_as(row):
+            words = "; ".join(half["words"] for half in row["halves"])
             found.append(
-                f"{row['id']}: the verdict was {verdicts.get(row['id'])!r} and is "
-                f"{row['verdict']!r}: {row['words']}"
+                f"{row['id']}: the verdict was {old!r} and is {committed_as(row)!r}: {words}"
             )
     for name in sorted(results.keys() | now.keys()):
         if results.get(name) != now.get(name):
@@ -86,6 +104,12 @@ def check_ledger(project, rows):
     if n := len(project.store("full").single_files()):
         found.append(f"{n} records are not packed: `trpts pack`")
     return found
+
+
+def committed_as(row):
+    """A row's verdict, or those of its halves."""
+    first, *others = [half["verdict"] for half in row["halves"]]
+    return [first, *others] if others else first
 
 
 def path_of(project):
