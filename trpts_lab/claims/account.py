@@ -52,12 +52,13 @@ def settings(evidence):
         "epochs": benchmark["sweep"]["epochs"],
         "stages": ", ".join(map(str, schedule_of("transprune").prune_after)),
         "n_layers": N_LAYERS,
+        "depths": ", ".join(f"{p / N_LAYERS:.1%}" for p in schedule_of("transprune").prune_after),
     }
 
 
 def effect(evidence, query):
     """What a query says: {"ablation", "variant"[, "base"]}, {"pruned", "base"}, {"remedy"},
-    {"condition"}, {"bench", "of", "against"} or {"unmeasured"}.
+    {"condition"}, {"bench", "of", "against"}, {"floored"} or {"unmeasured"}.
     """
     try:
         return EFFECTS[next(iter(query))](evidence, **query)
@@ -96,6 +97,16 @@ def _bench(evidence, bench, of, against):
     return f"{middle:.2f} ({spread}) of the time"
 
 
+def _floored(evidence, floored):
+    connections = [
+        n
+        for record in evidence.records("selection")
+        for n in record["metrics"][f"connections_by_{floored}"].values()
+    ]
+    alone = sum(n == 1 for n in connections) / len(connections)
+    return f"not measured: runs without it; here {alone:.0%} of the layers have one connection"
+
+
 def _unmeasured(evidence, unmeasured):
     return f"not measured: {unmeasured}"
 
@@ -106,5 +117,6 @@ EFFECTS = {
     "remedy": _remedy,
     "condition": _condition,
     "bench": _bench,
+    "floored": _floored,
     "unmeasured": _unmeasured,
 }
