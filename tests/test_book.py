@@ -23,6 +23,7 @@ SENTENCES = {
     "faq.html": "Are the twins the real data sets?",
     "cite.html": "luo2025trpts",
     "claims.html": "inconsistent in itself",
+    "related.html": "what the laboratory found of drawn connections was known",
     "notebooks/06_comparison.html": "by hand 0.002 to 0.038",
     "notebooks/07_efficiency.html": "with lost tokens the counter agrees to 1 %",
     "notebooks/08_ablations.html": "+2.0 ± 0.0 points; the accuracies themselves spread by 28",
