@@ -8,10 +8,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
+from trpts import allocation, fisher, sparse
+from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.errors import TrptsError
 from trpts.methods import prepare_trpts
+from trpts.tuning import tune
 from trpts_lab import paper
 from trpts_lab.book import claims_page, pages
 from trpts_lab.book.chapters import Chapter
@@ -415,6 +419,9 @@ def test_deviations_and_log_say_what_they_rest_on(project, copy):
         function(evidence.Evidence(project)) for function in (account.deviations, account.log)
     )
     assert {row["paper"] for row in rows} == {"TR-PTS", "TransPrune"}
+    by_topic = {row["topic"]: row for row in rows}
+    assert by_topic["layers of the stages"]["ours"].endswith("25.0%, 37.5%, 50.0% of the depth")
+    assert re.search(r"\d+% of the layers", by_topic["C_min below 1"]["changes"])
     for text in [*(row["changes"] for row in rows), *(entry["found"] for entry in entries)]:
         assert re.search(r"points \(|not measured|of the time", text), text
     assert not any("{" in row["ours"] for row in rows)
@@ -431,6 +438,30 @@ def test_deviations_and_log_say_what_they_rest_on(project, copy):
     shifted = account.effect(evidence.Evidence(copy), query)
     value = [float(re.search(r": ([+-][\d.]+) points", text)[1]) for text in (before, shifted)]
     assert value[1] == pytest.approx(value[0] - 10, abs=0.11)
+
+
+def test_what_the_deviations_call_ours_is_what_the_code_does():
+    """Frozen norms and embeddings, no patch embedding, a probe of the scored images, one rate, and
+    C_min below 1.
+    """
+    options = inspect.signature(prepare_trpts).parameters
+    assert (options["patches"].default, options["held_out"].default) == (False, False)
+    assert inspect.signature(tune).parameters["head_lr"].default is None
+    model = create_backbone("vit_small_digits", 10)
+    scores = {
+        name: torch.full(layer.weight.shape, 1.5**-number)
+        for number, (name, layer) in enumerate(fisher.scored_layers(model).items())
+    }
+    plan = allocation.allocate(scores, model, per_neuron=2.0, w="mean")
+    assert plan.c_min < 1
+    assert min(plan.connections.values()) == 1
+    sparse.attach(model, plan.select(scores))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    frozen = ("norm", "pos_embed", "cls_token", "patch_embed")
+    assert not [name for name in trained if any(part in name for part in frozen)]
+    assert {name for name in trained if name.endswith(".bias")} >= {
+        f"{name}.bias" for name in scores
+    }
 
 
 def test_an_experiment_with_a_run_missing_is_not_measured(copy):
