@@ -11,16 +11,16 @@ PAPERS = {"T": "TR-PTS", "P": "TransPrune"}
 
 
 def counts_by_verdict(rows, verdicts):
-    """How many claims of each paper have each verdict that occurs: a row for each verdict.
+    """How often each verdict was reached on each paper's claims: a row for each that occurs.
 
-    rows  of the ledger
+    rows  of the ledger's `verdicts`
     """
     found = pd.DataFrame([{"verdict": r["verdict"], "paper": PAPERS[r["id"][0]]} for r in rows])
     return pd.crosstab(found["verdict"], found["paper"]).reindex(verdicts).dropna(how="all")
 
 
 def scoreboard(counts):
-    """How many claims have which verdict, a bar for each paper; see `counts_by_verdict`."""
+    """How often each verdict was reached, a bar for each paper; see `counts_by_verdict`."""
 
     def draw(figure):
         axes, y = figure.subplots(), from_the_top(len(counts))
@@ -30,21 +30,21 @@ def scoreboard(counts):
             numbers = [f"{n:.0f}" if n else "" for n in counts[name]]
             axes.bar_label(bars, numbers, padding=2, fontsize=8)
         axes.set_yticks(y, counts.index)
-        axes.set(xlabel="claims")
+        axes.set(xlabel="verdicts on claims")
         legend_above(figure, ncols=2)
 
     words = "; ".join(
         f"{verdict}: " + ", ".join(f"{name} {row[name]:.0f}" for name in PAPERS.values())
         for verdict, row in counts.iterrows()
     )
-    alt = f"Bars of how many claims have which verdict. {words}."
+    alt = f"Bars of how often each verdict was reached. {words}."
     show(draw, size=(6.6, 3.6), alt=alt)
 
 
 def claims_table(rows, verdicts, words="what follows from the records"):
     """The claims with one of these verdicts, and why.
 
-    rows   of the ledger
+    rows   of the ledger's `verdicts`
     words  what the last column says
     """
     found = [row for row in rows if row["verdict"] in verdicts]
