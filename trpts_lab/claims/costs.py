@@ -4,7 +4,17 @@ import ast
 import inspect
 import statistics
 
-from trpts import allocation, fisher, signals, sparse, tokens
+from trpts import (
+    allocation,
+    budget,
+    fisher,
+    layers,
+    placement,
+    signals,
+    sparse,
+    sparse_gradient,
+    tokens,
+)
 from trpts_lab import paper
 from trpts_lab.bench.clock import ratio
 from trpts_lab.claims.evidence import (
@@ -26,7 +36,7 @@ FGVC_CLASSES, FGVC_TASKS = 1173, 5
 def neurons_of(model):
     """Output neurons of the blocks' layers and of the patch embedding."""
     return (
-        sum(layer.out_features for layer in fisher.scored_layers(model).values()) + model.embed_dim
+        sum(layer.out_features for layer in layers.scored_layers(model).values()) + model.embed_dim
     )
 
 
@@ -91,7 +101,7 @@ def shares_of_peers(evidence):
         - model.head.weight.numel()
         - model.head.bias.numel()
     )
-    sums = sum(m.in_features + m.out_features for m in fisher.scored_layers(model).values())
+    sums = sum(m.in_features + m.out_features for m in layers.scored_layers(model).values())
     head = VTAB_CLASSES / VTAB_TASKS * (model.embed_dim + 1)
     ranks = {r: (r * sums + head) / backbone for r in (1, 4, 8)}
     words = ", ".join(f"rank {r} {x:.2%}" for r, x in ranks.items())
@@ -120,7 +130,8 @@ def inference_cost(evidence):
 
 @check("T23")
 def few_lines(evidence):
-    rooms = (signals, fisher, allocation, sparse, tokens)
+    selection = (layers, signals, fisher, budget, placement, allocation)
+    rooms = (*selection, sparse_gradient, sparse, tokens)
     n = sum(n_statements(inspect.getsource(room)) for room in rooms)
     words = f"score, allocation, sparse layers and tokens: {n} statements"
     return HOLDS if n < 1000 else FAILS, words, "this code"
