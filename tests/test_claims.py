@@ -10,7 +10,7 @@ import pytest
 
 from trpts.cli import main
 from trpts.errors import TrptsError
-from trpts_lab.book import pages
+from trpts_lab.book import shown
 from trpts_lab.book.chapters import Chapter
 from trpts_lab.claims import account, costs, evidence, ledger
 from trpts_lab.claims.evidence import FAILS, HOLDS, MISSING, UNDECIDED, VERDICTS, decide, interval
@@ -247,7 +247,7 @@ def test_records_of_another_device_are_not_counted_twice(copy):
         other["metrics"] = made["metrics"] | {"density_and_redundancy": {"cub_twin": 1.0}}
         copy.store("full").add(made | other)
     assert row_of(copy, "T32") == before
-    assert len(pages.full_records(selection)) == 3
+    assert len(shown.full_records(selection)) == 3
 
 
 def test_the_command(copy, capsys):
