@@ -25,9 +25,10 @@ from trpts.backbones import create_backbone
 from trpts.data import Split
 from trpts.delta import load_delta, save_delta, unload_delta
 from trpts.files import write_tensors
-from trpts.own_images import MODEL_FORMAT, load_model
+from trpts.saved_models import MODEL_FORMAT, load_model
 from trpts.sparse import attach
-from trpts.training import Run, Training
+from trpts.training import Training
+from trpts.training_run import Run
 
 MINI = dict(img_size=8, patch_size=4, in_chans=3, embed_dim=8, depth=2, num_heads=2)
 READING = {"image_size": 8, "normalization": "half", "resize": "squash"}

@@ -8,8 +8,9 @@ import pytest
 import timm
 import torch
 
-from trpts.allocation import allocate, block_of, layer_weights
-from trpts.fisher import scored_layers
+from trpts.allocation import allocate, layer_weights
+from trpts.layers import scored_layers
+from trpts.placement import block_of
 
 # Ten weights in three layers; the top 50 % are the five marked ones: two in A, two in B, one in C.
 HAND = {

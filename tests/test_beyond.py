@@ -7,8 +7,8 @@ import torch
 
 from trpts.data.task import Split
 from trpts_lab.experiments import continual, drift, many_tasks, text
+from trpts_lab.measured import measure
 from trpts_lab.records import validate
-from trpts_lab.store import measure
 from trpts_lab.tasks import lab_task, task_of
 
 pytestmark = pytest.mark.slow  # whole experiments, if short ones

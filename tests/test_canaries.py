@@ -24,6 +24,7 @@ from trpts_lab.book.status import inputs_path
 from trpts_lab.experiments import concentration, pruning
 from trpts_lab.project import Project
 from trpts_lab.regress import read_baselines
+from trpts_lab.tolerances import tolerances
 
 PROJECT = Project.find(__file__)
 NAMES = sorted(canaries.canaries())
@@ -96,7 +97,7 @@ def test_tolerances_by_hand():
             }
         }
 
-    made = canaries.tolerances([found(0.50), found(0.50), found(0.53)])["a"]["metrics"]
+    made = tolerances([found(0.50), found(0.50), found(0.53)])["a"]["metrics"]
     assert made["test_accuracy"] == {"values": [0.50, 0.50, 0.53], "tolerance": pytest.approx(0.06)}
     assert made["n_x"]["tolerance"] == 0
     assert made["last_test_accuracy"]["tolerance"] == pytest.approx(1.5 / 240)

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from trpts import allocation, fisher, sparse
+from trpts import allocation, layers, sparse
 from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.errors import TrptsError
 from trpts.methods import prepare_trpts
 from trpts.tuning import tune
 from trpts_lab import paper
-from trpts_lab.book import claims_page, pages
+from trpts_lab.book import claims_page, shown
 from trpts_lab.book.chapters import Chapter
 from trpts_lab.claims import account, costs, evidence, ledger, quoted
 from trpts_lab.claims.evidence import (
@@ -342,7 +342,7 @@ def test_records_of_another_device_are_not_counted_twice(copy):
         other["metrics"] = made["metrics"] | {"density_and_redundancy": {"cub_twin": 1.0}}
         copy.store("full").add(made | other)
     assert row_of(copy, "T32") == before
-    assert len(pages.full_records(selection)) == 3
+    assert len(shown.full_records(selection)) == 3
 
 
 def test_the_command(copy, capsys):
@@ -450,7 +450,7 @@ def test_what_the_deviations_call_ours_is_what_the_code_does():
     model = create_backbone("vit_small_digits", 10)
     scores = {
         name: torch.full(layer.weight.shape, 1.5**-number)
-        for number, (name, layer) in enumerate(fisher.scored_layers(model).items())
+        for number, (name, layer) in enumerate(layers.scored_layers(model).items())
     }
     plan = allocation.allocate(scores, model, per_neuron=2.0, w="mean")
     assert plan.c_min < 1

@@ -14,9 +14,11 @@ from small_vlms import TEXT, picture, vlm
 
 from trpts import ask, transprune
 from trpts.cli import main
+from trpts.data.reading import open_image
 from trpts.plots import draw_kept, kept_patches
 from trpts.transprune import Schedule
 from trpts.transprune.costs import macs
+from trpts.vlm import FAMILIES, image_view, load_vlm, prepare
 
 QUESTION = "what colour ?"
 
@@ -25,11 +27,11 @@ QUESTION = "what colour ?"
 def folders(tmp_path_factory):
     """{family: folder of a saved model}, and "image": a picture's path."""
     root = tmp_path_factory.mktemp("models")
-    for family in ask.FAMILIES:
+    for family in FAMILIES:
         for part in vlm(family):
             part.save_pretrained(root / family)
     picture(90, 60).save(root / "noise.png")
-    return {family: root / family for family in ask.FAMILIES} | {"image": root / "noise.png"}
+    return {family: root / family for family in FAMILIES} | {"image": root / "noise.png"}
 
 
 def refusal(capsys, *arguments):
@@ -39,11 +41,11 @@ def refusal(capsys, *arguments):
     return line
 
 
-@pytest.mark.parametrize("family", ask.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_saved_model_answers_as_before_it_was_saved(folders, family):
     texts = []
-    for model, processor in (vlm(family), ask.load_vlm(str(folders[family]))):
-        inputs = ask.prepare(model, processor, picture(), QUESTION)
+    for model, processor in (vlm(family), load_vlm(str(folders[family]))):
+        inputs = prepare(model, processor, picture(), QUESTION)
         texts.append(ask.answer(model, processor, inputs, 4))
         with torch.no_grad():
             wanted = model.generate(**inputs, max_new_tokens=4, do_sample=False)
@@ -54,7 +56,7 @@ def test_a_saved_model_answers_as_before_it_was_saved(folders, family):
     assert min(texts[1].prefill_s, texts[1].whole_s) > 0
 
 
-@pytest.mark.parametrize("family", ask.FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_token_saw_its_rectangle(family):
     """Other pixels in rectangle (1, 2) of what is drawn reach one image token's pixels, and the
     right one's.
@@ -62,16 +64,16 @@ def test_a_token_saw_its_rectangle(family):
     model, processor = vlm(family)
     width = 84 if family == "qwen2_5_vl" else 56  # the others crop or squash to a square
     image = picture(width, 56)
-    view, rows, columns, first = ask.image_view(
-        model, processor, ask.prepare(model, processor, image, "?"), image
+    view, rows, columns, first = image_view(
+        model, processor, prepare(model, processor, image, "?"), image
     )
-    x = [ask.prepare(model, processor, image, "?")]
+    x = [prepare(model, processor, image, "?")]
     changed = np.array(image)
     h, w = 56 // rows, width // columns
     changed[h + 4 : 2 * h - 4, 2 * w + 4 : 3 * w - 4] = (
         0  # resizing smears over a pixel's neighbours
     )
-    x.append(ask.prepare(model, processor, Image.fromarray(changed), "?"))
+    x.append(prepare(model, processor, Image.fromarray(changed), "?"))
     a, b = (inputs["pixel_values"] for inputs in x)
     if family == "qwen2_5_vl":
         assert rows * columns == int((x[0]["input_ids"] == model.config.image_token_id).sum())
@@ -88,20 +90,20 @@ def test_photo_stands_upright(tmp_path):
     note = Image.Exif()
     note[0x0112] = 6  # turned by a quarter
     picture(60, 40).save(tmp_path / "turned.jpg", exif=note)
-    assert ask.read_photo(tmp_path / "turned.jpg").size == (40, 60)
+    assert open_image(tmp_path / "turned.jpg", upright=True).size == (40, 60)
 
 
 def test_damaged_chat_template():
     model, processor = vlm("qwen2_5_vl")
     processor.chat_template = "{% if %}"
     with pytest.raises(ValueError, match="chat template cannot be used"):
-        ask.prepare(model, processor, picture(), QUESTION)
+        prepare(model, processor, picture(), QUESTION)
 
 
 def test_view_undoes_the_normalisation():
     model, processor = vlm("llava")
     image = picture(28, 28)
-    view = ask.image_view(model, processor, ask.prepare(model, processor, image, "?"), image)[0]
+    view = image_view(model, processor, prepare(model, processor, image, "?"), image)[0]
     np.testing.assert_allclose(view, np.asarray(image) / 255, atol=1e-6)
 
 
@@ -110,7 +112,7 @@ def test_view_of_llava_next_is_the_whole_picture():
     image = Image.fromarray(
         np.repeat(np.uint8([0] * 28 + [255] * 28), 3).reshape(1, 56, 3).repeat(56, 0)
     )
-    view = ask.image_view(model, processor, ask.prepare(model, processor, image, "?"), image)[0]
+    view = image_view(model, processor, prepare(model, processor, image, "?"), image)[0]
     assert view[:, :12].max() < 0.1
     assert view[:, 16:].min() > 0.9
 
@@ -258,13 +260,13 @@ def test_weights_that_lack_tensors_are_not_made_up(folders, tmp_path):
         ValueError,
         match=r"the weights lack 1 tensors, .*layers\.3\.mlp\.up_proj\.weight among them",
     ):
-        ask.load_vlm(str(model))
+        load_vlm(str(model))
 
 
 def test_without_transformers_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match=r"install it with pip install trpts\[vlm\]"):
-        ask.load_vlm("some/model")
+        load_vlm("some/model")
 
 
 def test_a_name_that_was_not_downloaded(folders, tmp_path, capsys, monkeypatch):
@@ -311,7 +313,7 @@ def test_what_the_command_refuses(folders, tmp_path, capsys, monkeypatch, change
 @pytest.mark.parametrize(
     ("family", "name"),
     [
-        *((f, "high") for f in ask.FAMILIES if f != "llava"),
+        *((f, "high") for f in FAMILIES if f != "llava"),
         *(("llava", name) for name in ask.SCHEDULES),
     ],
 )
@@ -353,7 +355,7 @@ def test_command_prints_and_draws(folders, tmp_path, capsys, monkeypatch, family
 def test_comparison_asks_the_whole_model_and_the_pruned_one():
     # which words follow depends on what was kept
     model, processor = vlm("llava", initializer_range=0.5)
-    inputs = ask.prepare(model, processor, picture(), QUESTION)
+    inputs = prepare(model, processor, picture(), QUESTION)
     whole = ask.answer(model, processor, inputs, 8).text
     for keep in ((1.0, 1.0), (0.5, 0.25)):
         plan = Schedule((2, 3), keep, accumulate=(2,))

@@ -9,7 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 from trpts import fisher
 from trpts.backbones import create_backbone
-from trpts.fisher import fisher_scores, scored_layers
+from trpts.fisher import fisher_scores
+from trpts.layers import scored_layers
 
 # Two samples through one 2 x 2 layer of zeros, worked by hand in chapter 01.
 X, Y = torch.tensor([[1.0, 2.0], [2.0, 0.0]]), torch.tensor([0, 1])

@@ -16,8 +16,9 @@ from PIL import Image
 
 from trpts.backbones import create_backbone
 from trpts.data import Split, fgvc, folder, images, vtab
-from trpts.data.images import NORMALIZATIONS, FileSplit, find_file, read_image, safe_path
+from trpts.data.images import FileSplit, find_file, safe_path
 from trpts.data.load import load_task
+from trpts.data.reading import NORMALIZATIONS, read_image
 from trpts.data.vtab import TASKS
 from trpts_lab.named_tasks import find_real
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from trpts.errors import TrptsError
 from trpts_lab import compared, further, grid
-from trpts_lab.book import pages
+from trpts_lab.book import shown
 from trpts_lab.claims import beyond as claims
 from trpts_lab.claims.evidence import FAILS, HOLDS, UNDECIDED
 from trpts_lab.experiments import concentration, pruning, remedy, subtle, text, tuned
@@ -323,8 +323,8 @@ def test_continual_takes_tasks_two_by_two():
 
 def test_a_page_goes_on_without_records_but_not_with_broken_ones(project, tmp_path, monkeypatch):
     profile = load_profile(project, "full")
-    monkeypatch.setattr(pages, "_published", lambda: (profile, Store(tmp_path)))
-    assert pages.records_there(["linear"], ["digits"]) == pages.ablation_runs("biases") == []
+    monkeypatch.setattr(shown, "_published", lambda: (profile, Store(tmp_path)))
+    assert shown.records_there(["linear"], ["digits"]) == shown.ablation_runs("biases") == []
     cells = [
         grid.tuning_cells(profile, Store(tmp_path), [method], "cpu")[0]
         for method in ("linear", compared.OURS)
@@ -332,10 +332,10 @@ def test_a_page_goes_on_without_records_but_not_with_broken_ones(project, tmp_pa
     for experiment, config in cells:
         (tmp_path / record_name({"kind": kind_of(experiment), **config})).write_text("{")
     for ask in (
-        lambda: pages.records_there(["linear"], ["digits"]),
-        pages.published_rates,
-        lambda: pages.ablation_runs("biases"),
-        lambda: pages.further_runs("causes"),
+        lambda: shown.records_there(["linear"], ["digits"]),
+        shown.published_rates,
+        lambda: shown.ablation_runs("biases"),
+        lambda: shown.further_runs("causes"),
         lambda: grid.chosen_rates(profile, Store(tmp_path), ["full", "linear"], "cpu"),
     ):
         with pytest.raises(TrptsError, match="not a readable record"):

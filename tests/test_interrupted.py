@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from trpts import backbones, files, own_images, plots, training, tuning
+from trpts import backbones, files, own_images, plots, saved_models, training_run, tuning
 from trpts.backbones import create_backbone
 from trpts.cli import main
 from trpts.places import claimed
@@ -101,7 +101,7 @@ MOMENTS = {
         ValueError("9.png is a damaged image"),
         1,
     ),
-    "Ctrl-C at the best epoch's test pass": (training.Run, "take_best", KeyboardInterrupt(), 1),
+    "Ctrl-C at the best epoch's test pass": (training_run.Run, "take_best", KeyboardInterrupt(), 1),
     "Ctrl-C in the report": (own_images, "held_out", KeyboardInterrupt(), 1),
     "a full disk at the delta": (own_images, "save_delta", FULL, 1),
     "Ctrl-C while the delta is written": (own_images, "save_delta", KeyboardInterrupt(), 1),
@@ -143,7 +143,7 @@ def test_what_was_trained_is_kept_until_its_successors_are_on_disk(
 
 
 def test_an_interruption_before_anything_is_kept_promises_nothing(place, monkeypatch, capsys):
-    before(monkeypatch, training, "accuracy", failing(KeyboardInterrupt()))
+    before(monkeypatch, training_run, "accuracy", failing(KeyboardInterrupt()))
     assert tune(place) == 130
     assert said(capsys) == "trpts: interrupted"
     assert names(place) == []
@@ -264,11 +264,11 @@ def test_export_holds_its_place_too(place, monkeypatch, capsys):
 def test_nan_logits_are_an_error_in_reports_and_predictions(place, monkeypatch, capsys):
     assert tune(place) == 0
     delta, image = place / "out" / "o.safetensors", next((place / "photos" / "dark").iterdir())
-    model, notes = own_images.load_model(delta, place / "mini.safetensors")
+    model, notes = saved_models.load_model(delta, place / "mini.safetensors")
     with torch.no_grad():
         model.norm.bias[0] = torch.nan
     with pytest.raises(ValueError, match=r"png has logits that are not finite numbers"):
-        list(own_images.predict(model, notes, [image]))
+        list(saved_models.predict(model, notes, [image]))
     before(
         monkeypatch, own_images, "held_out", lambda model, *_: model.norm.bias.data.fill_(torch.nan)
     )

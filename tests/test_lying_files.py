@@ -18,7 +18,7 @@ from trpts import backbones
 from trpts.cli import main
 from trpts.delta import read_delta
 from trpts.files import capped, read_tensors
-from trpts.own_images import load_model
+from trpts.saved_models import load_model
 
 HEAD = {"index.head": torch.zeros(3, 1).to(torch.uint16), "values.head": torch.full((3, 1), 9.0)}
 FC1 = "blocks.0.mlp.fc1"

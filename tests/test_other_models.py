@@ -22,9 +22,9 @@ from torch.nn.utils.prune import l1_unstructured
 import trpts.peers  # noqa: F401 - registers them
 from trpts.data import Split, Task
 from trpts.fisher import fisher_scores
+from trpts.layers import scored_layers
 from trpts.methods import METHODS, check_method
 from trpts.scores import SCORES, score_named
-from trpts.signals import scored_layers
 from trpts.sparse import attach, detach, sparse_layers
 from trpts.training import Training, train
 from trpts.tuning import tune

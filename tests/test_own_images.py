@@ -17,11 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from trpts.backbones import create_backbone
 from trpts.cli import main
-from trpts.data.images import NORMALIZATIONS, read_image
+from trpts.data.reading import NORMALIZATIONS, read_image
 from trpts.delta import read_delta
 from trpts.files import read_tensors, write_tensors
-from trpts.own_images import load_model, predict, reading_of, tune_images
+from trpts.own_images import reading_of, tune_images
 from trpts.plots import draw_confusion
+from trpts.saved_models import load_model, predict
 from trpts.tokens import token_selection
 
 COLOURS = {"blue": (30, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}

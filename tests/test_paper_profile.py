@@ -16,10 +16,11 @@ from trpts.data import vtab
 from trpts.data.load import load_task
 from trpts_lab import compared, grid
 from trpts_lab.experiments import tuned
+from trpts_lab.measured import measure
 from trpts_lab.profiles import load_profile
 from trpts_lab.project import Project
 from trpts_lab.records import validate
-from trpts_lab.store import Store, measure
+from trpts_lab.store import Store
 from trpts_lab.tasks import lab_task
 
 SIZES = {"train800": 6, "val200": 4, "test": 4}

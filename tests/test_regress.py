@@ -138,15 +138,15 @@ def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
 
 
 def test_page_refuses_a_mean_over_different_settings(project, monkeypatch):
-    from trpts_lab.book import pages
+    from trpts_lab.book import pages, shown
 
     records = project.store("full").records("fisher_digits")
     monkeypatch.setattr(Store, "records", lambda store, kind: records)
-    assert len(pages.full_records(fisher_digits)) == len(records)
+    assert len(shown.full_records(fisher_digits)) == len(records)
     other = records[0] | {"config": records[0]["config"] | {"epochs": 1}}
     monkeypatch.setattr(Store, "records", lambda store, kind: [*records, other])
     with pytest.raises(TrptsError, match="of 2 different settings"):
-        pages.full_records(fisher_digits)
+        shown.full_records(fisher_digits)
     assert pages.spread(pages.frame(records[:1])["probe_test_accuracy"]).endswith("(one seed)")
     assert pages.spread(pages.frame(records[:1])["probe_test_accuracy"].iloc[:0]) == "not run"
 

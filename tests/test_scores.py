@@ -8,7 +8,8 @@ from torch import nn
 from torch.func import functional_call, grad
 from torch.nn.functional import cross_entropy
 
-from trpts.fisher import fisher_scores, scored_layers
+from trpts.fisher import fisher_scores
+from trpts.layers import scored_layers
 from trpts.scores import (
     SCORES,
     contrastive_loss,

@@ -11,10 +11,11 @@ from trpts.data import Split
 from trpts.data.folder import load
 from trpts.errors import TrptsError
 from trpts_lab import compared
-from trpts_lab.book import pages
+from trpts_lab.book import shown
 from trpts_lab.experiments import drift, selection, starting_points, tuned
+from trpts_lab.measured import run_once
 from trpts_lab.project import Project
-from trpts_lab.store import Store, run_once
+from trpts_lab.store import Store
 from trpts_lab.tasks import data_hash, lab_task
 
 LAB = {
@@ -135,16 +136,16 @@ def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
     assert sum(metrics["token_blocks"].values()) == 3
     assert record["inputs"]["data"] == data_hash("digits")
     monkeypatch.setattr(
-        pages.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})()
+        shown.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})()
     )
-    assert len(pages.full_runs("TR-PTS", tuned)) == 1
+    assert len(shown.full_runs("TR-PTS", tuned)) == 1
     with pytest.raises(TrptsError, match="no committed record of tuned, C = 9"):
-        pages.full_runs("C = 9", tuned)
+        shown.full_runs("C = 9", tuned)
     other = config | {"lr": 1e-3, "seed": 1}
-    monkeypatch.setattr(pages.Project, "find", lambda: project)
+    monkeypatch.setattr(shown.Project, "find", lambda: project)
     run_once(tuned, other, Store(tmp_path))
     monkeypatch.setattr(
-        pages.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})()
+        shown.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})()
     )
     with pytest.raises(TrptsError, match="2 different settings"):
-        pages.full_runs("TR-PTS", tuned)
+        shown.full_runs("TR-PTS", tuned)

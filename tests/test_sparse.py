@@ -9,17 +9,12 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-from trpts import sparse
+from trpts import sparse_gradient
 from trpts.fisher import SAMPLES, fisher_scores
-from trpts.signals import layer_signals, pixels_of_patches, scored_layers
-from trpts.sparse import (
-    attach,
-    attached,
-    detach,
-    sampled_gradient,
-    selected_gradient,
-    sparse_layers,
-)
+from trpts.layers import pixels_of_patches, scored_layers
+from trpts.signals import layer_signals
+from trpts.sparse import attach, attached, detach, sparse_layers
+from trpts.sparse_gradient import sampled_gradient, selected_gradient
 from trpts_lab.bench.gradient import turned_at_once
 
 X = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -98,7 +93,7 @@ def test_operator_selects_from_the_dense_product(C, columns, kind, autocast):
 def test_few_columns_take_the_dense_product_and_many_the_sampled_one(monkeypatch):
     sampled = []
     monkeypatch.setattr(
-        sparse,
+        sparse_gradient,
         "sampled_gradient",
         lambda g, x, i: sampled.append(x.shape[1]) or g.new_zeros(i.shape),
     )
@@ -114,9 +109,9 @@ def test_few_columns_take_the_dense_product_and_many_the_sampled_one(monkeypatch
     ("T", "fan_in", "out"),
     [
         (130, 16, 7),
-        (130, sparse.WIDE, 7),
-        (130, 16, sparse.WIDE),
-        (64, sparse.WIDE + 3, sparse.WIDE),
+        (130, sparse_gradient.WIDE, 7),
+        (130, 16, sparse_gradient.WIDE),
+        (64, sparse_gradient.WIDE + 3, sparse_gradient.WIDE),
         (1, 768, 768),
     ],
 )

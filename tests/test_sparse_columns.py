@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from trpts.sparse import KEEP_COLUMNS_UP_TO, attach, columns_and_local, detach, sparse_layers
+from trpts.sparse import attach, detach, sparse_layers
+from trpts.sparse_gradient import KEEP_COLUMNS_UP_TO, columns_and_local
 
 IN, OUT, C = 64, 24, 2
 FEW = torch.tensor([5, 17, 40])  # the inputs that a concentrated selection uses

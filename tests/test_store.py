@@ -14,14 +14,15 @@ import pytest
 from made import CONFIG, PROVENANCE, RECORD, changed
 
 from trpts.errors import TrptsError
+from trpts_lab import measured, versions
 from trpts_lab import records as room
 from trpts_lab import store as store_room
-from trpts_lab import versions
 from trpts_lab.experiments import fisher_digits
 from trpts_lab.files import write_whole
+from trpts_lab.measured import measure, run_once, stale_because
 from trpts_lab.project import Project
 from trpts_lab.records import flat_metrics, read_single, record_name
-from trpts_lab.store import Store, measure, run_once, stale_because
+from trpts_lab.store import Store
 
 
 def full(seed, **parts):
@@ -497,7 +498,7 @@ def test_every_experiment_has_a_version():
 
 def test_a_record_says_where_it_was_made(project, monkeypatch):
     monkeypatch.chdir(project.root)
-    store_room.provenance.cache_clear()  # of a test run during which somebody commits
+    measured.provenance.cache_clear()  # of a test run during which somebody commits
     made = measure(toy_experiment(), CONFIG)["provenance"]
     assert {
         "torch",

@@ -21,8 +21,9 @@ from trpts.errors import TrptsError
 from trpts_lab import cluster, grid, sweep
 from trpts_lab.cli_sweep import forecast
 from trpts_lab.experiments import fisher_digits, tuned
+from trpts_lab.measured import measure
 from trpts_lab.project import Project
-from trpts_lab.store import Store, measure
+from trpts_lab.store import Store
 
 RUN = dict(
     profile="quick",

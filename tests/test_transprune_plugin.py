@@ -18,7 +18,7 @@ from transformers import (
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 from vlms import FAMILIES, IMAGE, TEXT, instruction_of, rows, together, vlm
 
-from trpts.transprune import RELEASED_CODE, Schedule, plugin, pruning
+from trpts.transprune import RELEASED_CODE, Schedule, pruner, pruning
 from trpts.transprune.criteria import CRITERIA
 
 S = Schedule((2, 3, 5), (0.75, 0.5, 0.25), accumulate=(1, 2, 3, 4, 5))
@@ -499,9 +499,9 @@ def test_decoding_scores_nothing(monkeypatch):
     """Attention and FFN of five layers are watched once each, while the prompt is read, whatever is
     written then.
     """
-    calls, real = [], plugin.transition_variation
+    calls, real = [], pruner.transition_variation
     monkeypatch.setattr(
-        plugin, "transition_variation", lambda *a: calls.append(a[0].shape[1]) or real(*a)
+        pruner, "transition_variation", lambda *a: calls.append(a[0].shape[1]) or real(*a)
     )
     with pruning(vlm("llava"), S) as trace:
         generate(vlm("llava"), rows("llava", 1)[0])

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from trpts import training, tuning
+from trpts import training_run, tuning
 from trpts.backbones import create_backbone
 from trpts.data import Split, Task, digits
 from trpts.files import read_tensors, write_tensors
@@ -91,7 +91,7 @@ def test_the_best_validation_epoch_is_in_the_model(task, monkeypatch):
             return next(curve)
         return real(model, split)
 
-    for room in (training, tuning):
+    for room in (training_run, tuning):
         monkeypatch.setattr(room, "accuracy", planted)
     model = backbone()
     result = tune(model, task, "linear", epochs=4, lr=0.1)
@@ -109,7 +109,7 @@ def test_the_test_images_are_looked_at_after_the_last_epoch_alone(task, monkeypa
         seen.append("test" if split is task.test else "val")
         return real(model, split)
 
-    for room in (training, tuning):
+    for room in (training_run, tuning):
         monkeypatch.setattr(room, "accuracy", watched)
     tune(backbone(), task, "full", epochs=3)
     assert seen[:3] == ["val"] * 3
@@ -187,7 +187,7 @@ def test_scores_of_ones_own(task):
 
 @pytest.mark.slow
 def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(training_run, "SAVE_EVERY_S", 0.0)
     options = dict(method="trpts", epochs=4, keep=0.7)
     whole = tune(backbone(), task, **options)
     path, real, n = tmp_path / "run.safetensors", tuning.accuracy, 0
@@ -199,12 +199,12 @@ def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(model, split)
 
-    for room in (training, tuning):
+    for room in (training_run, tuning):
         monkeypatch.setattr(room, "accuracy", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tune(backbone(), task, checkpoint=path, **options)
     assert path.is_file()
-    for room in (training, tuning):
+    for room in (training_run, tuning):
         monkeypatch.setattr(room, "accuracy", real)
     with pytest.raises(ValueError, match="belongs to another run"):
         tune(backbone(), task, checkpoint=path, **options | {"lr": 5e-3})
@@ -221,7 +221,7 @@ def test_interrupted_and_resumed_is_the_same_run(task, tmp_path, monkeypatch):
 
 def test_an_interrupt_leaves_no_token_selection_behind(task, monkeypatch):
     model = backbone()
-    for room in (training, tuning):
+    for room in (training_run, tuning):
         monkeypatch.setattr(room, "accuracy", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         tune(model, task, "trpts", epochs=1, keep=0.5)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
 from trpts.data import vtab
-from trpts.data.images import NORMALIZATIONS
+from trpts.data.reading import NORMALIZATIONS
 from trpts_lab import canvas
 from trpts_lab.twins import GROUPS, TWINS
 from trpts_lab.twins.natural import digit_sources

@@ -10,20 +10,20 @@ selected in blocks where few parameters are trained.
 """
 
 import math
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from trpts.signals import Scores, heads
+from trpts.budget import floor, solve
+from trpts.layers import heads
+from trpts.placement import PLACEMENTS, block_of, place
+from trpts.signals import Scores
 
 WEIGHTS = ("share", "mean")
-PLACEMENTS = ("sparse", "dense", "random", "every")
 COUNTED = ("weights", "biases", "head")
 N_TOKEN_BLOCKS = 3  # blocks that select tokens, unless the caller says otherwise
-BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ def allocate(
                 f"budget={budget:.3g} is below one connection per neuron: expected at least "
                 f"{needed:.3g}"
             )
-        c_min, connections = _solve(exact, ratio, rows, fan_in, n_weights)
+        c_min, connections = solve(exact, ratio, rows, fan_in, n_weights)
     elif per_neuron is not None:
-        c_min, connections = _solve(exact, ratio, rows, fan_in, per_neuron * sum(rows.values()))
+        c_min, connections = solve(exact, ratio, rows, fan_in, per_neuron * sum(rows.values()))
     else:
         connections = {name: floor(x) for name, x in exact(c_min).items()}
     counted = {"weights": sum(rows[name] * C for name, C in connections.items()), **extra}
@@ -177,78 +177,6 @@ def layer_weights(
     return {
         name: (value[name if per == "layer" else block_of(name)] / total).item() for name in scores
     }
-
-
-def block_of(name: str) -> int | None:
-    """The number of the transformer block that a layer lies in, None for one outside of all."""
-    found = BLOCK.search(name)
-    return int(found[1]) if found else None
-
-
-def place(
-    connections: Mapping[str, int],
-    rows: Mapping[str, int],
-    weights: Mapping[str, float],
-    n_token_blocks: int,
-    placement: str,
-    seed: int = 0,
-) -> tuple[int, ...]:
-    """The blocks that select tokens, ascending; on equal counts, their layer weights decide."""
-    density: dict[int, tuple[int, float]] = {}
-    for name, C in connections.items():
-        if (block := block_of(name)) is not None:
-            n, s = density.get(block, (0, 0.0))
-            density[block] = (n + rows[name] * C, s + weights[name])
-    if placement == "every":
-        return tuple(sorted(density))
-    if not 0 <= n_token_blocks <= len(density):
-        raise ValueError(
-            f"n_token_blocks={n_token_blocks}: expected 0 to {len(density)}, the number of scored "
-            "blocks"
-        )
-    if placement == "random":
-        order = torch.randperm(len(density), generator=torch.Generator().manual_seed(seed)).tolist()
-        ranked = [sorted(density)[i] for i in order]
-    else:
-        ranked = sorted(density, key=density.__getitem__, reverse=placement == "dense")
-    return tuple(sorted(ranked[:n_token_blocks]))
-
-
-def floor(x: float) -> int:
-    """The whole number below x; 0.6 / 0.2 counts as 3, not as 2.9999999999999996."""
-    return math.floor(x + 1e-9)
-
-
-def _solve(exact, ratio, rows, fan_in, n_weights):
-    """(C_min, connections): the largest C_min that fits, floored; then the rest of n_weights."""
-
-    def total(c):
-        return sum(rows[name] * floor(x) for name, x in exact(c).items())
-
-    low, high = 0.0, 1.0
-    while total(high) <= n_weights and high < max(fan_in.values()):
-        high *= 2
-    for _ in range(60):  # halves the interval: to the last digit of a double
-        middle = (low + high) / 2
-        low, high = (middle, high) if total(middle) <= n_weights else (low, middle)
-    wanted = exact(low)
-    connections = {name: floor(x) for name, x in wanted.items()}
-    left = n_weights - total(low)
-    weighted = [name for name in wanted if ratio[name] > 0]
-    # the largest remainder first
-    for name in sorted(weighted, key=lambda name: connections[name] - wanted[name]):
-        if rows[name] <= left and connections[name] < fan_in[name]:
-            connections[name] += 1
-            left -= rows[name]
-    if all(connections[name] == fan_in[name] for name in weighted):
-        others = [name for name in wanted if ratio[name] == 0]
-        while takers := [
-            name for name in others if rows[name] <= left and connections[name] < fan_in[name]
-        ]:
-            name = min(takers, key=connections.__getitem__)
-            connections[name] += 1
-            left -= rows[name]
-    return low, connections
 
 
 def _n_head(model):

@@ -1,29 +1,21 @@
 """Your own pictures: ask a vision-language model, with and without pruning its image tokens. What
 `trpts prune` calls.
-
-Models and their processors are transformers' own, unmodified: LLaVA-1.5, LLaVA-NeXT and Qwen2.5-VL.
 """
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trpts import transprune
-from trpts.data.images import FORMATS, TOO_LARGE
 from trpts.transprune.costs import macs
 from trpts.transprune.schedule import Schedule
 
 if TYPE_CHECKING:  # needed by `trpts prune` alone
     from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
-# by config.json's model_type
-FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}
 # names in trpts.transprune.schedule
 SCHEDULES = {
     "high": "HIGH",
@@ -34,8 +26,6 @@ SCHEDULES = {
     "fastv": "FASTV",
 }
 DEPTH = 32  # layers that they are written for
-MAX_SIDE = 1024  # pixels of the picture that is drawn on
-MAX_WORDS = 200  # characters of another library's message: some list everything that they know
 
 
 @dataclass
@@ -100,132 +90,6 @@ def schedule_named(name: str) -> Schedule:
     return getattr(transprune, SCHEDULES[name])
 
 
-def load_vlm(
-    name: str, device: str | torch.device = "cpu"
-) -> tuple["PreTrainedModel", "ProcessorMixin"]:
-    """(model, processor) of a folder, or of the local Hugging Face cache; nothing is downloaded,
-    nothing unpickled.
-
-    No program code from the folder is run, and nobody is asked whether it may be. Half precision
-    becomes bfloat16 on a CPU.
-    raises  ValueError: transformers is not installed, no model of the three FAMILIES, missing or
-            damaged files, or files that need code of their own
-    """
-    try:
-        from transformers import AutoModelForImageTextToText, AutoProcessor, PretrainedConfig
-    except ImportError as error:
-        raise ValueError(
-            f"transformers is not there ({error}): install it with pip install trpts[vlm]"
-        ) from None
-    folder = Path(name)
-    # unset, transformers would ask, and take a "y"
-    local = {"local_files_only": True, "trust_remote_code": False}
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{name} holds no config.json: expected the folder of a vision-language model"
-        )
-    try:
-        config = PretrainedConfig.get_config_dict(name, **local)[0]
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        # the latter two where it is no table
-        if folder.is_dir():
-            raise ValueError(
-                f"{folder / 'config.json'} cannot be read: {_first_line(error)}"
-            ) from None
-        raise ValueError(
-            f"{name} is neither a folder nor in the local Hugging Face cache: expected the folder "
-            f"of a vision-language model, or a name that `hf download {name}` fetched"
-        ) from None
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ValueError(
-            f"{name} is of the type {kind!r}: expected a vision-language model, one of "
-            f"{', '.join(FAMILIES)}"
-        )
-    mend = (
-        "expected all its files there"
-        if folder.is_dir()
-        else f"fetch the rest with `hf download {name}`"
-    )
-    try:
-        processor = AutoProcessor.from_pretrained(name, **local)
-    except Exception as error:
-        # transformers raises OSError, ValueError, TypeError and others, by what is missing
-        raise _unreadable(name, "processor", error, mend) from None
-    if not hasattr(processor, "image_processor"):  # where files lack, a bare tokenizer comes back
-        raise ValueError(
-            f"{name} holds a {type(processor).__name__}, no processor of images; {mend}"
-        )
-    kind = str(
-        config.get("dtype")
-        or config.get("torch_dtype")
-        or (config.get("text_config") or {}).get("dtype")
-    )
-    dtype = torch.bfloat16 if device == "cpu" and "float16" in kind else "auto"
-    try:
-        model, found = AutoModelForImageTextToText.from_pretrained(
-            name, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
-        )
-    except Exception as error:
-        raise _unreadable(name, "weights", error, mend) from None
-    if found["missing_keys"]:
-        raise ValueError(
-            f"{name}: the weights lack {len(found['missing_keys'])} tensors, "
-            f"{min(found['missing_keys'])} among them; {mend}"
-        )
-    return model.to(device).eval(), processor
-
-
-def read_photo(path: str | Path) -> Image.Image:
-    """The picture in RGB, turned upright by its EXIF note; ValueError for what is no picture."""
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            mode, image = file.mode, ImageOps.exif_transpose(file).convert("RGB")
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: expected an image file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder: expected an image file") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image: expected one of {', '.join(FORMATS)}") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"{path} {TOO_LARGE}") from None
-    except Exception as error:
-        # on damaged files Pillow raises OSError, SyntaxError, struct.error and others
-        raise ValueError(f"{path} is a damaged image: {error}") from error
-    if mode[0] in "IF":
-        raise ValueError(
-            f"{path} has pixels of Pillow's mode {mode!r}: expected 8 bits per channel"
-        )
-    return image
-
-
-def prepare(
-    model: "PreTrainedModel", processor: "ProcessorMixin", image: Image.Image, question: str
-) -> "BatchFeature":
-    """The model's inputs for one picture and one question, by the processor's chat template where
-    it has one.
-
-    Without one: "USER: <image>\\nquestion ASSISTANT:", as LLaVA-1.5 was trained with.
-    raises  ValueError: an empty question, or one that holds the placeholder of the image
-    """
-    token = processor.image_token
-    if not question.strip() or token in question:
-        raise ValueError(f"the question is {question!r}: expected some text, and {token} not in it")
-    if processor.chat_template:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        try:
-            text = processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True
-            )
-        except Exception as error:  # the template is a program of the model's authors
-            raise ValueError(
-                f"the model's chat template cannot be used: {_first_line(error)}"
-            ) from error
-    else:
-        text = f"USER: {token}\n{question} ASSISTANT:"
-    return processor(images=image, text=text, return_tensors="pt").to(model.device, model.dtype)
-
-
 @torch.no_grad()
 def answer(
     model: "PreTrainedModel", processor: "ProcessorMixin", inputs: "BatchFeature", new_tokens: int
@@ -270,59 +134,3 @@ def compare(
         pruned = answer(model, processor, inputs, new_tokens)
     kept = [rows[0] for rows in trace.kept.values()]
     return Comparison(schedule, n_image, n_text, kept, counts, whole, pruned)
-
-
-def image_view(
-    model: "PreTrainedModel",
-    processor: "ProcessorMixin",
-    inputs: "BatchFeature",
-    image: Image.Image,
-) -> tuple[np.ndarray, int, int, int]:
-    """What the image tokens stand for: (picture float [height, width, 3] in [0, 1], rows, columns,
-    first).
-
-    Token first + r·columns + c saw the rectangle (r, c) of the picture. LLaVA: the crop that the
-    processor made. LLaVA-NeXT: the view of the whole picture, whose tokens come first; those of the
-    enlarged tiles are not mapped. Qwen2.5-VL: the whole picture, a token being spatial_merge_size²
-    patches.
-    """
-    vision = model.config.vision_config
-    if model.config.model_type == "qwen2_5_vl":
-        _, rows, columns = inputs["image_grid_thw"][0].tolist()
-        picture = image.copy()
-        picture.thumbnail((MAX_SIDE, MAX_SIDE))
-        return (
-            np.asarray(picture) / 255,
-            rows // vision.spatial_merge_size,
-            columns // vision.spatial_merge_size,
-            0,
-        )
-    pixels = inputs["pixel_values"][0].float().cpu()  # [3, h, w]; NeXT: [tiles, 3, h, w]
-    pixels = pixels[0] if pixels.ndim == 4 else pixels
-    rows, columns = (side // vision.patch_size for side in pixels.shape[1:])
-    mean, std = (torch.tensor(v)[:, None, None] for v in _normalization(processor.image_processor))
-    # the tower's CLS token is kept then
-    first = int(model.config.vision_feature_select_strategy == "full")
-    return (pixels * std + mean).clamp(0, 1).permute(1, 2, 0).numpy(), rows, columns, first
-
-
-def _normalization(processor):
-    return (
-        (processor.image_mean, processor.image_std)
-        if processor.do_normalize
-        else ([0.0] * 3, [1.0] * 3)
-    )
-
-
-def _unreadable(name, part, error, mend):
-    if "trust_remote_code" in str(error):  # transformers names the option that we do not give
-        return ValueError(
-            f"{name}: the {part} cannot be read without running program code that comes with the "
-            "model, and trpts runs none: expected a model of transformers' own classes"
-        )
-    return ValueError(f"{name}: the {part} cannot be read: {_first_line(error)}; {mend}")
-
-
-def _first_line(error):
-    line = str(error).strip().split("\n")[0].split(". If you were")[0].rstrip(".")
-    return line if len(line) <= MAX_WORDS else f"{line[:MAX_WORDS]} …"

@@ -129,7 +129,7 @@ def cmd_predict(arguments: Namespace) -> int:
     """Print the most likely classes of each image; name and count images that cannot be read."""
     from trpts.data.folder import images_below
     from trpts.files import capped
-    from trpts.own_images import load_model, predict
+    from trpts.saved_models import load_model, predict
 
     if arguments.top < 1:
         raise ValueError(f"--top {arguments.top}: expected at least 1 class")
@@ -158,7 +158,7 @@ def cmd_export(arguments: Namespace) -> int:
     Load it with timm.create_model(tag, num_classes=K, checkpoint_path=...), and img_size=... where
     it was tuned with --image-size; plain timm keeps all tokens.
     """
-    from trpts.own_images import export_model
+    from trpts.saved_models import export_model
 
     notes = export_model(arguments.model, arguments.out, arguments.weights)
     print(f"{arguments.out}: {notes['backbone']} with {len(notes['class_names'])} classes")

@@ -46,7 +46,8 @@ def cmd_prune(arguments: Namespace) -> int:
     """
     import matplotlib.pyplot as plt
 
-    from trpts import ask
+    from trpts import ask, vlm
+    from trpts.data.reading import open_image
     from trpts.places import check_place, fresh_file
     from trpts.plots import draw_kept, kept_patches
 
@@ -58,9 +59,12 @@ def cmd_prune(arguments: Namespace) -> int:
     check_place(out)
     if arguments.new_tokens < 1:
         raise ValueError(f"--new-tokens {arguments.new_tokens}: expected at least 1")
-    schedule, image = ask.schedule_named(arguments.schedule), ask.read_photo(arguments.image)
-    model, processor = ask.load_vlm(arguments.model, device_named(arguments.device))
-    inputs = ask.prepare(model, processor, image, arguments.question)
+    schedule, image = (
+        ask.schedule_named(arguments.schedule),
+        open_image(arguments.image, upright=True),
+    )
+    model, processor = vlm.load_vlm(arguments.model, device_named(arguments.device))
+    inputs = vlm.prepare(model, processor, image, arguments.question)
     depth = model.config.get_text_config().num_hidden_layers
     if depth != ask.DEPTH:
         schedule = schedule.scaled(depth)
@@ -70,7 +74,7 @@ def cmd_prune(arguments: Namespace) -> int:
         )
     found = ask.compare(model, processor, inputs, schedule, arguments.new_tokens)
     print("\n".join(found.lines()))
-    picture, rows, columns, first = ask.image_view(model, processor, inputs, image)
+    picture, rows, columns, first = vlm.image_view(model, processor, inputs, image)
     n_drawn = rows * columns
     if found.n_image > n_drawn + first:
         print(

@@ -15,16 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 # layer_signals and scored_layers are offered here too
-from trpts.signals import (  # noqa: F401
-    Batches,
-    Loss,
-    Scores,
-    backward_through,
-    checked,
-    layer_signals,
-    non_empty,
-    scored_layers,
-)
+from trpts.signals import Batches, Loss, Scores, backward_through, checked, layer_signals, non_empty
 
 SAMPLES = ("per-sample", "batch")
 LABELS = ("data", "model")

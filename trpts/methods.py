@@ -16,11 +16,13 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from trpts.allocation import COUNTED, N_TOKEN_BLOCKS, Allocation, allocate, block_of, check_options
+from trpts.allocation import COUNTED, N_TOKEN_BLOCKS, Allocation, allocate, check_options
 from trpts.data.task import Task
+from trpts.layers import scored_layers
+from trpts.placement import block_of
 from trpts.probe import probe_head
 from trpts.scores import score_named
-from trpts.signals import ScoreFunction, scored_layers
+from trpts.signals import ScoreFunction
 from trpts.sparse import attach, attached
 from trpts.tokens import TokenScore, token_selection
 

@@ -1,7 +1,7 @@
 """Rival scores: what else could say which connections matter. Each gives {layer: float32 [out, in]
 >= 0}, as fisher.
 
-The layers are those of `trpts.signals.scored_layers`, and `SCORES` names every score for tuning and
+The layers are those of `trpts.layers.scored_layers`, and `SCORES` names every score for tuning and
 ablations. Those that look at batches raise ValueError for none or an empty one; no score hands back
 values that are not finite.
 """
@@ -15,17 +15,15 @@ from torch import nn
 from torch.nn import functional
 
 from trpts.fisher import ZERO_HEAD, fisher_scores
+from trpts.layers import WeightUses, frozen_in_eval, scored_layers
 from trpts.signals import (
     Batches,
     ScoreFunction,
     Scores,
-    WeightUses,
     backward_through,
     checked,
-    frozen_in_eval,
     layer_signals,
     non_empty,
-    scored_layers,
 )
 
 TEMPERATURE = 0.07  # τ of the contrastive loss, as in GPS

@@ -1,21 +1,10 @@
 """Row-sparse tuning: a Linear layer that trains C_l connections of each neuron, and pays for them.
 
 The update of TR-PTS, Θ ← Θ − η (M ⊙ ∇L) with a mask M, is usually computed as written: a dense
-gradient, most of which is then thrown away. Every row of M has exactly C_l ones, so that the
-selected entries fit a rectangle, and
-
-    ∂L/∂V[o, k] = Σ_n g[n, o] · x[n, index[o, k]]    x [T, in], g = ∂L/∂z [T, out], index [out, C_l]
-
-is the whole gradient. It reads only the input columns that some neuron selects. Call them U,
-sorted, and let local[o, k] be the position of index[o, k] in U. Then
-
-    ∂L/∂V = (gᵀ x[:, U]).gather(1, local)            T·out·|U| products in place of T·out·in
-
-so the layer keeps x[:, U] for the backward pass and the rest of its input is freed. Selections by
-Fisher information concentrate: all neurons of a layer want the same few inputs. Where a selection
-is scattered, a sampled product computes its T·out·C_l products alone. Forward is the plain layer
-with the tuned values in place, so inference costs nothing extra; the gradient of the input is the
-dense one.
+gradient, most of which is then thrown away. Here a layer keeps, for the backward pass, the few
+input columns that its neurons selected, and computes the selected entries alone
+(`trpts.sparse_gradient` has the equations). Forward is the plain layer with the tuned values in
+place, so inference costs nothing extra; the gradient of the input is the dense one.
 
 Where a model uses a layer's weight outside the layer's `forward` (timm's EVA,
 `nn.MultiheadAttention`), the weight that it reads leads the gradient to the values all the same, by
@@ -23,7 +12,6 @@ way of a dense one.
 """
 
 import functools
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,106 +19,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trpts.signals import heads, pixels_of_patches
-
-# PyTorch calls CSR tensors beta, once per process: here, not in a user's first step
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch.zeros(1, 1).to_sparse_csr()
-
-# Up to this share of the fan-in a layer keeps x[:, U], above it x itself. A copy frees x only if
-# nothing else keeps x: three layers that read one x (query, key, value) would each keep nearly all
-# of it.
-KEEP_COLUMNS_UP_TO = 0.5
-# The CPU takes the dense product up to |U| = 64 + 5 C columns and the sampled one above. Dense
-# costs T·out·|U| fast products; sampled costs T·out·C slow ones and a transposition of g. `trpts
-# bench gradient` measures the crossing.
-DENSE_COLUMNS, DENSE_COLUMNS_PER_CONNECTION = 64, 5
-# From this width on, a plain transpose misses the cache at every entry; transposing ROWS rows at a
-# time avoids that.
-WIDE, ROWS = 512, 64
-
-
-@torch.library.custom_op("trpts::selected_gradient", mutates_args=())
-def selected_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Σ_n g[n, o] · x[n, index[o, k]]: [out, C] of g [T, out], x [T, columns], index [out, C].
-
-    Computed and returned in float32 (float64 stays), inside an autocast context too. One opaque
-    operator, so that torch.compile does not trace into it.
-    """
-    kind = torch.promote_types(g.dtype, torch.float32)
-    dense = (
-        g.device.type != "cpu"
-        or x.shape[1] <= DENSE_COLUMNS + DENSE_COLUMNS_PER_CONNECTION * index.shape[1]
-    )
-    with torch.autocast(g.device.type, enabled=False):
-        g, x = g.to(kind), x.to(kind)
-        return (g.T @ x).gather(1, index) if dense else sampled_gradient(g, x, index)
-
-
-def sampled_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """The same entries from T·out·C products; sampled_addmm takes float32 and float64 alone."""
-    out, C = index.shape
-    starts = torch.arange(0, out * C + 1, C, device=g.device)
-    pattern = torch.sparse_csr_tensor(
-        starts, index.flatten(), g.new_zeros(out * C), (out, x.shape[1]), check_invariants=False
-    )
-    return (
-        torch.sparse.sampled_addmm(pattern, _transposed(g), _transposed(x).T, beta=0.0)
-        .values()
-        .view(out, C)
-    )
-
-
-def _transposed(x):
-    """x.T, for wide x laid out as the product wants it: only faster (`trpts bench gradient`)."""
-    if x.shape[1] < WIDE:
-        return x.T
-    transposed = x.new_empty(x.shape[1], x.shape[0])
-    for columns, rows in zip(transposed.split(ROWS, 1), x.split(ROWS), strict=True):
-        columns.copy_(rows.T)
-    return transposed
-
-
-@selected_gradient.register_fake
-def _(g, x, index):
-    return g.new_empty(index.shape, dtype=torch.promote_types(g.dtype, torch.float32))
-
-
-@torch.library.custom_op("trpts::write_values", mutates_args=("weight",))
-def write_values(weight: torch.Tensor, index: torch.Tensor, values: torch.Tensor) -> None:
-    """weight[o, index[o, k]] = values[o, k], in place."""
-    weight.view(len(index), -1).scatter_(1, index, values.to(weight.dtype))
-
-
-class _GradientOfValues(torch.autograd.Function):
-    """The layer's output z [..., out]; backward, the values' gradient from g and kept columns."""
-
-    @staticmethod
-    def forward(ctx, z, kept, values, local):
-        ctx.save_for_backward(kept, local)
-        return z.detach()  # not a view to autograd: a later operation may change it in place
-
-    @staticmethod
-    def backward(ctx, g):
-        kept, local = ctx.saved_tensors
-        rows = g.reshape(-1, g.shape[-1])  # [T, out]
-        return g, None, selected_gradient(rows, kept.reshape(-1, kept.shape[-1]), local), None
-
-
-class _GradientOfEntries(torch.autograd.Function):
-    """The weight as it is; backward, the values' gradient is taken from the weight's dense one."""
-
-    @staticmethod
-    def forward(ctx, weight, values, index):
-        ctx.save_for_backward(index)
-        ctx.kind = values.dtype
-        return weight.view_as(weight)
-
-    @staticmethod
-    def backward(ctx, g):
-        (index,) = ctx.saved_tensors
-        return None, g.reshape(len(index), -1).gather(1, index).to(ctx.kind), None
+from trpts.layers import heads, pixels_of_patches
+from trpts.sparse_gradient import (
+    GradientOfEntries,
+    GradientOfValues,
+    columns_and_local,
+    write_values,
+)
 
 
 class _RowSparse(nn.Module):
@@ -147,7 +42,7 @@ class _RowSparse(nn.Module):
         """The weight as read outside `forward`: it holds the values; its gradient reaches them."""
         self.write()
         if torch.is_grad_enabled() and self.values.requires_grad:
-            return _GradientOfEntries.apply(self._parameters["weight"], self.values, self.index)
+            return GradientOfEntries.apply(self._parameters["weight"], self.values, self.index)
         return self._parameters["weight"]
 
     def write(self) -> None:
@@ -172,7 +67,7 @@ class _RowSparse(nn.Module):
         if torch.is_grad_enabled() and self.values.requires_grad:
             # [..., |U|]
             kept = x.detach() if self.columns is None else x.detach().index_select(-1, self.columns)
-            return _GradientOfValues.apply(z, kept.to(z.dtype), self.values, self.local)
+            return GradientOfValues.apply(z, kept.to(z.dtype), self.values, self.local)
         return z
 
 
@@ -216,12 +111,6 @@ def sparse_class(plain: type[nn.Module]) -> type[nn.Module] | None:
         (_RowSparse, plain),
         {"__doc__": f"A {plain.__name__}, attached."},
     )
-
-
-def columns_and_local(index: torch.Tensor, fan_in: int) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """(U, local): U[local] = index [out, C]; (None, index) where U is large: all input is kept."""
-    columns, local = index.unique(return_inverse=True)
-    return (columns, local) if len(columns) <= KEEP_COLUMNS_UP_TO * fan_in else (None, index)
 
 
 @torch.inference_mode(False)  # what is made there can never be trained

@@ -20,7 +20,8 @@ from trpts.methods import METHODS, Prepared, check_method
 from trpts.places import check_place, claimed
 from trpts.probe import accuracy, probe_head
 from trpts.sparse import sparse_layers
-from trpts.training import Run, Training, check_settings, out_of_use, resumable
+from trpts.training import Training, check_settings, out_of_use
+from trpts.training_run import Run, resumable
 
 
 @dataclass

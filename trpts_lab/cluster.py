@@ -18,9 +18,9 @@ from distributed import Client, LocalCluster
 from distributed.comm import CommClosedError, get_address_host_port, parse_address
 
 from trpts.errors import TrptsError
+from trpts_lab.measured import measure
 from trpts_lab.project import Project
 from trpts_lab.provenance import code_hash
-from trpts_lab.store import measure
 
 CONNECT_S = 10
 # Dask sets MALLOC_TRIM_THRESHOLD_ in its workers, for tables that come and go. A training step asks

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trpts.data import load
-from trpts.data.images import check_settings, find_dataset
+from trpts.data.images import find_dataset
+from trpts.data.reading import check_settings
 from trpts.data.task import Task
 from trpts_lab.real import tasks as real
 from trpts_lab.twins import TWINS

@@ -23,7 +23,7 @@ from contextlib import ExitStack
 import torch
 from torch.nn.functional import cross_entropy
 
-from trpts.fisher import scored_layers
+from trpts.layers import scored_layers
 from trpts.sparse import sparse_layers
 
 ATTENTIONS_OUTPUT = "attn.proj"  # the layer whose input is kept in any case

@@ -20,9 +20,9 @@ from filelock import FileLock, Timeout
 from trpts.errors import TrptsError
 from trpts_lab.cluster import INSTEAD, check_resources, check_workers, cluster, measured, workers_of
 from trpts_lab.files import make_folder
+from trpts_lab.measured import current_record
 from trpts_lab.provenance import code_hash
 from trpts_lab.records import kind_of, record_name, validate
-from trpts_lab.store import current_record
 
 AHEAD = 2  # runs handed out for each thread of the cluster, so that no worker waits for the client
 SPEAK_EVERY_S = 20.0

@@ -13,7 +13,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from trpts.data.images import Sample, find_dataset, find_file, is_file, task_of_files
+from trpts.data.images import Sample, find_dataset, find_file, task_of_files
+from trpts.data.reading import is_file
 from trpts.data.task import Task
 
 
@@ -50,7 +51,7 @@ def load(
     always.
 
     name           a key of TASKS or one of its aliases; the folder may be called by any of them
-    image_size, normalization, resize  as in `trpts.data.images.read_image`
+    image_size, normalization, resize  as in `trpts.data.reading.read_image`
     raises         ValueError: unknown name, no folder or split file, one that is no JSON object of
                    whole numbers, a wrong number of classes, a missing image, an image in two
                    splits, a path that leaves the folder

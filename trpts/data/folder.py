@@ -29,7 +29,7 @@ def load(
     """The images below `root` as a Task named after the folder; labels follow the sorted class
     names.
 
-    image_size, normalization, resize  as in `trpts.data.images.read_image`
+    image_size, normalization, resize  as in `trpts.data.reading.read_image`
     seed           decides which images go into a split that the folder does not have; stratified,
                    at least one image of each class
     warns          UserWarning: files that do not look like images are left out

@@ -52,7 +52,7 @@ def load_task(
     seed        image folders are split by it, and twins drawn; all other tasks are the same for
                 every seed
     image_size  pixels per side; None: 32 for digits, 224 for image files
-    reading     of image files: normalization and resize, as in `trpts.data.images.read_image`
+    reading     of image files: normalization and resize, as in `trpts.data.reading.read_image`
     raises      ValueError: no such task (with those of a similar name), a setting that the task
                 does not have, and whatever its reader finds wrong; FileNotFoundError: a package
                 that is not installed

@@ -66,7 +66,7 @@ def load(
     """One VTAB-1k task from the folder `root`, its images read from their files batch by batch.
 
     name           a key of TASKS or one of its aliases; the folder may be called by any of them
-    image_size, normalization, resize  as in `trpts.data.images.read_image`
+    image_size, normalization, resize  as in `trpts.data.reading.read_image`
     warns          UserWarning: CIFAR-100 stored as JPEG
     raises         ValueError: unknown name, no folder or list, a malformed line, a label out of
                    range, a wrong count, train800val200 that is not the union of its parts, a

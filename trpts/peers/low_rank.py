@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from trpts.data.task import Task
+from trpts.layers import scored_layers
 from trpts.methods import Prepared, method
-from trpts.signals import scored_layers
 
 LAYERS = ("qkv", "proj", "fc1", "fc2")
 

@@ -20,7 +20,7 @@ HOMES = {
     "FASTV": "trpts.transprune.schedule",
     "Candidates": "trpts.transprune.criteria",
     "pruning": "trpts.transprune.plugin",
-    "Trace": "trpts.transprune.plugin",
+    "Trace": "trpts.transprune.trace",
     # not a module `macs`: importing it would put the module in the function's place
     "macs": "trpts.transprune.costs",
 }

@@ -4,7 +4,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from trpts.backbones import create_backbone
-from trpts.fisher import fisher_scores, scored_layers
+from trpts.fisher import fisher_scores
+from trpts.layers import scored_layers
 from trpts_lab.bench.clock import Bench, interleaved, timed
 from trpts_lab.bench.train import BACKBONE, N_CLASSES
 

@@ -1,17 +1,17 @@
-"""Ways to the gradient of the selected values, one layer of ViT-B/16 at a time: why `trpts.sparse`
-takes which when.
+"""Ways to the gradient of the selected values, one layer of ViT-B/16 at a time: why
+`trpts.sparse_gradient` takes which when.
 
 All give Σ_n g[n, o] · x[n, index[o, k]] to rounding; a test holds them to it. First over a whole
 input, where a scattered selection takes sampled_addmm; then over the few columns that a
 concentrated selection uses, |U| of them, where the dense product is faster up to the crossing that
-`trpts.sparse` names.
+`trpts.sparse_gradient` names.
 """
 
 from functools import partial
 
 import torch
 
-from trpts.sparse import sampled_gradient
+from trpts.sparse_gradient import sampled_gradient
 from trpts_lab.bench.clock import Bench, interleaved, timed
 
 LAYERS = {

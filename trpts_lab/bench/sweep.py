@@ -17,9 +17,10 @@ from trpts_lab.bench.clock import Bench, interleaved, timed, verdict
 from trpts_lab.cluster import AS_USUAL, n_cores
 from trpts_lab.compared import METHODS, OURS
 from trpts_lab.experiments import tuned
+from trpts_lab.measured import measure
 from trpts_lab.profiles import load_profile
 from trpts_lab.project import Project
-from trpts_lab.store import Store, measure
+from trpts_lab.store import Store
 from trpts_lab.sweep import sweep
 
 TASK = "digits"

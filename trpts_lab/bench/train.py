@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from trpts.backbones import create_backbone
-from trpts.fisher import scored_layers
+from trpts.layers import scored_layers
 from trpts.meter import peak_memory_bytes
 from trpts.sparse import attach
 from trpts.tokens import token_selection

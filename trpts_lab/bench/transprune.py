@@ -129,7 +129,7 @@ def scoring(model, inputs, plan):
 
     What does it is timed where it is called; the rest of the prompt runs as in `prefill`.
     """
-    from trpts.transprune.plugin import _Pruner
+    from trpts.transprune.pruner import Pruner
 
     spent = []
 
@@ -146,7 +146,7 @@ def scoring(model, inputs, plan):
 
     with ExitStack() as patches:
         for name in ("watch", "score"):
-            patches.enter_context(patch.object(_Pruner, name, timed(getattr(_Pruner, name))))
+            patches.enter_context(patch.object(Pruner, name, timed(getattr(Pruner, name))))
         prefill(model, inputs, plan)
     return sum(spent)
 

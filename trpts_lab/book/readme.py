@@ -14,7 +14,8 @@ from trpts.errors import TrptsError
 from trpts_lab import stats
 from trpts_lab.bench.files import read_bench
 from trpts_lab.book.figures import THEMES, style
-from trpts_lab.book.pages import records_there, results, strongest_alike_sentence
+from trpts_lab.book.pages import results, strongest_alike_sentence
+from trpts_lab.book.shown import records_there
 from trpts_lab.compared import CORE, METHODS, WITH_TOKENS
 from trpts_lab.files import write_whole
 from trpts_lab.profiles import load_profile

@@ -145,7 +145,7 @@ def bless(project, only=None):
     commit = clean_commit(project)
     with_canaries, chapters = chosen(project, only)
     if with_canaries:
-        from trpts_lab.canaries import blessed
+        from trpts_lab.tolerances import blessed
 
         found = blessed()
         write_baselines(

@@ -14,9 +14,9 @@ from trpts.hashes import file_hash
 from trpts.packages import CONVERTED_HASH
 from trpts_lab.book.chapters import copy_state, key_state, read_notebook
 from trpts_lab.book.words import plain
+from trpts_lab.measured import NOT_HERE, stale_because
 from trpts_lab.profiles import NAMES, load_profile
 from trpts_lab.provenance import machine, versions
-from trpts_lab.store import NOT_HERE, stale_because
 
 
 def chapter_rows(project, profile, chapters):

@@ -7,7 +7,17 @@ import statistics
 import torch
 from torch import nn
 
-from trpts import allocation, fisher, signals, sparse, tokens
+from trpts import (
+    allocation,
+    budget,
+    fisher,
+    layers,
+    placement,
+    signals,
+    sparse,
+    sparse_gradient,
+    tokens,
+)
 from trpts_lab import paper
 from trpts_lab.bench.clock import ratio
 from trpts_lab.claims.evidence import (
@@ -92,7 +102,7 @@ def dearer_peers(evidence):
 @check("T17")
 def only_selected_are_used(evidence):
     model = nn.Sequential(nn.Linear(8, 4))
-    (name,) = fisher.scored_layers(model)
+    (name,) = layers.scored_layers(model)
     sparse.attach(model, {name: torch.tensor([[0, 3]] * 4)}, biases=False)
     sparse.detach(model)
     model(torch.ones(1, 8)).sum().backward()
@@ -118,7 +128,8 @@ def predicting(rows, name):
 
 @check("T23")
 def few_lines(evidence):
-    rooms = (signals, fisher, allocation, sparse, tokens)
+    selection = (layers, signals, fisher, budget, placement, allocation)
+    rooms = (*selection, sparse_gradient, sparse, tokens)
     n = sum(n_statements(inspect.getsource(room)) for room in rooms)
     words = f"score, allocation, sparse layers and tokens: {n} statements"
     return HOLDS if n < 1000 else FAILS, words, "this code"

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from trpts import fisher
+from trpts import layers
 from trpts_lab import paper
 from trpts_lab.claims.evidence import (
     CONFIRMED,
@@ -26,7 +26,7 @@ HALF_A_DIGIT = 5e-5  # of a share in per cent with two decimals
 
 def neurons_of(model, patches=False):
     """Output neurons of the layers that are scored by default, or with the patch embedding."""
-    return sum(len(layer.weight) for layer in fisher.scored_layers(model, patches).values())
+    return sum(len(layer.weight) for layer in layers.scored_layers(model, patches).values())
 
 
 def share(model, connections, classes, tasks, patches=False):
@@ -176,7 +176,7 @@ def shares_of_peers(evidence):
         - model.head.weight.numel()
         - model.head.bias.numel()
     )
-    sums = sum(m.in_features + m.out_features for m in fisher.scored_layers(model).values())
+    sums = sum(m.in_features + m.out_features for m in layers.scored_layers(model).values())
     head = VTAB_CLASSES / VTAB_TASKS * (model.embed_dim + 1)
     ranks = {r: (r * sums + head) / backbone for r in (1, 4, 8)}
     words = ", ".join(f"rank {r} {x:.2%}" for r, x in ranks.items())

@@ -6,7 +6,7 @@ from statistics import fmean, median
 
 import torch
 
-from trpts import allocation, sparse, tokens
+from trpts import allocation, sparse_gradient, tokens
 from trpts.methods import prepare_trpts
 from trpts_lab import paper
 from trpts_lab.bench.fisher import bench_fisher
@@ -117,7 +117,8 @@ def masked_update(evidence):
     index = torch.tensor([[0, 3], [1, 22], [4, 17], [25, 26], [0, 31]])
     # the 9 of 32 inputs that some neuron selects
     columns, local = index.unique(return_inverse=True)
-    ways = sparse.selected_gradient(g, x[:, columns], local), sparse.sampled_gradient(g, x, index)
+    selected, sampled = sparse_gradient.selected_gradient, sparse_gradient.sampled_gradient
+    ways = selected(g, x[:, columns], local), sampled(g, x, index)
     gap = max((found - (g.T @ x).gather(1, index)).abs().max().item() for found in ways)
     assert gap < 1e-5
     words = f"the selected entries alone, computed without the rest, differ by at most {gap:.0e}"

@@ -13,9 +13,10 @@ import torch
 from scipy.stats import spearmanr
 from torch.nn.functional import normalize
 
-from trpts.allocation import allocate, block_of
+from trpts.allocation import allocate
 from trpts.data import Split
 from trpts.fisher import fisher_scores
+from trpts.placement import block_of
 from trpts.probe import probe_head
 from trpts_lab.tasks import backbone_of, inputs, task_of  # noqa: F401 - inputs
 

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from trpts.data.images import FileSplit, Sample, check_settings, fit, task_of_files
+from trpts.data.images import FileSplit, Sample, task_of_files
+from trpts.data.reading import check_settings, fit
 from trpts.data.task import Split, Task
 from trpts.hashes import short_hash
 from trpts.packages import package_file

@@ -10,7 +10,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from trpts.data.images import FORMATS
+from trpts.data.reading import FORMATS
 from trpts_lab.real.manifest import (
     TOLERANCE,
     Row,

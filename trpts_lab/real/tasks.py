@@ -177,7 +177,7 @@ def load(
     """One real task; images are read from `root`, or from their package, batch by batch.
 
     name      a key of TASKS; the Task is called real/<name>
-    image_size, normalization, resize  as in `trpts.data.images.read_image`
+    image_size, normalization, resize  as in `trpts.data.reading.read_image`
     raises    ValueError: no such task, no folder (with what to clone), and what `trpts.data.vtab`
               finds wrong in one; classes.txt that does not fit; FileNotFoundError, ValueError: a
               package that is missing or another

@@ -8,6 +8,7 @@ different. The six that show solids on a plane or sprites can be drawn at any si
 
 from trpts_lab.twins import (
     fine_grained_animals,
+    fine_grained_dogs,
     fine_grained_things,
     natural,
     nature,
@@ -30,6 +31,7 @@ _MODULES = (
     roads,
     structured,
     fine_grained_animals,
+    fine_grained_dogs,
     fine_grained_things,
 )
 _MADE = {twin.name: twin for module in _MODULES for twin in module.TWINS}

@@ -84,7 +84,7 @@ def _normalized(pixels: torch.Tensor, normalization: str) -> torch.Tensor:
     if normalization == "half":
         return pixels.float() / 127.5 - 1
     # imported here, because that module takes seconds to import torchvision
-    from trpts.data.images import NORMALIZATIONS
+    from trpts.data.reading import NORMALIZATIONS
 
     if normalization not in NORMALIZATIONS:
         raise ValueError(

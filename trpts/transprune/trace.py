@@ -1,0 +1,40 @@
+"""What pruning took away, for whoever looks at it afterwards."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass
+class Trace:
+    """What the last prompt lost, by stage (its layer, counted from 1) and row of the batch; holds
+    no graph.
+
+    n_image   [B]: image tokens of each row
+    n_prompt  [B]: all tokens of each row, without padding
+    kept      {stage: B × int64 [kept]}: numbers among the row's image tokens, ascending
+    scores    {stage: B × float32 [n_image]}: NaN for tokens that were dropped before; none where
+              all stay anyway
+    n_tokens  {stage: int}: length of the sequence behind the stage, text and filling included
+    """
+
+    n_image: list[int] = field(default_factory=list)
+    n_prompt: list[int] = field(default_factory=list)
+    kept: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    scores: dict[int, list[torch.Tensor]] = field(default_factory=dict)
+    n_tokens: dict[int, int] = field(default_factory=dict)
+
+    def _start(self, prompt):
+        self.n_image, self.n_prompt = prompt.n_image.tolist(), prompt.valid.sum(1).tolist()
+        self.kept, self.scores, self.n_tokens = {}, {}, {}
+
+    def _record(self, stage, prompt, scores=None, index=None):
+        """Behind `stage`, `prompt` is left of what had `scores` [B, N] and `index` [B, N]."""
+        self.kept[stage] = [row[row >= 0].clone() for row in prompt.index]
+        self.n_tokens[stage] = prompt.index.shape[1]
+        if scores is not None:
+            full = [scores.new_full((n,), torch.nan) for n in self.n_image]
+            self.scores[stage] = [
+                f.scatter(0, i[i >= 0], s[i >= 0])
+                for f, i, s in zip(full, index, scores, strict=True)
+            ]
