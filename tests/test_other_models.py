@@ -10,20 +10,27 @@ import copy
 import functools
 
 import pytest
+import timm
 import torch
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.prune import l1_unstructured
 
 import trpts.peers  # noqa: F401 - registers them
 from trpts.data import Split, Task
+from trpts.data.reading import NORMALIZATIONS
+from trpts.delta import backbone_hash, check_saveable, save_delta
+from trpts.device import device_named
 from trpts.fisher import fisher_scores
-from trpts.layers import scored_layers
+from trpts.layers import classifier, heads, scored_layers
 from trpts.methods import METHODS, check_method
+from trpts.own_images import reading_of
+from trpts.probe import put_head
 from trpts.scores import SCORES, score_named
 from trpts.sparse import attach, detach, sparse_layers
 from trpts.training import Training, train
@@ -366,13 +373,118 @@ def test_weights_that_are_made_of_others_are_not_attached(vit, spoil):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: nn.DataParallel(model_of("beit")), lambda: VisionTransformerDistilled(**SIZE)]
+    ("make", "words"),
+    [
+        (
+            lambda: nn.DataParallel(model_of("beit")),
+            r"expected a timm classifier with one Linear layer as its head",
+        ),
+        (lambda: VisionTransformerDistilled(**SIZE), r"has 2 heads, as distilled models have"),
+        (lambda: VisionTransformer(**SIZE | {"num_classes": 0}), r"gave a Identity"),
+    ],
 )
-def test_tune_refuses_what_has_not_one_head(make):
-    with pytest.raises(
-        ValueError, match=r"expected a timm classifier with one Linear layer as its head"
-    ):
+def test_tune_refuses_what_has_not_one_head(make, words):
+    with pytest.raises(ValueError, match=words):
         tune(make(), TASK, "trpts", epochs=1)
+
+
+class Plain(nn.Module):
+    """A model that is not timm's, with heads under the names that others use."""
+
+    def __init__(self, **heads):
+        super().__init__()
+        self.body = nn.Linear(4, 6)
+        for name, head in heads.items():
+            setattr(self, name, head)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+@pytest.mark.parametrize("name", ["head", "classifier", "fc"])
+def test_a_head_is_found_by_its_name(name):
+    model = Plain(**{name: nn.Linear(6, 3)})
+    assert classifier(model) is getattr(model, name)
+    assert list(scored_layers(model)) == ["body"]
+
+
+def test_a_distilled_model_s_second_head_is_a_head():
+    model = Plain(head=nn.Linear(6, 3), head_dist=nn.Linear(6, 3))
+    assert heads(model) == [model.head, model.head_dist]
+    assert list(scored_layers(model)) == ["body"]
+
+
+WITHOUT_A_HEAD = {
+    "none": (dict, "gave a Identity, expected a Linear layer"),
+    "two": (
+        lambda: {"head": nn.Linear(6, 3), "head_dist": nn.Linear(6, 3)},
+        "has 2 heads, as distilled models have",
+    ),
+    "a stack": (lambda: {"fc": nn.Sequential(nn.Linear(6, 3))}, "gave a Sequential"),
+    "a convolution": (lambda: {"classifier": nn.Conv2d(6, 3, 1)}, "gave a Conv2d"),
+}
+ASKED = {
+    "probe_head": lambda model, path: put_head(model, (torch.zeros(3, 6), torch.zeros(3))),
+    "backbone_hash": lambda model, path: backbone_hash(model),
+    "save_delta": lambda model, path: (
+        attach(model, {"body": torch.zeros(6, 1, dtype=torch.int64)}),
+        save_delta(model, path),
+    ),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("kind", WITHOUT_A_HEAD)
+def test_a_model_without_one_head_is_said_to_be_so(kind, asked, tmp_path):
+    """No AttributeError of something inside."""
+    make, words = WITHOUT_A_HEAD[kind]
+    with pytest.raises(ValueError, match=words):
+        ASKED[asked](Plain(**make()), tmp_path / "d.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("tag", "words"),
+    [
+        ("convnext_atto", "cuts no patches from images of one size"),
+        ("efficientnet_b0", "cuts no patches from images of one size"),
+        ("test_resnet", "cuts no patches from images of one size"),
+        ("mixer_s16_224", "cuts no patches from images of one size"),
+        ("deit_tiny_distilled_patch16_224", "has 2 heads, as distilled models have"),
+        ("crossvit_9_240", "cuts no patches from images of one size"),
+    ],
+)
+def test_backbones_that_prediction_cannot_take_are_named(tag, words):
+    with pytest.raises(ValueError, match=f"backbone '{tag}'.*{words}"):
+        reading_of(tag)
+
+
+def test_every_vision_transformer_of_timm_has_a_normalization():
+    """One that is missing would be refused by `reading_of`."""
+    missing = [
+        tag
+        for tag in timm.list_pretrained(["vit*", "deit*", "eva*", "beit*", "flexivit*", "aimv2*"])
+        if (cfg := timm.get_pretrained_cfg(tag))
+        and (tuple(cfg.mean), tuple(cfg.std)) not in NORMALIZATIONS.values()
+    ]
+    assert missing == []
+
+
+def test_running_statistics_are_refused_before_training():
+    check_saveable(VisionTransformer(**SIZE))
+    model = VisionTransformer(**SIZE)
+    model.blocks[1].norm1 = nn.BatchNorm1d(16)
+    with pytest.raises(ValueError, match=r"blocks.1.norm1 is batch normalisation, whose running"):
+        check_saveable(model)
+    model.blocks[1].norm1 = nn.BatchNorm1d(16, track_running_stats=False)
+    check_saveable(model)
+
+
+def test_mps_is_a_device_where_there_is_one(monkeypatch):
+    with pytest.raises(ValueError, match="--device mps is not there"):
+        device_named("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert device_named("mps") == "mps"
 
 
 @pytest.mark.parametrize(

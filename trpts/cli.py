@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(f"{argv[0]!r} is no command: expected one of {', '.join(names)}" + missing)
     arguments = top.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return arguments.command(arguments)
     except TrptsError as error:

@@ -57,7 +57,7 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
         help="per side; positions are resampled (default: the backbone's own)",
     )
     tune.add_argument(
-        "--device", default=None, help="cpu or cuda (default: cuda where there is one)"
+        "--device", default=None, help="cpu, cuda or mps (default: cuda where there is one)"
     )
 
     predict = command("predict", cmd_predict, "name the class of images, with a tuned model")
@@ -75,7 +75,7 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
         "--json", action="store_true", help="one JSON object per image, all classes"
     )
     predict.add_argument(
-        "--device", default=None, help="cpu or cuda (default: cuda where there is one)"
+        "--device", default=None, help="cpu, cuda or mps (default: cuda where there is one)"
     )
 
     export = command("export", cmd_export, "write a tuned model as an ordinary timm checkpoint")
@@ -135,6 +135,12 @@ def cmd_predict(arguments: Namespace) -> int:
         raise ValueError(f"--top {arguments.top}: expected at least 1 class")
     device = device_named(arguments.device)
     model, notes = load_model(arguments.model, arguments.weights, device)
+    if "upright" not in notes["reading"]:
+        print(
+            f"trpts: {arguments.model} was made by a version that took pictures as their pixels "
+            "are stored, so that is how they are read here; tune again to have them turned upright",
+            file=sys.stderr,
+        )
     n_broken = 0
     images = [str(path) for given in arguments.images for path in images_below(given)]
     for image in images:

@@ -34,7 +34,7 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
         "--new-tokens", type=int, default=32, metavar="N", help="length of an answer (default: 32)"
     )
     prune.add_argument(
-        "--device", default=None, help="cpu or cuda (default: cuda where there is one)"
+        "--device", default=None, help="cpu, cuda or mps (default: cuda where there is one)"
     )
 
 

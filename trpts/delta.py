@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from trpts.files import capped, read_header, read_tensors, write_tensors
+from trpts.layers import classifier
 from trpts.sparse import attached, check_index, sparse_layers
 
 FORMAT = "trpts delta 1"
@@ -37,6 +38,16 @@ class Delta:
     origin: str = "the delta"
 
 
+def check_saveable(model: nn.Module) -> None:
+    """Raise ValueError for a model of which training changes more than a delta holds."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            raise ValueError(
+                f"{name} is batch normalisation, whose running statistics training changes and a "
+                "delta does not hold: expected a model without it, as most vision transformers are"
+            )
+
+
 def save_delta(model: nn.Module, path: str | Path, **notes: Any) -> Delta:
     """Write what an attached model has learnt; the Delta.
 
@@ -48,7 +59,7 @@ def save_delta(model: nn.Module, path: str | Path, **notes: Any) -> Delta:
         raise ValueError(
             "the model has no selected connections: a delta is saved from an attached model"
         )
-    head, layers = model.get_classifier(), {}
+    head, layers = classifier(model), {}
     tensors: dict[str, torch.Tensor] = {}
     for name, layer in sparse_layers(model).items():
         bias = (
@@ -133,7 +144,7 @@ def load_delta(model: nn.Module, delta: str | Path | Delta) -> Delta:
         )
     check_delta(model, delta)
     unload_delta(model)
-    before, head, modules = {}, model.get_classifier(), dict(model.named_modules())
+    before, head, modules = {}, classifier(model), dict(model.named_modules())
     fresh = nn.Linear(
         head.in_features, len(delta.head[1]), device=head.weight.device, dtype=head.weight.dtype
     )
@@ -194,7 +205,7 @@ def backbone_hash(model: nn.Module) -> str:
 
 
 def _head_name(model):
-    return next(name for name, module in model.named_modules() if module is model.get_classifier())
+    return next(name for name, module in model.named_modules() if module is classifier(model))
 
 
 def _set_head(model, head):
@@ -204,7 +215,7 @@ def _set_head(model, head):
 
 def check_delta(model: nn.Module, delta: Delta) -> None:
     """Raise ValueError, naming the field, unless the delta fits the model, even one on meta."""
-    modules, head = dict(model.named_modules()), model.get_classifier()
+    modules, head = dict(model.named_modules()), classifier(model)
     try:
         for name, (index, values, bias) in delta.layers.items():
             layer: Any = modules.get(name)  # None is refused by check_index

@@ -15,7 +15,8 @@ def device_named(asked: str | None) -> str:
     best = pick_device()
     if asked is None or asked == "cpu":
         return asked or best
-    known = dict.fromkeys([best, *(f"cuda:{n}" for n in range(torch.cuda.device_count()))])
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    known = dict.fromkeys([best, *(f"cuda:{n}" for n in range(torch.cuda.device_count())), *apple])
     if asked not in known:
         raise ValueError(
             f"--device {asked} is not there: expected cpu or one of {', '.join(known)}"

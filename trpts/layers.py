@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 # what a model without timm's `get_classifier` calls its head
 HEADS = ("head", "heads", "classifier", "fc")
+SECOND_HEAD = "head_dist"  # of a distilled model, beside the first
 # attributes of a weight by which a gradient gets back to it; `shape` is none
 LEADING = ("T", "mT", "H", "mH")
 # timm's switch, transformers' switch
@@ -58,8 +59,25 @@ def heads(model: nn.Module) -> list[nn.Module]:
     if hasattr(model, "get_classifier"):
         found = model.get_classifier()
         return list(found) if isinstance(found, tuple) else [found]
-    named = (getattr(model, name, None) for name in HEADS)
-    return [next(m for m in (*named, nn.Identity()) if isinstance(m, nn.Module))]
+    named = [m for name in HEADS if isinstance(m := getattr(model, name, None), nn.Module)]
+    second = getattr(model, SECOND_HEAD, None)
+    return [*(named or [nn.Identity()])[:1], *([second] if isinstance(second, nn.Module) else [])]
+
+
+def classifier(model: nn.Module) -> nn.Linear:
+    """The model's head, where it is one Linear layer; ValueError that says what it is instead."""
+    found, name = heads(model), type(model).__name__
+    if len(found) > 1:
+        raise ValueError(
+            f"{name} has {len(found)} heads, as distilled models have: expected a model with one"
+        )
+    if not isinstance(found[0], nn.Linear):
+        where = "timm's get_classifier()" if hasattr(model, "get_classifier") else "its attributes"
+        raise ValueError(
+            f"{name} has no linear head: {where} gave a {type(found[0]).__name__}, expected a "
+            f"Linear layer, called {', '.join(HEADS)} where the model is not timm's"
+        )
+    return found[0]
 
 
 class WeightUses(TorchFunctionMode):

@@ -18,7 +18,7 @@ from torch import nn
 
 from trpts.allocation import COUNTED, N_TOKEN_BLOCKS, Allocation, allocate, check_options
 from trpts.data.task import Task
-from trpts.layers import scored_layers
+from trpts.layers import classifier, scored_layers
 from trpts.placement import block_of
 from trpts.probe import probe_head
 from trpts.scores import score_named
@@ -228,7 +228,7 @@ def _scoring_head(model, others):
     if others is None:
         yield
         return
-    head = model.get_classifier()
+    head = classifier(model)
     before = {name: p.detach().clone() for name, p in head.named_parameters()}
     probe_head(model, others)
     try:

@@ -18,7 +18,7 @@ from trpts.data.images import FileSplit
 from trpts.data.load import load_task
 from trpts.data.reading import NORMALIZATIONS
 from trpts.data.task import AnySplit, Split, Task
-from trpts.delta import save_delta
+from trpts.delta import check_saveable, save_delta
 from trpts.methods import METHODS
 from trpts.places import check_place, claimed
 from trpts.probe import largest_logit
@@ -100,6 +100,7 @@ def tune_images(
         names = list(task.class_names) or [str(k) for k in range(task.n_classes)]
         check_names(data, names)
         model = create_backbone(backbone, task.n_classes, weights, seed, image_size).to(device)
+        check_saveable(model)
         task = in_memory(task).to(device)
         result = tune(model, task, method, seed=seed, checkpoint=checkpoint, **options)
         with resumable(checkpoint):
@@ -124,7 +125,8 @@ def tune_images(
 def _load(data, backbone, seed, image_size):
     """(task, reading) of tasks or folders that the backbone can take."""
     reading = reading_of(backbone, image_size)
-    return load_task(str(data), seed=seed, **reading), reading
+    task = load_task(str(data), seed=seed, **reading)
+    return task, reading | {"upright": getattr(task.train, "upright", False)}
 
 
 def in_memory(task: Task) -> Task:

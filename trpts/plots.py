@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from trpts.places import fresh_file
 
+LONGEST = 40  # characters of a name in the picture
+LAST_RESORT = "Last Resort"  # matplotlib's font of boxes, which has every character
 MAX_NAMED = 40  # classes up to which names and numbers are written into the picture
 
 
@@ -44,15 +48,22 @@ def draw_confusion(report: dict) -> Figure:
     """A matplotlib figure: true classes in rows, predicted in columns.
 
     A colour is a cell's share of its true class, from the smallest to the largest; a number is its
-    count.
+    count. Where no installed font has a name's characters, classes are numbers: the report's
+    "classes" says which, counted from 0.
     """
     counts = np.array(report["confusion"])
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     # else a pair of them would be read as a formula
-    names = [name.replace("$", r"\$") for name in report["classes"]]
+    names = [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in report["classes"]]
+    names = [name.replace("$", r"\$") for name in names]
+    fonts = fonts_for("".join(names))
+    if fonts is None:
+        fonts, names = [], [str(k) for k in range(len(names))]
     side, named = min(12.0, 2.5 + 0.35 * len(names)), len(names) <= MAX_NAMED
-    with plt.rc_context({"figure.constrained_layout.use": True, "savefig.dpi": 144}):
-        figure, axes = plt.subplots(figsize=(side + 1, side))
+    for_names = 0.08 * max(map(len, names)) * named  # inches, of which the labels take as much
+    settings = {"figure.constrained_layout.use": True, "savefig.dpi": 144}
+    with plt.rc_context(settings | {"font.family": [*plt.rcParams["font.family"], *fonts]}):
+        figure, axes = plt.subplots(figsize=(side + 1 + for_names, side + for_names))
         drawn = ConfusionMatrixDisplay(shares, display_labels=names).plot(
             ax=axes, cmap="cividis", include_values=named, xticks_rotation="vertical"
         )
@@ -65,6 +76,29 @@ def draw_confusion(report: dict) -> Figure:
         else:
             axes.set(xticks=[], yticks=[])
     return figure
+
+
+def fonts_for(text: str) -> list[str] | None:
+    """Families of installed fonts to add to the default, so that all of `text` can be drawn.
+
+    None: some character is in none of them.
+    """
+    usual = font_manager.findfont(font_manager.FontProperties())
+    missing = set(map(ord, text)) - _characters(usual)
+    found: list[str] = []
+    for font in font_manager.fontManager.ttflist if missing else []:
+        if not font.name.startswith(LAST_RESORT) and (has := missing & _characters(font.fname)):
+            missing -= has
+            found.append(font.name)
+    return None if missing else found
+
+
+@cache
+def _characters(path):
+    try:
+        return set(font_manager.get_font(path).get_charmap())
+    except (RuntimeError, OSError):  # fonts of bitmaps alone, as those of emoji
+        return set()
 
 
 def draw_kept(

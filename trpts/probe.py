@@ -6,6 +6,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from trpts.data.task import AnySplit
+from trpts.layers import classifier
 
 # how far the logit of a class without a training image starts below the others'
 UNSEEN_MARGIN = 4.0
@@ -41,8 +42,7 @@ def probe_head(model: nn.Module, split: AnySplit, l2: float = 1e-3) -> None:
     get no weights and a bias below all others.
     """
     put_head(
-        model,
-        fit_probe(features(model, split), split.labels, model.get_classifier().out_features, l2),
+        model, fit_probe(features(model, split), split.labels, classifier(model).out_features, l2)
     )
 
 
@@ -80,7 +80,7 @@ def fit_probe(
 @torch.no_grad()
 def put_head(model: nn.Module, probe: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Set the model's head to (W, b)."""
-    head = model.get_classifier()
+    head = classifier(model)
     for parameter, value in zip((head.weight, head.bias), probe, strict=True):
         parameter.copy_(value.to(parameter))
 

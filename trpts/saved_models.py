@@ -38,6 +38,7 @@ NOTES = {
                 "image_size": {"type": "integer", "minimum": 1, "maximum": 4096},
                 "normalization": {"enum": list(NORMALIZATIONS)},
                 "resize": {"enum": list(RESIZES)},
+                "upright": {"type": "boolean"},  # files of before it: no, as `read_image` has it
             },
             "required": ["image_size", "normalization", "resize"],
             "additionalProperties": False,

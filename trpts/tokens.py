@@ -204,7 +204,8 @@ def _check(model, blocks, keep, rounding, merge, score):
         raise ValueError(
             f"{type(model).__name__} with global_pool={getattr(model, 'global_pool', None)!r}: "
             "expected a timm ViT whose head reads a class token: scores are that token's "
-            "attention, and an average would count a merged token once"
+            "attention, and an average would count a merged token once. Without token selection "
+            "(--token-blocks 0, n_token_blocks=0) other vision transformers work"
         )
     if (
         rounding not in ROUNDING

@@ -15,6 +15,7 @@ from trpts.allocation import Allocation
 from trpts.data.task import Task
 from trpts.delta import backbone_hash
 from trpts.hashes import tensor_hash
+from trpts.layers import classifier
 from trpts.meter import peak_memory_bytes
 from trpts.methods import METHODS, Prepared, check_method
 from trpts.places import check_place, claimed
@@ -99,12 +100,12 @@ def tune(
     """
     if head not in ("probe", "keep"):
         raise ValueError(f"head={head!r} is unknown: expected probe or keep")
-    n_outputs = getattr(getattr(model, "get_classifier", lambda: None)(), "out_features", None)
-    if n_outputs is None:
+    if not hasattr(model, "forward_head"):
         raise ValueError(
             f"a {type(model).__name__}: expected a timm classifier with one Linear layer as its "
             "head; of a DataParallel, the model inside"
         )
+    n_outputs = classifier(model).out_features
     n_parameters = sum(p.numel() for p in model.parameters())
     if n_outputs != task.n_classes:
         raise ValueError(

@@ -6,6 +6,7 @@
                                      cut from train, so that test is never learned from
 """
 
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -27,7 +28,10 @@ def load(
     seed: int = 0,
 ) -> Task:
     """The images below `root` as a Task named after the folder; labels follow the sorted class
-    names.
+    names. Pictures are turned upright by their EXIF note.
+
+    Names of classes that differ in how accents are encoded alone (NFC, NFD: an archive made on
+    another system) are the same name.
 
     image_size, normalization, resize  as in `trpts.data.reading.read_image`
     seed           decides which images go into a split that the folder does not have; stratified,
@@ -50,7 +54,7 @@ def load(
                 )
     else:
         given = {"train": root}
-    names = [path.name for path in _folders(given["train"])]
+    names = _names(given["train"])
     if len(names) < 2:
         deeper = [path for path in _folders(given["train"]) if len(_folders(path)) > 1]
         hint = f"; {deeper[0]} holds {len(_folders(deeper[0]))}" if deeper else ""
@@ -69,8 +73,31 @@ def load(
         )
     splits = _cut(splits, names, given["train"], seed)
     return task_of_files(
-        root.resolve().name, len(names), root, splits, image_size, normalization, resize, names
+        root.resolve().name,
+        len(names),
+        root,
+        splits,
+        image_size,
+        normalization,
+        resize,
+        names,
+        upright=True,
     )
+
+
+def _names(folder):
+    """The names of the class folders; ValueError for two that differ in their encoding alone."""
+    names = [_composed(path) for path in _folders(folder)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(
+            f"{folder} holds two folders called {twice[0]!r}, whose accents are encoded in two "
+            "ways: expected one"
+        )
+    return names
+
+
+def _composed(path):
+    return unicodedata.normalize("NFC", path.name)
 
 
 def _folders(folder):
@@ -92,18 +119,18 @@ def _read_classes(root, folder, names):
         )
     labels = {name: label for label, name in enumerate(names)}
     for path in _folders(folder):
-        if path.name not in labels:
+        name = _composed(path)
+        if name not in labels:
             raise ValueError(
-                f"{path}: class {path.name!r} has no folder in train: expected one of its "
-                f"{len(names)}"
+                f"{path}: class {name!r} has no folder in train: expected one of its {len(names)}"
             )
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
         images = [entry for entry in entries if _is_image(entry)]
         if not images:
-            raise ValueError(f"{path} holds no image: expected at least one of class {path.name!r}")
+            raise ValueError(f"{path} holds no image: expected at least one of class {name!r}")
         left_out += [entry for entry in entries if not _is_image(entry)]
         samples += [
-            Sample(safe_path(root, str(entry.relative_to(root)), path), labels[path.name])
+            Sample(safe_path(root, str(entry.relative_to(root)), path), labels[name])
             for entry in images
         ]
     return samples, left_out

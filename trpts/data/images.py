@@ -5,6 +5,7 @@ loaded. The images stay in their files until a batch asks for them: a test set o
 (dSprites) is 11 GB at 224 pixels even as bytes.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -39,7 +40,7 @@ class FileSplit:
     root     the data set's folder, which all of them lie in
     rows     a Split of row numbers [S] in place of images: it orders, shuffles, counts and holds
              the labels
-    The settings are those of `read_image`. A broken image is reported by the batch that meets it.
+    The other settings are those of `read_image`. The batch that meets a broken image reports it.
     """
 
     samples: tuple[Sample, ...]
@@ -48,6 +49,7 @@ class FileSplit:
     image_size: int
     normalization: str
     resize: str
+    upright: bool = False
 
     @property
     def labels(self) -> torch.Tensor:
@@ -66,9 +68,8 @@ class FileSplit:
 
     def _read(self, row):
         sample = self.samples[row]
-        return read_image(
-            sample.path, self.image_size, self.normalization, self.resize, sample.place
-        )
+        size, normalization, resize = self.image_size, self.normalization, self.resize
+        return read_image(sample.path, size, normalization, resize, sample.place, self.upright)
 
     def to(self, device: str | torch.device) -> "FileSplit":
         """The same split with its batches on another device."""
@@ -92,7 +93,7 @@ class FileSplit:
 
         raises  ValueError: a file that is gone
         """
-        lines = [f"{self.image_size} {self.normalization} {self.resize}"]
+        lines = [f"{self.image_size} {self.normalization} {self.resize}{' upright' * self.upright}"]
         for row, label in zip(self.rows.images.tolist(), self.labels.tolist(), strict=True):
             path, _, place = self.samples[row]
             try:
@@ -114,6 +115,7 @@ def task_of_files(
     normalization: str,
     resize: str,
     class_names: Iterable[str] = (),
+    upright: bool = False,
 ) -> Task:
     """A Task of three FileSplits from {"train": [Sample, ...], "val": ..., "test": ...}, files
     below `root`.
@@ -139,24 +141,45 @@ def task_of_files(
         ).tolist()
         samples = tuple(samples[i] for i in order)
         rows = Split(torch.arange(len(samples)), torch.tensor([sample.label for sample in samples]))
-        made[split] = FileSplit(samples, Path(root), rows, image_size, normalization, resize)
+        settings = image_size, normalization, resize, upright
+        made[split] = FileSplit(samples, Path(root), rows, *settings)
     return Task(name, n_classes, **made, class_names=tuple(class_names))
 
 
 def safe_path(root: str | Path, relative: str | Path, place: str | Path) -> Path:
-    """root / relative, refused where it leaves root: absolute, by "..", or by a symbolic link."""
+    """root / relative, refused where it leaves root: absolute, by "..", or by a symbolic link.
+
+    In a snapshot of the Hugging Face cache, links to that snapshot's own blobs are followed.
+    """
     root = Path(root)
+    path = root / relative
     try:
-        inside = not Path(relative).is_absolute() and (root / relative).resolve().is_relative_to(
-            root.resolve()
+        target, home = path.resolve(), root.resolve()
+        inside = not Path(relative).is_absolute() and any(
+            target.is_relative_to(folder) for folder in (home, *_blobs_of(home))
         )
+        # unlike pathlib's, False for a name that the file system refuses
+        is_link = os.path.islink(path)  # noqa: PTH114
+        dangling = is_link and not os.path.exists(path)  # noqa: PTH110
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL byte
         raise ValueError(f"{place}: {relative!r} is not a usable path: {error}") from error
-    if not inside:
+    if dangling and not Path(relative).is_absolute():
         raise ValueError(
-            f"{place}: {relative!r} leads out of {root}: expected a path that stays inside"
+            f"{place}: {relative!r} is a link to {path.readlink()}, which does not exist: mend or "
+            "remove it"
         )
-    return root / relative
+    if not inside:
+        copy = ", or a copy of the file in place of the link (cp -L)" if is_link else ""
+        raise ValueError(
+            f"{place}: {relative!r} leads out of {root}: expected a path that stays inside{copy}"
+        )
+    return path
+
+
+def _blobs_of(home):
+    """[the folder of the files] that the links in a snapshot of the Hugging Face cache lead to."""
+    snapshots = next((p for p in (home, *home.parents) if p.name == "snapshots"), None)
+    return [] if snapshots is None else [snapshots.with_name("blobs")]
 
 
 def find_file(root: str | Path, relative: str | Path, place: str | Path) -> Path:

@@ -14,6 +14,7 @@ NORMALIZATIONS = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),  # OpenAI's
+    "satellite": ((0.43, 0.411, 0.296), (0.213, 0.156, 0.143)),  # DINOv3's of aerial images
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
 # both sides to the size, whatever their ratio; or the short side, then the centre
@@ -33,21 +34,23 @@ def read_image(
     normalization: str = "half",
     resize: str = "squash",
     place: str | None = None,
+    upright: bool = False,
 ) -> torch.Tensor:
     """The image at `path` as float32 [3, image_size, image_size], resized bicubically with
     antialiasing.
 
-    Grey, palette and CMYK images become RGB, transparency is dropped and EXIF rotation ignored, as
-    in torchvision's ImageFolder, through which the published results went.
+    Grey, palette and CMYK images become RGB and transparency is dropped.
 
     normalization  a key of NORMALIZATIONS
     resize         "squash" or "crop", see RESIZES
     place          where the file is named, for the error
+    upright        turned by the file's EXIF note, as a person sees it. False: as the pixels are
+                   stored, as in torchvision's ImageFolder, through which the published results went
     raises         ValueError: no such file, not an image, a broken or truncated one, more than 8
                    bits per channel, or an unknown setting
     """
     check_settings(image_size, normalization, resize)
-    return fit(open_image(path, place=place), image_size, normalization, resize)
+    return fit(open_image(path, upright, place), image_size, normalization, resize)
 
 
 def open_image(path: str | Path, upright: bool = False, place: str | None = None) -> Image.Image:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from trpts.data.task import Task
+from trpts.layers import classifier
 from trpts.methods import Prepared, method
 
 PLACES = ("attn", "mlp")
@@ -47,7 +48,7 @@ def prepare_adapter(
     at inference.
     """
     model.requires_grad_(False)
-    model.get_classifier().requires_grad_(True)
+    classifier(model).requires_grad_(True)
     like = next(model.parameters())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

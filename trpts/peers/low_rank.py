@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from trpts.data.task import Task
-from trpts.layers import scored_layers
+from trpts.layers import classifier, scored_layers
 from trpts.methods import Prepared, method
 
 LAYERS = ("qkv", "proj", "fc1", "fc2")
@@ -81,7 +81,7 @@ def _adapted(model, config, seed):
         _peft().inject_adapter_in_model(config, model)
     for layer in _adapters(model).values():
         layer.__class__ = _read_past_forward(type(layer))  # type: ignore[arg-type]  # is hashable
-    model.get_classifier().requires_grad_(True)
+    classifier(model).requires_grad_(True)
     return Prepared(finish=lambda: merge(model))
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from trpts.data.task import Task
+from trpts.layers import classifier
 from trpts.methods import Prepared, check_trpts, method, prepare_trpts
 from trpts.signals import ScoreFunction
 from trpts.sparse import detach, sparse_layers
@@ -21,7 +22,7 @@ def prepare_bitfit(model: nn.Module, task: Task, seed: int) -> Prepared:
     model.requires_grad_(False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.endswith("bias"))
-    model.get_classifier().requires_grad_(True)
+    classifier(model).requires_grad_(True)
     return Prepared(leave_unused=True)
 
 

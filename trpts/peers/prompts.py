@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from trpts.data.task import Task
+from trpts.layers import classifier
 from trpts.methods import Prepared, method
 
 
@@ -33,7 +34,7 @@ def prepare_deep(model: nn.Module, task: Task, seed: int, *, n_prompts: int = 50
 
 def _with_prompts(model, n, blocks, seed):
     model.requires_grad_(False)
-    model.get_classifier().requires_grad_(True)
+    classifier(model).requires_grad_(True)
     D, P, like = model.embed_dim, model.num_prefix_tokens, next(model.parameters())
     patch = math.prod(model.patch_embed.patch_size)
     bound = math.sqrt(6 / (3 * patch + D))  # VPT's: Xavier's for a layer from a patch's pixels to D

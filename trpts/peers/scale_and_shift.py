@@ -4,13 +4,14 @@ import torch
 from torch import nn
 
 from trpts.data.task import Task
+from trpts.layers import classifier
 from trpts.methods import Prepared, method
 
 
 def scaled_layers(model: nn.Module) -> dict[str, nn.Module]:
     """{name: layer} that SSF follows: patch embedding, Linear layers and norms, not the head."""
     kinds = (nn.Linear, nn.LayerNorm, nn.Conv2d)
-    head = model.get_classifier()
+    head = classifier(model)
     return {name: m for name, m in model.named_modules() if isinstance(m, kinds) and m is not head}
 
 
@@ -29,7 +30,7 @@ def prepare_ssf(model: nn.Module, task: Task, seed: int) -> Prepared:
     γ = 1 and β = 0 at first, so that nothing changes; the authors' code draws them close to that.
     """
     model.requires_grad_(False)
-    model.get_classifier().requires_grad_(True)
+    classifier(model).requires_grad_(True)
     handles, layers = [], scaled_layers(model)
     for layer in layers.values():
         layer.gamma = nn.Parameter(torch.ones_like(layer.bias))
