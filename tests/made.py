@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from trpts_lab.project import Project
+
+# what experiments need to find weights and data: see `trpts_lab.measured.placed`
+PLACED = {"project": Project.find()}
 CONFIG = {
     "task": "t",
     "method": "m",

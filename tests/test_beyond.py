@@ -4,6 +4,7 @@ say is in records.
 
 import pytest
 import torch
+from made import PLACED
 
 from trpts.data.task import Split
 from trpts_lab.experiments import continual, drift, many_tasks, text
@@ -27,7 +28,7 @@ def few(monkeypatch):
     """A hundred images of each task."""
 
     def small(config, name=None):
-        task = task_of(config, name)
+        task = task_of(PLACED | config, name)
         parts = {part: getattr(task, part).first(100) for part in ("train", "val", "test")}
         return type(task)(task.name, task.n_classes, **parts)
 
@@ -38,7 +39,7 @@ def few(monkeypatch):
 def test_deltas_of_many_tasks_do_not_touch_each_other(project, monkeypatch):
     monkeypatch.chdir(project.root)
     names = ["eurosat_twin", "digits", "camelyon_twin"]
-    record = measure(many_tasks, COMMON | {"task": "several", "tasks": names})
+    record = measure(many_tasks, COMMON | {"task": "several", "tasks": names}, project)
     validate(record, "here")
     metrics = record["metrics"]
     assert metrics["swapped"] == metrics["alone"]
@@ -50,14 +51,14 @@ def test_deltas_of_many_tasks_do_not_touch_each_other(project, monkeypatch):
 def test_one_task_after_another(project, monkeypatch, way):
     monkeypatch.chdir(project.root)
     config = COMMON | {"task": "two", "tasks": ["eurosat_twin", "digits"], "way": way}
-    metrics = continual.run(config)
+    metrics = continual.run(PLACED | config)
     if way == "head":
         assert metrics["first_after"] == metrics["first_before"]
     if way == "free":
         assert metrics["selected_twice"] > 0
     else:
         assert metrics["selected_twice"] == 0
-    assert set(continual.inputs(config)) == {"data", "weights"}
+    assert set(continual.inputs(PLACED | config)) == {"data", "weights"}
 
 
 def test_protected_connections_are_not_selected_by_hand():
@@ -69,7 +70,7 @@ def test_protected_connections_are_not_selected_by_hand():
 
 def test_drift_changes_images_and_no_labels(project, monkeypatch):
     monkeypatch.chdir(project.root)
-    task = lab_task("eurosat_twin")
+    task = lab_task("eurosat_twin", **PLACED)
     same, gone = drift.drifted(task, 0.0), drift.drifted(task, 1.0)
     (images, _), (untouched, _), (recoloured, labels) = (
         next(split.first(50).batches(50)) for split in (task.test, same.test, gone.test)
@@ -77,7 +78,7 @@ def test_drift_changes_images_and_no_labels(project, monkeypatch):
     assert torch.equal(untouched, images)
     assert torch.equal(recoloured[:, 1], 0.5 * images[:, 0])  # red is green now, and paler
     assert torch.equal(labels, task.test.labels[:50])
-    metrics = drift.run(COMMON | {"task": "eurosat_twin", "drift": 0.5})
+    metrics = drift.run(PLACED | COMMON | {"task": "eurosat_twin", "drift": 0.5})
     assert 0 < metrics["overlap"] <= 1
     assert set(metrics) == {"before", "unchanged", "old", "anew", "overlap", "phase_s"}
 
@@ -91,7 +92,7 @@ def test_text_is_told_apart_by_its_letters():
     short = dict(
         device="cpu", seed=0, upstream_epochs=1, n_upstream=256, epochs=1, lr=3e-3, batch_size=32
     )
-    found = {name: text.run({"variant": name, **short}) for name in text.METHODS}
+    found = {name: text.run(PLACED | {"variant": name, **short}) for name in text.METHODS}
     # neurons of a block: qkv and proj, fc1, fc2
     layers = 4 * text.WIDTH + 4 * text.WIDTH + text.WIDTH
     head = text.N_NEW * (text.WIDTH + 1)

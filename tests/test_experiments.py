@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
+from made import PLACED
 from safetensors.torch import save_file
 
 from trpts.data import digits
 from trpts_lab.experiments import fisher_digits
 from trpts_lab.experiments.fisher_digits import density, shares, top_shares
+from trpts_lab.project import Project
 
 CONFIG = {
     "backbone": "vit_small_digits",
@@ -43,9 +45,9 @@ def test_top_shares_by_hand():
 
 @pytest.mark.slow
 def test_same_seed_same_metrics():
-    first, second = fisher_digits.run(CONFIG), fisher_digits.run(CONFIG)
+    first, second = fisher_digits.run(PLACED | CONFIG), fisher_digits.run(PLACED | CONFIG)
     assert first == second
-    assert fisher_digits.run(CONFIG | {"seed": 5}) != first
+    assert fisher_digits.run(PLACED | CONFIG | {"seed": 5}) != first
 
 
 @pytest.mark.slow
@@ -62,15 +64,13 @@ def test_a_timm_backbone_with_weights_from_a_file(project, tmp_path, monkeypatch
         )
 
     monkeypatch.setattr(digits, "load", few)
-    for mark in ("notebooks", "profiles"):
-        (tmp_path / mark).mkdir()
-    monkeypatch.chdir(tmp_path)
     tag = "vit_tiny_patch16_224.augreg_in21k"
     save_file(timm.create_model(tag, pretrained=False).state_dict(), tmp_path / "tiny.safetensors")
     config = CONFIG | {"backbone": tag, "weights": "tiny.safetensors", "epochs": 0, "n_fisher": 4}
-    metrics = fisher_digits.run(config)
+    here = {"project": Project(tmp_path)}
+    metrics = fisher_digits.run(here | config)
     assert metrics["n_layers_scored"] == 48
     assert "upstream_test_accuracy" not in metrics
     assert sum(metrics["block_share"].values()) == pytest.approx(1)
-    assert fisher_digits.inputs(config)["weights"] is not None
-    assert fisher_digits.inputs(CONFIG)["weights"] is None
+    assert fisher_digits.inputs(here | config)["weights"] is not None
+    assert fisher_digits.inputs(PLACED | CONFIG)["weights"] is None

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from made import PLACED
 from torch import nn
 
 from trpts.errors import TrptsError
@@ -156,9 +157,9 @@ def test_a_remedy_is_tuned_with_its_score_and_nothing_else(monkeypatch):
     seen = {}
     monkeypatch.setattr(tuned, "run", lambda config: seen.update(config) or {"x": 1})
     config = {"score": "fisher_per_input", "seed": 3, "options": {"per_neuron": 2.0}, "lr": 0.1}
-    remedy.run(config)
+    remedy.run(PLACED | config)
     assert seen["options"].pop("score") is concentration.fisher_per_input
-    assert seen == config
+    assert seen == PLACED | config
     assert json.dumps(config)  # the record's own stays plain
 
 
@@ -177,11 +178,11 @@ def test_a_selection_of_the_laboratorys_backbone(project, monkeypatch, score):
         "per_neuron": 2.0,
         "n_scored": 32,
     }
-    found = concentration.run(config)
+    found = concentration.run(PLACED | config)
     assert set(found) == {"effective_share", "used_share", "largest_share", "by_kind"}
     assert set(found["by_kind"]) == {"qkv", "proj", "fc1", "fc2"}
     assert 0 < found["effective_share"] <= found["used_share"] <= 1
-    assert set(concentration.inputs(config)) == {"data", "weights"}
+    assert set(concentration.inputs(PLACED | config)) == {"data", "weights"}
 
 
 def test_how_far_a_distribution_moved_by_hand():
@@ -203,13 +204,13 @@ def test_a_schedule_that_keeps_all_moves_nothing(project, monkeypatch):
         "seed": 0,
         "variant": "transprune, High",
     }
-    moved = subtle.run(config)
+    moved = subtle.run(PLACED | config)
     assert moved["mean_distance"] > 0
     everything = {
         "transprune, High": replace(pruning.schedule_of("transprune"), keep=(1.0, 1.0, 1.0))
     }
     monkeypatch.setattr(pruning, "variants", lambda: everything)
-    still = subtle.run(config)
+    still = subtle.run(PLACED | config)
     assert (still["mean_changed"], still["mean_distance"]) == (0.0, 0.0)
 
 
@@ -312,7 +313,7 @@ def test_a_text_run_that_diverges_is_the_last_to_choose(monkeypatch):
         "device": "cpu",
         "epochs": 1,
     }
-    found = text.run(config | {"lr": 9.0, "batch_size": 8})
+    found = text.run(PLACED | config | {"lr": 9.0, "batch_size": 8})
     assert found == {"diverged": 1, "val_accuracy": 0.0, "test_accuracy": 0.0}
 
 

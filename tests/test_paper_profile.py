@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from made import PLACED
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -75,16 +76,16 @@ def test_real_files_are_read_as_the_profile_says_and_nothing_else_is(readers_dis
     found, cropped, squashed = (
         next(iter(task.train.batches(6)))[0]
         for task in (
-            lab_task(name),
+            lab_task(name, project=readers_disk),
             load_task(name, root, **bench["reading"]),
             load_task(name, root, resize="squash"),
         )
     )
     assert torch.equal(found, cropped)
     assert not torch.equal(found, squashed)
-    assert torch.equal(lab_task("digits").train.images, load_task("digits").train.images)
+    assert torch.equal(lab_task("digits", **PLACED).train.images, load_task("digits").train.images)
     assert torch.equal(
-        lab_task("dtd_twin", 1).val.first(8).images,
+        lab_task("dtd_twin", 1, **PLACED).val.first(8).images,
         load_task("dtd_twin", seed=1).val.first(8).images,
     )
 
@@ -100,7 +101,7 @@ def test_a_run_of_the_comparison(readers_disk):
     cell = tuned.cell(
         "TR-PTS", *compared.METHODS["TR-PTS"], "vtab/patch_camelyon", 0, rate, **common
     )
-    record = measure(tuned, cell)
+    record = measure(tuned, cell, readers_disk)
     validate(record, "here")
     metrics = record["metrics"]
     assert 0 <= metrics["test_accuracy"] <= 1

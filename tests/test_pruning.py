@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made import PLACED
 
 from trpts.transprune import FASTV, Schedule, macs
 from trpts_lab.experiments import pruning
@@ -69,13 +70,13 @@ def test_without_image_leaves_one_token():
 
 def test_a_run_and_its_repetition(untrained):
     config = pruning.cell("random, High", 1, **COMMON)
-    metrics = pruning.run(config)
-    assert metrics == pruning.run(config)
+    metrics = pruning.run(PLACED | config)
+    assert metrics == pruning.run(PLACED | config)
     assert metrics["accuracy"].keys() == set(KINDS)
     assert metrics["by_stage"].keys() == {"2", "3", "4"}
     assert 0 < metrics["macs_ratio"] < metrics["macs_ratio_all"] < 1
     assert sum(metrics["place"].values()) == pytest.approx(Schedule().n_kept(N_TOKENS)[-1])
-    whole = pruning.run(pruning.cell("unpruned", 1, **COMMON))
+    whole = pruning.run(PLACED | pruning.cell("unpruned", 1, **COMMON))
     assert whole["macs_ratio"] == whole["macs_ratio_all"] == 1
     assert "recall" not in whole
 
@@ -102,7 +103,7 @@ def test_the_same_words_are_drawn_for_anew(untrained):
 
 
 def test_the_oracle_is_told(untrained):
-    metrics = pruning.run(pruning.cell("oracle, High", 1, **COMMON))
+    metrics = pruning.run(PLACED | pruning.cell("oracle, High", 1, **COMMON))
     assert {share for kind, share in metrics["recall"].items() if kind != "count"} == {1.0}
     assert metrics["recall"]["count"] >= 12 / 16  # four objects of four tokens, where twelve stay
 

@@ -4,6 +4,7 @@ tell.
 
 import pytest
 import torch
+from made import PLACED
 
 from trpts.backbones import create_backbone
 from trpts.data import Split, Task
@@ -70,7 +71,7 @@ def test_blocks_and_tokens_are_those_of_the_model(task):
 
 
 def test_metrics(task):
-    metrics = readout.run(SMALL)
+    metrics = readout.run(PLACED | SMALL)
     assert metrics["n_classes"] == 2
     assert metrics["chance"] == 0.5
     for name in readout.READOUTS:
@@ -79,7 +80,7 @@ def test_metrics(task):
         assert found[str(metrics[f"{name}_best_block"])] == max(found.values())
     # a bright patch shows in the mean of the first block
     assert metrics["mean_val_accuracy"]["1"] > 0.9
-    assert readout.run(SMALL) == metrics
+    assert readout.run(PLACED | SMALL) == metrics
 
 
 def test_labels_at_random_give_chance(task, monkeypatch):
@@ -89,17 +90,17 @@ def test_labels_at_random_give_chance(task, monkeypatch):
     monkeypatch.setattr(
         readout, "load", lambda config: Task("bright", 2, shuffled, task.val, Unseen())
     )
-    assert abs(readout.run(SMALL)["mean_val_accuracy"]["1"] - 0.5) <= 0.3
+    assert abs(readout.run(PLACED | SMALL)["mean_val_accuracy"]["1"] - 0.5) <= 0.3
 
 
 def test_inputs_follow_train_and_validation(task, monkeypatch):
-    before = readout.inputs(SMALL)
+    before = readout.inputs(PLACED | SMALL)
     assert before["weights"] is None
     changed = Split(task.val.images + 1, task.val.labels)
     monkeypatch.setattr(
         readout, "load", lambda config: Task("bright", 2, task.train, changed, Unseen())
     )
-    assert readout.inputs(SMALL)["data"] != before["data"]
+    assert readout.inputs(PLACED | SMALL)["data"] != before["data"]
 
 
 def test_configurations_are_off_the_comparison():

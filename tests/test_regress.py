@@ -5,6 +5,7 @@ import statistics
 import xml.etree.ElementTree as ET
 
 import pytest
+from made import PLACED
 
 from trpts.errors import TrptsError
 from trpts_lab import regress
@@ -133,7 +134,7 @@ def test_committed_baseline_sees_a_planted_fault(project, monkeypatch):
 
     real = fisher_digits.fisher_scores
     monkeypatch.setattr(fisher_digits, "fisher_scores", without_square)
-    faulty = {"config": entry["config"], "metrics": fisher_digits.run(entry["config"])}
+    faulty = {"config": entry["config"], "metrics": fisher_digits.run(PLACED | entry["config"])}
     assert {"top_share[0.01]", "top_share[0.1]"} <= failed(compare(baselines, [faulty]))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from made import PLACED
 from PIL import Image
 from torch import nn
 
@@ -114,10 +115,10 @@ def test_images_in_files_are_scored_as_those_in_memory(tmp_path):
 @pytest.mark.slow
 def test_starting_points_of_the_real_digits(monkeypatch):
     """On 300 images to learn from and 200 to test on."""
-    digits = lab_task("digits")
+    digits = lab_task("digits", **PLACED)
     few = type(digits)("digits", 10, digits.train.first(300), digits.val, digits.test.first(200))
     monkeypatch.setattr(starting_points, "task_of", lambda config: few)
-    metrics = starting_points.run(LAB | {"task": "digits", "seed": 0})
+    metrics = starting_points.run(PLACED | LAB | {"task": "digits", "seed": 0})
     assert metrics["chance"] == 0.1
     assert metrics["probe_test_accuracy"] > metrics["random_probe_test_accuracy"] > 0.5
 
@@ -129,12 +130,12 @@ def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
     config = tuned.cell(
         "TR-PTS", *compared.METHODS["TR-PTS"], "digits", 0, 3e-3, **LAB, epochs=1, batch_size=64
     )
-    record = run_once(tuned, config, Store(tmp_path))
+    record = run_once(tuned, config, Store(tmp_path, project=project))
     metrics = record["metrics"]
     assert metrics["connections_per_neuron"] == pytest.approx(2.0, abs=0.01)
     assert metrics["flops_ratio"] < 0.8
     assert sum(metrics["token_blocks"].values()) == 3
-    assert record["inputs"]["data"] == data_hash("digits")
+    assert record["inputs"]["data"] == data_hash("digits", **PLACED)
     monkeypatch.setattr(
         shown.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})()
     )
@@ -143,7 +144,7 @@ def test_a_tuned_cell_and_its_page(tmp_path, monkeypatch):
         shown.full_runs("C = 9", tuned)
     other = config | {"lr": 1e-3, "seed": 1}
     monkeypatch.setattr(shown.Project, "find", lambda: project)
-    run_once(tuned, other, Store(tmp_path))
+    run_once(tuned, other, Store(tmp_path, project=project))
     monkeypatch.setattr(
         shown.Project, "find", lambda: type("P", (), {"store": lambda self, _: Store(tmp_path)})()
     )

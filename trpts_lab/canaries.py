@@ -25,6 +25,8 @@ from trpts.sparse import sparse_layers
 from trpts_lab import regress
 from trpts_lab.compared import METHODS
 from trpts_lab.experiments import concentration, pruning, readout, tuned
+from trpts_lab.measured import placed
+from trpts_lab.project import Project
 from trpts_lab.records import untimed
 
 NAME = "canaries"  # of their baseline, beside the chapters'
@@ -149,7 +151,7 @@ def run(name: str) -> dict:
     torch.set_num_threads(1)
     try:
         with _watched(tuned if kind == "remedy" else experiment) as seen:
-            metrics = experiment.run(config)
+            metrics = experiment.run(placed(config, Project.find()))
     finally:
         torch.set_num_threads(before)
     return {

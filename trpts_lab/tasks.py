@@ -37,18 +37,18 @@ def reading_of(config: dict) -> dict:
 
 
 def project_of(config: dict) -> Project:
-    """The checkout whose weights and data an experiment uses; by hand, the working directory's."""
-    return config.get("project") or Project.find()
+    """The checkout whose weights and data an experiment uses: see `trpts_lab.measured.placed`."""
+    return config["project"]
 
 
-def lab_task(name, seed=0, project=None, profile="paper", **reading):
-    """The Task of a name. Image files lie where a profile says, and are read as it says where
-    `reading` does not; project None: the checkout around the working directory.
+def lab_task(name, seed=0, *, project, profile="paper", **reading):
+    """The Task of a name. Image files lie where a profile of the project says, and are read as it
+    says where `reading` does not.
     """
     if name.startswith("few_"):
-        whole = lab_task(name.removeprefix("few_"), seed, project, profile, **reading)
+        whole = name.removeprefix("few_")
+        whole = lab_task(whole, seed, project=project, profile=profile, **reading)
         return replace(whole, **{part: getattr(whole, part).first(n) for part, n in FEW.items()})
-    project = project or Project.find()
     bench = load_profile(project, profile)["benchmark"]
     reading = bench["reading"] | reading if name in FILES else reading
     return load_task(name, project.root / bench["root"], seed, **reading)
@@ -80,7 +80,7 @@ def _kept(name, seed, project, profile, reading):
     while, from a file in build/tasks/ that other code than today's never reads.
     """
     if name not in TWINS or not reading:
-        task = lab_task(name, seed, project, profile, **dict(reading))
+        task = lab_task(name, seed, project=project, profile=profile, **dict(reading))
         size = dict(reading).get("image_size")
         n_images = sum(len(getattr(task, part)) for part in FEW)
         if size is None or n_images * 3 * size**2 * 4 > KEPT_BYTES:
@@ -90,7 +90,7 @@ def _kept(name, seed, project, profile, reading):
     path = folder / f"{short_hash(f'{name} {seed} {reading} {code_hash()}')}.safetensors"
     with FileLock(f"{path}.lock"):
         if not path.is_file():
-            task = lab_task(name, seed, project, profile, **dict(reading))
+            task = lab_task(name, seed, project=project, profile=profile, **dict(reading))
             tensors = {
                 f"{part}.{n}": getattr(getattr(task, part), n)
                 for part in FEW
@@ -108,7 +108,7 @@ def in_memory(split):
 
 
 @cache
-def data_hash(name, seed=0, project=None, profile="paper", **reading):
+def data_hash(name, seed=0, *, project, profile="paper", **reading):
     """Hash of a task's training images; of a twin's, some drawn on the spot."""
     if name in TWINS:
         read = {
@@ -116,14 +116,14 @@ def data_hash(name, seed=0, project=None, profile="paper", **reading):
             "normalization": reading.get("normalization", "half"),
         }
         return TWINS[name].split("train", N_HASHED, seed, **read).data_hash()
-    return lab_task(name, seed, project, profile, **reading).train.data_hash()
+    return lab_task(name, seed, project=project, profile=profile, **reading).train.data_hash()
 
 
 def inputs(config):
     """Hashes of a record's inputs: the data of one or several tasks, and the weights file."""
     names = config.get("tasks") or [config["task"]]
-    how = config["seed"], project_of(config), config["profile"]
-    hashes = [data_hash(name, *how, **reading_of(config)) for name in names]
+    how = {"project": project_of(config), "profile": config["profile"], **reading_of(config)}
+    hashes = [data_hash(name, config["seed"], **how) for name in names]
     data = short_hash(" ".join(hashes)) if config.get("tasks") else hashes[0]
     return {"data": data, "weights": weights_hash(config)}
 

@@ -11,6 +11,7 @@ does.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from weakref import WeakSet
 
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 
 from trpts.transprune.criteria import CRITERIA
 from trpts.transprune.families import anatomy
-from trpts.transprune.pruner import Pruner, whole_prompts
+from trpts.transprune.pruner import Pruner
 from trpts.transprune.schedule import Schedule
 from trpts.transprune.trace import Trace
 
@@ -70,7 +71,23 @@ def pruning(
         stack.callback(_OPEN.discard, parts.text)
         for handle in pruner.hooks():
             stack.callback(handle.remove)
-        whole = whole_prompts(model.prepare_inputs_for_generation)
+        whole = _whole_prompts(model.prepare_inputs_for_generation)
         vars(model)["prepare_inputs_for_generation"] = whole
         stack.callback(vars(model).pop, "prepare_inputs_for_generation")
         yield pruner.trace
+
+
+def _whole_prompts(prepare):
+    """`generate` can cut long prompts; a last piece of one token would pass for a decoded one."""
+
+    @wraps(prepare)  # generation looks at its arguments' names
+    def prepare_whole(*args, **kwargs):
+        cache = kwargs.get("past_key_values")
+        if kwargs.get("is_first_iteration") and cache is not None and cache.get_seq_length() > 0:
+            raise ValueError(
+                "the prompt comes in pieces, or behind a filled cache: expected it whole, "
+                "without prefill_chunk_size"
+            )
+        return prepare(*args, **kwargs)
+
+    return prepare_whole

@@ -4,8 +4,8 @@ Each stage gets a mask and position embeddings of its own, for the prompt and fo
 generated after it, so that batches, padding, caches and beams give what each row alone would give.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial, wraps
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -239,22 +239,6 @@ class Pruner:
         )
         self.trace._record(after, prompt, scores, index)
         return hidden
-
-
-def whole_prompts(prepare: Callable[..., Any]) -> Callable[..., Any]:
-    """`generate` can cut long prompts; a last piece of one token would pass for a decoded one."""
-
-    @wraps(prepare)  # generation looks at its arguments' names
-    def prepare_whole(*args, **kwargs):
-        cache = kwargs.get("past_key_values")
-        if kwargs.get("is_first_iteration") and cache is not None and cache.get_seq_length() > 0:
-            raise ValueError(
-                "the prompt comes in pieces, or behind a filled cache: expected it whole, "
-                "without prefill_chunk_size"
-            )
-        return prepare(*args, **kwargs)
-
-    return prepare_whole
 
 
 def _plain(cache):

@@ -11,6 +11,7 @@ from trpts_lab.book.chapters import find_chapters
 from trpts_lab.book.runner import run_chapters, say
 from trpts_lab.book.status import data_name, inputs_path, read_inputs
 from trpts_lab.files import make_folder, write_whole
+from trpts_lab.measured import placed
 from trpts_lab.provenance import machine, versions
 from trpts_lab.records import untimed
 from trpts_lab.regress import (
@@ -136,7 +137,7 @@ def today_inputs(project):
                 f"trpts_lab.experiments.{record['config']['kind']}"
             )
             with suppress(FileNotFoundError, ValueError) if of_files(name) else nullcontext():
-                found[name] = experiment.inputs(record["config"])["data"]
+                found[name] = experiment.inputs(placed(record["config"], project))["data"]
     return found
 
 

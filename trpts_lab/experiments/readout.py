@@ -85,8 +85,8 @@ def load(config: dict) -> Task:
 
     With "n_images" in the configuration, the first so many of each split.
     """
-    where = project_of(config), config["profile"]
-    task = lab_task(config["task"], config["seed"], *where, **reading_of(config))
+    where = {"project": project_of(config), "profile": config["profile"]}
+    task = lab_task(config["task"], config["seed"], **where, **reading_of(config))
     n = config.get("n_images")
     return task if n is None else replace(task, train=task.train.first(n), val=task.val.first(n))
 
