@@ -318,7 +318,7 @@ def test_command_writes_a_file(narrow, tiny, monkeypatch, capsys):
     assert main(["bench", "tokens", "--batch-size", "3"]) == 0
     assert path.read_bytes() == before
     assert main(["bench", "tokens", "--rounds", "0"]) == 2
-    assert "--rounds 0: expected at least 1" in capsys.readouterr().err
+    assert "--rounds: expected a whole number from 1" in capsys.readouterr().err
 
 
 def test_chapters_are_timed_from_nothing(tiny):

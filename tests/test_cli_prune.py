@@ -294,7 +294,7 @@ def test_a_name_that_was_not_downloaded(folders, tmp_path, capsys, monkeypatch):
         ({"--image": "cut.png"}, "cut.png is a damaged image"),
         ({"--out": "picture.jpg"}, "picture.jpg: expected a name that ends in .png"),
         ({"--out": "nowhere/picture.png"}, "nowhere/picture.png cannot be written"),
-        ({"--new-tokens": "0"}, "--new-tokens 0: expected at least 1"),
+        ({"--new-tokens": "0"}, "--new-tokens: expected a whole number from 1"),
     ],
 )
 def test_what_the_command_refuses(folders, tmp_path, capsys, monkeypatch, changed, says):

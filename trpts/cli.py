@@ -1,6 +1,5 @@
 """The command line: images (tune, predict, export), questions (prune), and what packages add."""
 
-import argparse
 import importlib.metadata
 import io
 import signal
@@ -9,6 +8,7 @@ from collections.abc import Sequence
 
 from trpts import __version__, cli_images, cli_prune
 from trpts.errors import TrptsError
+from trpts.options import Parser
 
 # entry points of packages that add commands: functions as `cli_images.add_commands`
 COMMANDS = "trpts.commands"
@@ -24,7 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     top, names, missing = parser()
     if argv and not argv[0].startswith("-") and argv[0] not in names:
         return _say(f"{argv[0]!r} is no command: expected one of {', '.join(names)}" + missing)
-    arguments = top.parse_args(argv)
+    try:
+        arguments = top.parse_args(argv)
+    except TrptsError as error:
+        return _say(error)
     signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -60,9 +63,9 @@ def _interrupt(signum, frame):
     raise KeyboardInterrupt
 
 
-def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser], str]:
+def parser() -> tuple[Parser, dict[str, Parser], str]:
     """(the parser, {command: its parser}, which commands are not there, as words to append)."""
-    top = argparse.ArgumentParser(prog="trpts", description="TR-PTS and TransPrune, reproduced.")
+    top = Parser(prog="trpts", description="TR-PTS and TransPrune, reproduced.")
     top.add_argument("--version", action="version", version=f"trpts {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 

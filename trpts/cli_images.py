@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from trpts.device import device_named
+from trpts.options import LARGEST_RATE, SEEDS, filled, real, whole
 
 # Options of `trpts tune` that only --method trpts has: argument -> (option of `tune`, default).
 OF_TRPTS = {
@@ -19,7 +20,10 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
     """Add the three commands; `command` makes a subparser of (name, function, summary)."""
     tune = command("tune", cmd_tune, "tune a backbone on your own images; writes a small file")
     tune.add_argument(
-        "data", metavar="DATA", help="folder with one sub-folder per class, or a task's name"
+        "data",
+        type=filled,
+        metavar="DATA",
+        help="folder with one sub-folder per class, or a task's name",
     )
     tune.add_argument(
         "--backbone", default="vit_base_patch16_224.augreg_in21k", metavar="TAG", help="a timm tag"
@@ -28,7 +32,11 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
         "--weights", default="hub", metavar="FILE", help="safetensors; default: the local hub cache"
     )
     tune.add_argument(
-        "--out", required=True, metavar="FILE", help="the file to write, name.safetensors"
+        "--out",
+        type=filled,
+        required=True,
+        metavar="FILE",
+        help="the file to write, name.safetensors",
     )
     tune.add_argument(
         "--overwrite",
@@ -36,22 +44,24 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
         help="replace delta, report and picture of an earlier run",
     )
     tune.add_argument("--method", default="trpts", help="trpts (default) or linear")
-    tune.add_argument("--epochs", type=int, default=20)
-    tune.add_argument("--lr", type=float, default=2e-3, help="learning rate (default: 0.002)")
-    tune.add_argument("--batch-size", type=int, default=16)
+    tune.add_argument("--epochs", type=whole(), default=20)
     tune.add_argument(
-        "--per-neuron", type=float, default=None, help="connections per neuron (default: 2)"
+        "--lr", type=real(0, LARGEST_RATE), default=2e-3, help="learning rate (default: 0.002)"
+    )
+    tune.add_argument("--batch-size", type=whole(), default=16)
+    tune.add_argument("--per-neuron", type=real(1, 1e6), help="connections per neuron (default: 2)")
+    tune.add_argument(
+        "--keep",
+        type=real(0, 1, above=True),
+        help="share of tokens that a block keeps (default: .95)",
     )
     tune.add_argument(
-        "--keep", type=float, default=None, help="share of tokens that a block keeps (default: .95)"
+        "--token-blocks", type=whole(0), help="number of selecting blocks (default: 3)"
     )
-    tune.add_argument(
-        "--token-blocks", type=int, default=None, help="number of selecting blocks (default: 3)"
-    )
-    tune.add_argument("--seed", type=int, default=0)
+    tune.add_argument("--seed", type=whole(0, SEEDS), default=0)
     tune.add_argument(
         "--image-size",
-        type=int,
+        type=whole(1, 4096),
         default=None,
         metavar="PIXELS",
         help="per side; positions are resampled (default: the backbone's own)",
@@ -61,16 +71,20 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
     )
 
     predict = command("predict", cmd_predict, "name the class of images, with a tuned model")
-    predict.add_argument("model", metavar="MODEL", help="what `trpts tune` or `trpts export` wrote")
     predict.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="a file, or a folder: all images in it"
+        "model", type=filled, metavar="MODEL", help="what `trpts tune` or `trpts export` wrote"
+    )
+    predict.add_argument(
+        "images",
+        type=filled,
+        nargs="+",
+        metavar="IMAGE",
+        help="a file, or a folder: all images in it",
     )
     predict.add_argument(
         "--weights", default="hub", metavar="FILE", help="the backbone's, for a delta"
     )
-    predict.add_argument(
-        "--top", type=int, default=3, help="classes shown for each image (default: 3)"
-    )
+    predict.add_argument("--top", type=whole(), help="classes shown for each image (default: 3)")
     predict.add_argument(
         "--json", action="store_true", help="one JSON object per image, all classes"
     )
@@ -79,10 +93,14 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
     )
 
     export = command("export", cmd_export, "write a tuned model as an ordinary timm checkpoint")
-    export.add_argument("model", metavar="DELTA", help="what `trpts tune` wrote")
+    export.add_argument("model", type=filled, metavar="DELTA", help="what `trpts tune` wrote")
     export.add_argument("--weights", default="hub", metavar="FILE", help="the backbone's")
     export.add_argument(
-        "--out", required=True, metavar="FILE", help="the file to write, name.safetensors"
+        "--out",
+        type=filled,
+        required=True,
+        metavar="FILE",
+        help="the file to write, name.safetensors",
     )
 
 
@@ -131,8 +149,8 @@ def cmd_predict(arguments: Namespace) -> int:
     from trpts.files import capped
     from trpts.saved_models import load_model, predict
 
-    if arguments.top < 1:
-        raise ValueError(f"--top {arguments.top}: expected at least 1 class")
+    if arguments.json and arguments.top is not None:
+        raise ValueError("--top with --json, which gives all classes: expected one of the two")
     device = device_named(arguments.device)
     model, notes = load_model(arguments.model, arguments.weights, device)
     if "upright" not in notes["reading"]:
@@ -153,7 +171,7 @@ def cmd_predict(arguments: Namespace) -> int:
         if arguments.json:
             print(json.dumps({"image": image, "classes": shares}))
         else:
-            best = list(shares.items())[: arguments.top]
+            best = list(shares.items())[: arguments.top or 3]
             print(f"{image}: " + ", ".join(f"{capped(name)} {share:.1%}" for name, share in best))
     return 1 if n_broken else 0
 

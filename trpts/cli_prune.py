@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trpts.device import device_named
+from trpts.options import filled, whole
 
 
 def add_commands(command: Callable[..., ArgumentParser]) -> None:
@@ -14,11 +15,12 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
     )
     prune.add_argument(
         "--model",
+        type=filled,
         required=True,
         metavar="PATH_OR_ID",
         help="a folder, or a name in the local hub cache",
     )
-    prune.add_argument("--image", required=True, metavar="FILE")
+    prune.add_argument("--image", type=filled, required=True, metavar="FILE")
     prune.add_argument("--question", required=True, metavar="TEXT")
     prune.add_argument(
         "--schedule",
@@ -27,11 +29,16 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
     )
     prune.add_argument(
         "--out",
+        type=filled,
         metavar="FILE",
         help="the picture to write (default: the image's name.kept.png, here)",
     )
     prune.add_argument(
-        "--new-tokens", type=int, default=32, metavar="N", help="length of an answer (default: 32)"
+        "--new-tokens",
+        type=whole(1, 100_000),
+        default=32,
+        metavar="N",
+        help="length of an answer (default: 32)",
     )
     prune.add_argument(
         "--device", default=None, help="cpu, cuda or mps (default: cuda where there is one)"
@@ -57,8 +64,6 @@ def cmd_prune(arguments: Namespace) -> int:
     if out.resolve() == Path(arguments.image).resolve():
         raise ValueError(f"--out {out} is the image itself: expected another name")
     check_place(out)
-    if arguments.new_tokens < 1:
-        raise ValueError(f"--new-tokens {arguments.new_tokens}: expected at least 1")
     schedule, image = (
         ask.schedule_named(arguments.schedule),
         open_image(arguments.image, upright=True),

@@ -5,6 +5,7 @@ import time
 import yaml
 
 from trpts.errors import TrptsError
+from trpts.options import real, repeated, whole
 from trpts_lab import cli_claims, cli_data, cli_editions, cli_sweep
 from trpts_lab.bench import NAMES as bench_names
 from trpts_lab.profiles import CHAPTERS
@@ -47,7 +48,9 @@ def add_commands(command):
         "lvlm-train", cmd_lvlm_train, "train the tiny vision-language model (resumable)", keeps=True
     )
     lvlm.add_argument(
-        "--minutes", type=float, help="stop after so long; the same command goes on from there"
+        "--minutes",
+        type=real(0, 1e6, above=True),
+        help="stop after so long; the same command goes on from there",
     )
     lvlm.add_argument(
         "--ship",
@@ -65,9 +68,9 @@ def add_commands(command):
     )
     bench.add_argument("what", choices=[*bench_names, "all"])
     bench.add_argument(
-        "--batch-size", type=int, default=None, help="default: 16; other benches have their own"
+        "--batch-size", type=whole(), help="default: 16; other benches have their own"
     )
-    bench.add_argument("--rounds", type=int, default=5)
+    bench.add_argument("--rounds", type=whole(), default=5)
 
     regress = command(
         "regress", cmd_regress, "hold canaries and quick chapters against the committed baselines"
@@ -83,7 +86,10 @@ def cmd_run(arguments):
     from trpts_lab.book.runner import run_chapters
     from trpts_lab.store import packed_at_the_end
 
-    overrides = dict(_parameter(text) for text in arguments.parameter)
+    given = [_parameter(text) for text in arguments.parameter]
+    if (again := repeated([name for name, _ in given])) is not None:
+        raise TrptsError(f"--parameter {again} is given twice: expected it once")
+    overrides = dict(given)
     if overrides and arguments.only is None:
         raise TrptsError("--parameter needs --only: parameters belong to one chapter")
     project = Project.find()
@@ -186,9 +192,8 @@ def cmd_bench(arguments):
     from trpts_lab.files import make_folder
     from trpts_lab.provenance import provenance
 
-    for name, value in (("rounds", arguments.rounds), ("batch-size", arguments.batch_size)):
-        if value is not None and value < 1:
-            raise TrptsError(f"--{name} {value}: expected at least 1")
+    if arguments.batch_size is not None and arguments.what == "chapters":
+        raise TrptsError("--batch-size says nothing to the bench chapters: their profile has it")
     project, device = Project.find(), pick_device()
     make_folder(project.root / "data" / "bench")  # before the time is spent
     for name in bench_names if arguments.what == "all" else [arguments.what]:
@@ -225,6 +230,8 @@ def cmd_lvlm_train(arguments):
     """Train the tiny vision-language model on drawn scenes; resumes from a checkpoint, if any."""
     from trpts_lab.lvlm.train import LvlmTraining
 
+    if arguments.ship and arguments.minutes is not None:
+        raise TrptsError("--minutes says nothing to --ship, which trains no further")
     project = Project.find()
     with project.lock():
         if arguments.ship:

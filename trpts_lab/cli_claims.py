@@ -2,6 +2,7 @@
 
 import json
 
+from trpts.options import Different, filled
 from trpts_lab.project import Project
 
 
@@ -11,7 +12,9 @@ def add_commands(command):
         cmd_claims,
         "recompute every verdict on the papers' claims; 1 if one no longer follows",
     )
-    sub.add_argument("--only", nargs="+", metavar="ID", help="such as T05 P07; default: all")
+    sub.add_argument(
+        "--only", nargs="+", action=Different, metavar="ID", help="such as T05 P07; default: all"
+    )
     sub.add_argument("--json", action="store_true", help="as JSON")
     sub.add_argument(
         "--write", action="store_true", help="commit to the verdicts and records as they are now"
@@ -21,8 +24,10 @@ def add_commands(command):
         cmd_compare,
         "two sets of records side by side: folders, or git revisions of this checkout",
     )
-    sub.add_argument("first", metavar="A", help="a folder of records, or a git revision")
-    sub.add_argument("second", metavar="B")
+    sub.add_argument(
+        "first", type=filled, metavar="A", help="a folder of records, or a git revision"
+    )
+    sub.add_argument("second", type=filled, metavar="B")
     sub.add_argument("--metric", default="test_accuracy", help="default: test_accuracy")
 
 

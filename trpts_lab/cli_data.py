@@ -4,6 +4,7 @@ import textwrap
 from pathlib import Path
 
 from trpts.errors import TrptsError
+from trpts.options import filled
 
 
 def add_commands(command):
@@ -16,13 +17,18 @@ def add_commands(command):
         "name", nargs="?", metavar="NAME", help="of the task to make or check, say nlvr_count"
     )
     data.add_argument(
-        "--from", dest="checkout", metavar="CHECKOUT", help="a clone of the task's repository"
+        "--from",
+        dest="checkout",
+        type=filled,
+        metavar="CHECKOUT",
+        help="a clone of the task's repository",
     )
     data.add_argument(
-        "--root", default=None, metavar="FOLDER", help="holds real/ (default: data/paper)"
+        "--root", type=filled, metavar="FOLDER", help="holds real/ (default: data/paper)"
     )
     data.add_argument(
         "--against",
+        type=filled,
         metavar="FOLDER",
         help="a copy of the task: every pixel must be within 2 of 255",
     )
@@ -44,7 +50,11 @@ def _data(arguments):
 
     root = Path(arguments.root or ROOT)
     if arguments.what == "list":
+        if (arguments.name or arguments.checkout or arguments.against) is not None:
+            raise ValueError("expected `trpts data list`, with nothing else but --root FOLDER")
         return _list(root)
+    if arguments.what == "check" and arguments.against is not None:
+        raise ValueError("--against says nothing to `trpts data check`: expected it with make")
     if arguments.name is None or (arguments.what == "make") != (arguments.checkout is not None):
         raise ValueError(
             "expected `trpts data make NAME --from CHECKOUT` or `trpts data check NAME`"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from trpts.errors import TrptsError
+from trpts.options import filled
 from trpts_lab.files import make_folder
 from trpts_lab.project import Project
 
@@ -15,10 +16,14 @@ def add_commands(command):
         keeps=True,
     )
     sub.add_argument(
-        "--notebooks", metavar="FOLDER", help="write the notebooks there instead, without outputs"
+        "--notebooks",
+        type=filled,
+        metavar="FOLDER",
+        help="write the notebooks there instead, without outputs",
     )
     sub.add_argument(
         "--nbgrader",
+        type=filled,
         metavar="COURSE",
         help="write nbgrader's source/ there instead, solutions marked",
     )

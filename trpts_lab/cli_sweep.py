@@ -4,6 +4,7 @@ from collections import Counter
 from statistics import median
 
 from trpts.errors import TrptsError
+from trpts.options import SEEDS, Different, filled, whole
 from trpts_lab.project import Project
 
 
@@ -24,29 +25,40 @@ def add_commands(command):
         "--tuning", action="store_true", help="the runs that choose each method's learning rate"
     )
     which.add_argument(
-        "--ablations", nargs="*", metavar="FIGURE", help="TR-PTS's switches instead; default: all"
+        "--ablations",
+        nargs="*",
+        action=Different,
+        metavar="FIGURE",
+        help="TR-PTS's switches instead; default: all",
     )
     which.add_argument(
         "--further",
         nargs="*",
+        action=Different,
         metavar="EXPERIMENT",
         help="runs beside the comparison; default: all",
     )
-    sub.add_argument("--tasks", nargs="+", metavar="TASK", help="default: as the profile says")
+    several = {"nargs": "+", "action": Different}
+    sub.add_argument("--tasks", metavar="TASK", help="default: as the profile says", **several)
     sub.add_argument(
-        "--methods", nargs="+", metavar="METHOD", help="by the names of the tables; default: all"
+        "--methods", metavar="METHOD", help="by the names of the tables; default: all", **several
     )
     sub.add_argument(
-        "--seeds", nargs="+", type=int, metavar="N", help="default: those of the comparison"
+        "--seeds",
+        type=whole(0, SEEDS),
+        metavar="N",
+        help="default: those of the comparison",
+        **several,
     )
     sub.add_argument(
         "--scheduler",
+        type=filled,
         metavar="ADDRESS",
         help="of a Dask scheduler; default: processes of this machine",
     )
     sub.add_argument(
         "--workers",
-        type=int,
+        type=whole(1, 1000),
         metavar="N",
         help="how many processes here; default: as many as cores",
     )
@@ -72,14 +84,12 @@ def cmd_sweep(arguments):
     from trpts_lab.profiles import load_profile
     from trpts_lab.sweep import missing, say, sweep
 
-    if arguments.workers is not None and arguments.workers < 1:
-        raise TrptsError(f"--workers {arguments.workers}: expected at least 1")
-    if arguments.workers is not None and arguments.scheduler:
+    if arguments.workers is not None and arguments.scheduler is not None:
         raise TrptsError(
             "--workers is of this machine's processes: a scheduler's workers are those that were "
             "started"
         )
-    if arguments.gpu and not arguments.scheduler:
+    if arguments.gpu and arguments.scheduler is None:
         raise TrptsError(
             "--gpu needs --scheduler ADDRESS: workers with a GPU say so when they are started"
         )
