@@ -171,7 +171,7 @@ LIES = {
     "a share that is NaN": (
         "export",
         dict(notes=put(tokens={"blocks": [1], "keep": torch.nan})),
-        "in tokens/keep",
+        "the number NaN is not finite",
     ),
     "a share that leaves no token": (
         "delta",

@@ -1,5 +1,6 @@
 """The runner: good, failing, refused, interrupted and resumed runs of small notebooks."""
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import time
 import nbformat
 import pytest
 
+from conftest import BENCHMARK
 from trpts.cli import main
 from trpts_lab.book import runner
 from trpts_lab.book.chapters import copy_state, find_chapters
@@ -104,7 +106,7 @@ def test_parameters_reach_the_notebook_and_unknown_ones_are_refused(tiny, capsys
         (["run", "--only", "07"], "chapter '07' does not exist: there are 00_a"),
         (["run", "-p", "n=1"], "--parameter needs --only"),
         (["run", "--only", "00", "-p", "n"], "--parameter 'n': expected NAME=VALUE"),
-        (["run", "--only", "00", "-p", "n=[1"], "the value is not readable"),
+        (["run", "--only", "00", "-p", "n=[1"], "--parameter n: '[1' is not readable: expected"),
         (
             ["run", "--only", "00", "-p", "profile=full"],
             "the parameter profile is set by --profile alone",
@@ -242,7 +244,7 @@ def test_copy_states(tiny):
 def test_value_that_no_record_can_hold_is_refused(tiny, capsys):
     tiny({"00_a": [GOOD]}, "profile = 'quick'\nn = 1", {"n": 1})
     assert main(["run", "--only", "00", "-p", "n=2020-01-01"]) == 2
-    assert "a parameter of 00_a is no number, text, list or table" in capsys.readouterr().err
+    assert "the parameter n of 00_a: '2020-01-01': expected a whole" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -261,16 +263,21 @@ def test_default_that_is_no_plain_value(tiny, capsys):
 
 
 @pytest.mark.parametrize(
-    "content", ["chapters:", "chapters: {00_a: 3}", "chapters: {00_a: {}}\nrequires: 1"]
+    ("content", "says"),
+    [
+        ("chapters:", "in chapters: None is not of type 'object'"),
+        ("chapters: {00_a: 3}", "in chapters/00_a: 3 is not of type 'object'"),
+        ("chapters: {00_a: {}}\nrequires: 1", "in requires: 1 is not of type 'array'"),
+    ],
 )
-def test_profile_of_another_shape(tiny, capsys, content):
+def test_profile_of_another_shape(tiny, capsys, content, says):
     project = tiny({"00_a": [GOOD]})
-    text = f"profile: quick\n{content}\nbenchmark: {{}}\n" + (
+    text = f"profile: quick\n{content}\nbenchmark: {json.dumps(BENCHMARK)}\n" + (
         "" if "requires" in content else "requires: []\n"
     )
     (project.root / "profiles" / "quick.yaml").write_text(text)
     assert main(["run"]) == 2
-    assert "quick.yaml: expected chapters to be tables" in capsys.readouterr().err
+    assert f"quick.yaml: not a valid profile, {says}" in capsys.readouterr().err
 
 
 def test_third_party_error_on_a_file_is_one_sentence(tiny, capsys):

@@ -7,16 +7,15 @@ field.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import jsonschema
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from trpts.places import fresh_file
+from trpts.texts import capped, parse_json, unfit
 
 # names, shapes and notes; twenty thousand class names take about one million
 MAX_HEADER_BYTES = 2**24
@@ -35,16 +34,6 @@ DTYPES = {
     "U32": torch.uint32,
     "U64": torch.uint64,
 }
-# JSON Schema takes 3.0 for an integer and NaN for a number; Python's range() and comparisons do
-# not.
-_TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
-    {
-        "integer": lambda _, x: type(x) is int,
-        "number": lambda _, x: type(x) is int or (type(x) is float and math.isfinite(x)),
-    }
-)
-_Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
-
 Header = dict[str, tuple[torch.dtype, tuple[int, ...]]]
 
 
@@ -75,6 +64,8 @@ def read_header(path: str | Path, expected: str) -> tuple[Header, dict]:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # a named pipe would be waited for, for ever
+            raise ValueError("it is no regular file")
         with path.open("rb") as file:
             n_bytes = int.from_bytes(file.read(8), "little")
         if MAX_HEADER_BYTES < n_bytes <= path.stat().st_size:
@@ -89,13 +80,13 @@ def read_header(path: str | Path, expected: str) -> tuple[Header, dict]:
             metadata = file.metadata() or {}
         if "notes" not in metadata:
             raise ValueError("it has no notes")
-        notes = json.loads(metadata["notes"])
+        notes = parse_json(metadata["notes"])
         if not isinstance(notes, dict):
             raise ValueError(f"its notes are a {type(notes).__name__}, expected a table")
         for name, (dtype, _) in found.items():
             if dtype not in DTYPES:
                 raise ValueError(f"{name} is of type {dtype}, expected one of {', '.join(DTYPES)}")
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise _not(path, expected, error) from error
     return {name: (DTYPES[dtype], shape) for name, (dtype, shape) in found.items()}, notes
 
@@ -137,26 +128,11 @@ def read_tensors(
 
 def check_notes(path: str | Path, notes: dict, schema: dict, origin: str) -> None:
     """Raise ValueError, naming the field, unless notes fit a JSON Schema; 3.0 is no integer."""
-    try:
-        error = jsonschema.exceptions.best_match(_Validator(schema).iter_errors(notes))
-        where, message = (
-            ("/".join(map(str, error.absolute_path)) or "all", error.message)
-            if error
-            else (None, None)
-        )
-    except RecursionError:
-        where, message = "all", "they are nested too deeply"
-    if where is not None:
+    if fault := unfit(notes, schema):
+        where, message = fault
         raise ValueError(
             f"{path} has unfit notes, in {where}: {capped(message)}; expected {origin}"
         )
-
-
-def capped(text: object, length: int = 200) -> str:
-    """A text from a file, for a message: of limited length, without terminal control characters."""
-    text = str(text)
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:length])
-    return shown if len(text) <= length else f"{shown}… ({len(text):,} characters)"
 
 
 def _not(path, expected, reason):

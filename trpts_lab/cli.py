@@ -2,8 +2,6 @@
 
 import time
 
-import yaml
-
 from trpts.errors import TrptsError
 from trpts.options import real, repeated, whole
 from trpts_lab import cli_claims, cli_data, cli_editions, cli_sweep
@@ -83,10 +81,11 @@ def add_commands(command):
 
 def cmd_run(arguments):
     """Execute the chapters that are not up to date; copies land in build/runs/<profile>/."""
+    from trpts_lab.book.parameters import read_parameter
     from trpts_lab.book.runner import run_chapters
     from trpts_lab.store import packed_at_the_end
 
-    given = [_parameter(text) for text in arguments.parameter]
+    given = [read_parameter(text) for text in arguments.parameter]
     if (again := repeated([name for name, _ in given])) is not None:
         raise TrptsError(f"--parameter {again} is given twice: expected it once")
     overrides = dict(given)
@@ -239,13 +238,3 @@ def cmd_lvlm_train(arguments):
         else:
             LvlmTraining().train(project, arguments.minutes)
     return 0
-
-
-def _parameter(text):
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise TrptsError(f"--parameter {text!r}: expected NAME=VALUE")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise TrptsError(f"--parameter {text!r}: the value is not readable: {error}") from error

@@ -6,7 +6,6 @@ change of the other.
 """
 
 import io
-import json
 import subprocess
 import tarfile
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from trpts.errors import TrptsError
+from trpts.texts import read_json
 from trpts_lab.records import flat_metrics, key_of, untimed, validate
 from trpts_lab.store import Store
 
@@ -76,7 +76,7 @@ def _records_in(folder):
 def read_older(path: Path) -> dict:
     """A record of schema 1, which named the hash of its code and no commit."""
     try:
-        old = json.loads(path.read_text(encoding="utf-8"))
+        old = read_json(path)
         made = {
             "commit": None,
             "dirty": None,

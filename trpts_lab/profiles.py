@@ -2,22 +2,21 @@
 
 import textwrap
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
-
-import yaml
+from functools import cache
+from pathlib import Path, PurePosixPath
 
 from trpts.errors import TrptsError
+from trpts.texts import capped, read_json, read_text, unfit
 from trpts_lab import paper
+from trpts_lab.yaml12 import parse_yaml
 
 NAMES = ("quick", "full", "real", "paper")
 CHAPTERS = ("quick", "full", "paper")  # those that chapters run on; "real" is swept, and read
-BENCHMARK = ("backbone", "weights", "tasks", "root", "reading", "settings", "sweep")
-SWEEP = ("tuning_tasks", "compared_tasks", "epochs", "batch_size", "rates")
-NEED = ("what", "size_mb", "source", "path", "how")
 
 
 def load_profile(project, name):
-    """Read profiles/<name>.yaml: {"profile", "requires", "benchmark", "chapters"}.
+    """Read profiles/<name>.yaml, which must fit profile.schema.json: {"profile", "requires",
+    "benchmark", "chapters"}.
 
     requires   files that do not come with the checkout, [{what, size_mb (null: unknown), source,
                path, how (to put it there)}]. One that holds data sets also names `tasks`, a pattern
@@ -35,57 +34,34 @@ def load_profile(project, name):
         raise TrptsError(f"profile {name!r} does not exist: expected one of {', '.join(NAMES)}")
     path = project.root / "profiles" / f"{name}.yaml"
     try:
-        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        profile = parse_yaml(read_text(path))
+    except (OSError, ValueError) as error:
         raise TrptsError(f"{path}: not a readable profile: {error}") from error
-    if not isinstance(profile, dict) or set(profile) != {
-        "profile",
-        "requires",
-        "benchmark",
-        "chapters",
-    }:
-        raise TrptsError(f"{path}: expected the keys profile, requires, benchmark and chapters")
+    if fault := unfit(profile, _schema()):
+        raise TrptsError(f"{path}: not a valid profile, in {fault[0]}: {capped(fault[1])}")
     if profile["profile"] != name:
         raise TrptsError(f"{path}: says profile: {profile['profile']!r}, expected {name!r}")
-    tables = isinstance(profile["chapters"], dict) and all(
-        isinstance(c, dict) for c in profile["chapters"].values()
-    )
-    if not tables or not isinstance(profile["requires"], list):
-        raise TrptsError(
-            f"{path}: expected chapters to be tables of parameters and requires to be a list"
-        )
-    if not all(
-        isinstance(n, dict) and set(n) in (set(NEED), {*NEED, "tasks", "files"})
-        for n in profile["requires"]
-    ):
-        raise TrptsError(
-            f"{path}: expected each entry of requires to hold {', '.join(NEED)}; "
-            "or tasks and files too"
-        )
-    _check_benchmark(path, profile["benchmark"])
+    _check_names(path, profile["benchmark"])
     return profile
 
 
-def _check_benchmark(path, benchmark):
-    if not isinstance(benchmark, dict) or set(benchmark) - {"matmul"} != set(BENCHMARK):
-        raise TrptsError(f"{path}: expected benchmark to hold {', '.join(BENCHMARK)}")
+@cache
+def _schema():
+    return read_json(Path(__file__).with_name("profile.schema.json"))
+
+
+def _check_names(path, benchmark):
+    """Raise TrptsError for tasks or settings that are named and not there."""
     sweep = benchmark["sweep"]
-    if not isinstance(sweep, dict) or set(sweep) - {"comparison"} != set(SWEEP):
-        raise TrptsError(f"{path}: expected benchmark's sweep to hold {', '.join(SWEEP)}")
-    if not isinstance(sweep["rates"], dict) or not set(sweep["rates"]) >= {"few", "all"}:
-        raise TrptsError(
-            f"{path}: rates: {sweep['rates']}: expected learning rates under few and under all"
-        )
-    if sweep.get("comparison", "laboratory") not in ("laboratory", "fair"):
-        raise TrptsError(f"{path}: comparison: {sweep['comparison']}: expected laboratory or fair")
     for name in ("tuning_tasks", "compared_tasks"):
         if unknown := [task for task in sweep[name] if task not in benchmark["tasks"]]:
             raise TrptsError(
                 f"{path}: {name} has {unknown[0]!r}: expected some of the benchmark's tasks"
             )
     if benchmark["settings"] is not None:
-        table = getattr(paper, str(benchmark["settings"]), {})
-        lacking = [task for task in benchmark["tasks"] if task not in table]
+        table = getattr(paper, benchmark["settings"], None)
+        known = table if isinstance(table, dict) else {}
+        lacking = [task for task in benchmark["tasks"] if task not in known]
         if lacking:
             raise TrptsError(
                 f"{path}: trpts_lab.paper.{benchmark['settings']} has no settings for "

@@ -9,13 +9,13 @@ import json
 import math
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from importlib import resources
 from pathlib import Path
 
 import fastjsonschema
 
 from trpts.errors import TrptsError
 from trpts.hashes import short_hash
+from trpts.texts import parse_json, read_json, read_text
 
 PROVENANCE = "provenance.json"
 RESTORE = "restore the file with `git checkout`, or remove what is wrong"
@@ -64,10 +64,7 @@ def untimed(record: dict) -> dict[str, float]:
 
 @cache
 def _validator():
-    schema = json.loads(
-        resources.files("trpts_lab").joinpath("record.schema.json").read_text(encoding="utf-8")
-    )
-    return fastjsonschema.compile(schema)
+    return fastjsonschema.compile(read_json(Path(__file__).with_name("record.schema.json")))
 
 
 def validate(record: dict, place) -> None:
@@ -122,7 +119,7 @@ def stamp_of(path: Path) -> tuple:
 def read_single(path: Path) -> dict | None:
     """Read and validate a single record; None if it has just gone, because it was packed."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:  # ValueError: truncated or not JSON, or not text
@@ -150,15 +147,15 @@ def read_file(path: Path) -> dict[str, dict]:
 def _read_file(path, *stamps):
     found, line_of = {}, {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).split("\n")
     except (OSError, ValueError) as error:
         raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error
     # read after the records: a packer writes it before them
     made = read_provenance(path.with_name(PROVENANCE))
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines[: len(lines) - (lines[-1] == "")], 1):
         place = f"{path}, line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             name = row["provenance"]
         except (ValueError, KeyError, TypeError) as error:
             raise TrptsError(f"{place}: not a readable record: {error}; {RESTORE}") from error
@@ -194,7 +191,7 @@ def read_provenance(path: Path) -> dict[str, dict]:
 @lru_cache(maxsize=8)
 def _read_provenance(path, stamp):
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))
+        made = read_json(path)
         hashes = {name: id_of(entry) for name, entry in made.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise TrptsError(f"{path}: not readable: {error}; {RESTORE}") from error

@@ -19,11 +19,33 @@ import xml.etree.ElementTree as ET
 from scipy.stats import t as student_t
 
 from trpts.errors import TrptsError
+from trpts.texts import capped, read_json, unfit
 from trpts_lab.files import write_whole
 from trpts_lab.records import record_name, untimed
 
 CONFIDENCE = 0.99
 MIN_SEEDS = 3
+METRIC = {
+    "type": "object",
+    "required": ["values", "tolerance"],
+    "properties": {
+        "values": {"type": "array", "minItems": 1, "items": {"type": "number"}},
+        "tolerance": {"type": ["number", "null"]},
+    },
+}
+BASELINE = {
+    "type": "object",
+    "required": ["config", "metrics"],
+    "properties": {
+        "config": {"type": "object", "properties": {"device": {"type": "string"}}},
+        "metrics": {"type": "object", "additionalProperties": METRIC},
+    },
+}
+BASELINES = {  # what a file of baselines must hold
+    "type": "object",
+    "required": ["baselines"],
+    "properties": {"baselines": {"type": "object", "additionalProperties": BASELINE}},
+}
 
 
 def is_count(metric):
@@ -129,19 +151,14 @@ def is_checked(row):
 def read_baselines(path):
     """What `write_baselines` wrote: {"commit", "versions", "machine", "baselines"}."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for entry in content["baselines"].values():
-            for metric in entry["metrics"].values():
-                if (
-                    not isinstance(metric["tolerance"], (int, float, type(None)))
-                    or not metric["values"]
-                ):
-                    raise ValueError("a metric without values or tolerance")
-        return content
+        content = read_json(path)
     except FileNotFoundError:
         raise TrptsError(f"{path} does not exist: make it with `trpts regress --bless`") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise TrptsError(f"{path}: not a readable baseline file: {error}") from error
+    if fault := unfit(content, BASELINES):
+        raise TrptsError(f"{path}: not a valid baseline file, in {fault[0]}: {capped(fault[1])}")
+    return content
 
 
 def write_baselines(baselines, path, **origin):

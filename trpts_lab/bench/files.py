@@ -3,7 +3,19 @@
 import json
 
 from trpts.errors import TrptsError
+from trpts.texts import capped, read_json, unfit
 from trpts_lab.files import write_whole
+
+ROW = {
+    "type": "object",
+    "required": ["s"],
+    "properties": {"s": {"type": "array", "minItems": 1, "items": {"type": "number"}}},
+}
+BENCH = {  # what a bench's file must hold
+    "type": "object",
+    "required": ["rows"],
+    "properties": {"rows": {"type": "object", "additionalProperties": ROW}},
+}
 
 
 def read_bench(project, name, device="cpu"):
@@ -18,11 +30,13 @@ def read_whole(project, name, device="cpu"):
     """A bench's file: "rows", "batch_size", "machine", "versions", …; raises as `read_bench`."""
     path = _path(project, name, device)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found | {"rows": dict(found["rows"])}
+        found = read_json(path)
+        if fault := unfit(found, BENCH):
+            raise ValueError(f"in {fault[0]}, {capped(fault[1])}")
+        return found
     except FileNotFoundError:
         raise TrptsError(f"{path} does not exist: `trpts bench {name}` makes it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise TrptsError(
             f"{path}: not a readable bench ({error}): `trpts bench {name}` makes it anew"
         ) from error

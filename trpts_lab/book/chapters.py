@@ -9,7 +9,9 @@ import nbformat
 
 from trpts.errors import TrptsError
 from trpts.hashes import file_hash, short_hash
+from trpts.texts import read_text
 from trpts_lab.book.launch import SET_UP
+from trpts_lab.book.parameters import fitted
 from trpts_lab.provenance import code_hash, versions
 
 EXPERIMENTS, BENCHES, CLAIMS = "trpts_lab.experiments", "trpts_lab.bench.files", "trpts_lab.claims"
@@ -32,19 +34,26 @@ class Chapter:
     @property
     def parameters(self):
         """{name: default} of the cell tagged `parameters`."""
-        cell = next(
-            (c.source for c in self.nb.cells if "parameters" in c.metadata.get("tags", [])), ""
-        )
         try:
-            lines = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            lines = [n for n in ast.parse(self._defaults).body if isinstance(n, ast.Assign)]
             return {line.targets[0].id: ast.literal_eval(line.value) for line in lines}
         except (ValueError, SyntaxError, AttributeError) as error:
             raise TrptsError(
                 f"{self.path}: a parameter's default is no plain value: {error}"
             ) from error
 
+    @property
+    def _defaults(self):
+        """The source of the cell tagged `parameters`."""
+        tagged = (c.source for c in self.nb.cells if "parameters" in c.metadata.get("tags", []))
+        return next(tagged, "")
+
     def settings(self, profile, overrides=None):
-        """The run's parameters: the profile's, then `overrides`; refuses unknown or unset ones."""
+        """The run's parameters: the profile's, then `overrides`.
+
+        raises  TrptsError: unknown or unset ones; a value of another kind than the default. None is
+                one where the profile has it, or the default's line in the notebook speaks of None
+        """
         known = self.parameters
         chosen = profile["chapters"].get(self.name)
         if chosen is None:
@@ -65,12 +74,14 @@ class Chapter:
                 f"profile {profile['profile']!r} leaves {', '.join(unset)} of chapter {self.name} "
                 "open"
             )
-        try:
-            json.dumps(wanted)
-        except TypeError as error:
-            raise TrptsError(
-                f"a parameter of {self.name} is no number, text, list or table: {error}"
-            ) from error
+        lines = self._defaults.splitlines()
+        for name, value in wanted.items():
+            says_none = any("None" in line for line in lines if line.startswith(f"{name} "))
+            may_be_none = says_none or (name in chosen and chosen[name] is None)
+            try:
+                wanted[name] = fitted(value, known[name], may_be_none)
+            except ValueError as error:
+                raise TrptsError(f"the parameter {name} of {self.name}: {error}") from error
         return wanted
 
     @cached_property
@@ -155,7 +166,7 @@ def _imported(node):
 
 def read_notebook(path):
     try:
-        return nbformat.read(path, as_version=4)
+        return nbformat.reads(read_text(path), as_version=4)
     except FileNotFoundError:
         raise TrptsError(f"{path} does not exist") from None
     except (
@@ -188,9 +199,14 @@ def copy_state(chapter, settings, folder):
         return "failed"
     if not path.is_file():
         return "not run"
-    return key_state(
-        read_notebook(path).metadata.get("trpts", {}).get("key", {}), chapter.key(settings)
-    )
+    return key_state(key_in(read_notebook(path)), chapter.key(settings))
+
+
+def key_in(nb):
+    """The key that a copy was made with; {}: it was not made so."""
+    made = nb.metadata.get("trpts")
+    key = made.get("key") if isinstance(made, dict) else None
+    return key if isinstance(key, dict) else {}
 
 
 def key_state(found, wanted):

@@ -7,10 +7,11 @@ cell that fetches the project where it is missing, and the book gets a button on
 
 import re
 
-import yaml
 from nbformat.v4 import new_code_cell
 
 from trpts.errors import TrptsError
+from trpts.texts import capped, read_text
+from trpts_lab.yaml12 import parse_yaml
 
 SET_UP = "set-up"  # the cell's tag; it is left out of the book, and of a chapter's source hash
 BRANCH = "main"
@@ -41,12 +42,16 @@ def repository(project):
     raises  TrptsError: an address that is none of GitHub's
     """
     path = project.root / "CITATION.cff"
-    url = (
-        yaml.safe_load(path.read_text(encoding="utf-8")).get("repository-code")
-        if path.is_file()
-        else None
-    )
-    if url is not None and not ADDRESS.fullmatch(url):
+    if not path.is_file():
+        return None
+    try:
+        cited = parse_yaml(read_text(path))
+    except (OSError, ValueError) as error:
+        raise TrptsError(f"{path}: not readable: {error}") from error
+    if not isinstance(cited, dict):
+        raise TrptsError(f"{path}: found {capped(repr(cited))}, expected a table")
+    url = cited.get("repository-code")
+    if url is not None and not (isinstance(url, str) and ADDRESS.fullmatch(url)):
         raise TrptsError(
             f"CITATION.cff: repository-code {url!r}: expected https://github.com/<owner>/<name>"
         )

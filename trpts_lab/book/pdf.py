@@ -7,10 +7,10 @@ Printed in the light theme, with what is folded opened, and formulas as they are
 import io
 import shutil
 
-import yaml
-
 from trpts.errors import TrptsError
+from trpts.texts import read_text
 from trpts_lab.files import make_folder
+from trpts_lab.yaml12 import parse_yaml
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 QUIET = (
@@ -31,11 +31,14 @@ def find_browser():
 
 def pages_in_order(toc):
     """Names of the book's pages, as in its _toc.yml."""
-    content = yaml.safe_load(toc.read_text(encoding="utf-8"))
-    return [
-        content["root"],
-        *(page["file"] for part in content["parts"] for page in part["chapters"]),
-    ]
+    try:
+        content = parse_yaml(read_text(toc))
+        return [
+            content["root"],
+            *(page["file"] for part in content["parts"] for page in part["chapters"]),
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrptsError(f"{toc}: not a readable table of contents: {error}") from error
 
 
 def make_pdf(pages, toc, out):

@@ -87,7 +87,7 @@ def device_baselines(project, name):
     """A chapter's baselines; TrptsError if they come from another kind of device than this one."""
     path = baseline_path(project, name)
     baselines = read_baselines(path)["baselines"]
-    others = {baseline["config"]["device"] for baseline in baselines.values()} - {pick_device()}
+    others = {baseline["config"].get("device") for baseline in baselines.values()} - {pick_device()}
     if others:
         raise TrptsError(
             f"{path} was made on {others.pop()}, this machine computes on {pick_device()}: "

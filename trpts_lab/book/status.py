@@ -5,18 +5,19 @@ out as they did is therefore read from data/baselines/inputs.json, which `make t
 the drawing itself.
 """
 
-import json
-
 import pandas as pd
 
 from trpts.errors import TrptsError
 from trpts.hashes import file_hash
 from trpts.packages import CONVERTED_HASH
-from trpts_lab.book.chapters import copy_state, key_state, read_notebook
+from trpts.texts import capped, read_json, unfit
+from trpts_lab.book.chapters import copy_state, key_in, key_state, read_notebook
 from trpts_lab.book.words import plain
 from trpts_lab.measured import NOT_HERE, stale_because
 from trpts_lab.profiles import NAMES, load_profile
 from trpts_lab.provenance import machine, versions
+
+HASHES = {"type": "object", "additionalProperties": {"type": "string"}}
 
 
 def chapter_rows(project, profile, chapters):
@@ -43,7 +44,7 @@ def stored_state(chapter, quick):
     They are tied to cells, parameters and records. That other code or packages still give them is
     for nbval to see.
     """
-    found = chapter.nb.metadata.get("trpts", {}).get("key")
+    found = key_in(chapter.nb)
     if not found:
         return "no stored outputs"
     wanted = chapter.key(chapter.settings(quick))
@@ -75,11 +76,13 @@ def read_inputs(project):
     """{`data_name`: hash} of data/baselines/inputs.json; {} if it is not there."""
     path = inputs_path(project)
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return dict(known.items())
+        known = read_json(path)
+        if fault := unfit(known, HASHES):
+            raise ValueError(f"in {fault[0]}, {capped(fault[1])}")
+        return known
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise TrptsError(
             f"{path}: not readable: {error}: `trpts regress --bless --only canaries` makes it"
         ) from error
