@@ -167,6 +167,28 @@ def test_kernel_that_dies_is_a_failure(tiny, capsys):
     assert not (project.runs("quick") / "00_a.ipynb").exists()
 
 
+@pytest.mark.parametrize("place", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])
+def test_a_foreign_kernel_of_that_name_is_passed_over(tiny, tmp_path, monkeypatch, place):
+    """Another Python would run the cells, without a word."""
+    project = tiny({"00_a": ["import sys; print(sys.executable)"]})
+    (tmp_path / "jupyter" / "kernels" / "python3").mkdir(parents=True)
+    spec = {"argv": ["false", "{connection_file}"], "display_name": "other", "language": "python"}
+    (tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv(place, str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    assert main(["run"]) == 0
+    assert executed(project, "00_a").cells[-1].outputs[0].text == f"{sys.executable}\n"
+
+
+def test_a_kernel_that_nobody_has_is_a_failure(tiny, capsys):
+    project = tiny({"00_a": [GOOD]})
+    nb = nbformat.read(project.notebooks / "00_a.ipynb", as_version=4)
+    nb.metadata.kernelspec.name = "ir"
+    nbformat.write(nb, project.notebooks / "00_a.ipynb")
+    assert main(["run"]) == 1
+    assert "No such kernel named ir" in capsys.readouterr().out
+
+
 def test_long_cells_say_where_they_are(tiny, capsys, monkeypatch):
     monkeypatch.setattr(runner, "HEARTBEAT_S", 0.3)
     tiny(

@@ -4,6 +4,7 @@ stopped.
 
 import ast
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -715,6 +716,40 @@ def test_an_option_is_not_passed_over_in_silence(capsys, arguments, option):
 def test_workers_are_of_this_machine(capsys):
     assert main(["sweep", "--dry-run", "--workers", "3", "--scheduler", "tcp://127.0.0.1:1"]) == 2
     assert "--workers is of this machine's processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "what", [["--tuning"], [], ["--ablations"], ["--further", "text"], ["--seeds", "3"]]
+)
+def test_a_profile_without_tuning_tasks_has_nothing_to_choose_by(tiny, capsys, what):
+    tiny({"00_a": ["1"]})
+    assert main(["sweep", "--dry-run", *what]) == 2
+    assert "has no tuning tasks or no learning rates to choose" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/dev/null", "/proc/none"])
+def test_a_scratch_folder_that_cannot_be_written(tmp_path, place):
+    (tmp_path / "file").touch()
+    with (
+        dask.config.set({"temporary-directory": str(tmp_path / place)}),
+        pytest.raises(TrptsError, match=f"cannot write into .*{place}"),
+        cluster.cluster(workers=1),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("settings", ["- 3", "a: [", "3", "a: b: c"])
+def test_settings_of_dask_that_are_none(tmp_path, project, settings):
+    (tmp_path / "dask.yaml").write_text(settings)
+    done = subprocess.run(
+        [sys.executable, "-m", "trpts.cli", "sweep", "--dry-run"],
+        cwd=project.root,
+        env=os.environ | {"DASK_CONFIG": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"trpts: Dask's settings are not readable: .*dask\.yaml.*\n", done.stderr)
 
 
 def test_one_grid_at_a_time(capsys):

@@ -15,9 +15,9 @@ from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 from trpts import img_focus
-from trpts.files import capped
 from trpts.hashes import file_hash
 from trpts.layers import classifier
+from trpts.texts import capped
 
 log = logging.getLogger(__name__)
 

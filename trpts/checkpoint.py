@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
+from trpts.files import check_notes, read_header, read_tensors, write_tensors
+from trpts.texts import capped
 
 
 def save_checkpoint(

@@ -146,8 +146,8 @@ def cmd_tune(arguments: Namespace) -> int:
 def cmd_predict(arguments: Namespace) -> int:
     """Print the most likely classes of each image; name and count images that cannot be read."""
     from trpts.data.folder import images_below
-    from trpts.files import capped
     from trpts.saved_models import load_model, predict
+    from trpts.texts import capped
 
     if arguments.json and arguments.top is not None:
         raise ValueError("--top with --json, which gives all classes: expected one of the two")

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from trpts.files import capped, read_header, read_tensors, write_tensors
+from trpts.files import read_header, read_tensors, write_tensors
 from trpts.layers import classifier
 from trpts.sparse import attached, check_index, sparse_layers
+from trpts.texts import capped
 
 FORMAT = "trpts delta 1"
 INDEX_DTYPES = (torch.uint16, torch.uint32, torch.int32, torch.int64)

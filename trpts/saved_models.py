@@ -17,9 +17,10 @@ from trpts.backbones import create_backbone, image_size_of, skeleton
 from trpts.data.reading import NORMALIZATIONS, RESIZES, read_image
 from trpts.delta import FORMAT as DELTA_FORMAT
 from trpts.delta import check_delta, load_delta, read_delta
-from trpts.files import capped, check_notes, read_header, read_tensors, write_tensors
+from trpts.files import check_notes, read_header, read_tensors, write_tensors
 from trpts.places import check_place, claimed
 from trpts.probe import Diverged
+from trpts.texts import capped
 from trpts.tokens import MERGE, ROUNDING, SCORES, token_selection
 
 MODEL_FORMAT = "trpts model 1"

@@ -82,8 +82,12 @@ def cmd_sweep(arguments):
     """Make the comparison's missing records; 1 if a run failed or was left to another sweep."""
     from trpts_lab import further, grid
     from trpts_lab.profiles import load_profile
-    from trpts_lab.sweep import missing, say, sweep
 
+    try:
+        from trpts_lab.sweep import missing, say, sweep
+    except ValueError as error:  # Dask reads its settings when it is imported
+        words = str(error).splitlines()[0].removesuffix(", original error message:")
+        raise TrptsError(f"Dask's settings are not readable: {words}") from error
     if arguments.workers is not None and arguments.scheduler is not None:
         raise TrptsError(
             "--workers is of this machine's processes: a scheduler's workers are those that were "

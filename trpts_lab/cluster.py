@@ -10,7 +10,9 @@ import importlib
 import logging
 import os
 import socket
+import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask
 import torch
@@ -18,6 +20,7 @@ from distributed import Client, LocalCluster
 from distributed.comm import CommClosedError, get_address_host_port, parse_address
 
 from trpts.errors import TrptsError
+from trpts_lab.files import make_folder
 from trpts_lab.measured import measure
 from trpts_lab.project import Project
 from trpts_lab.provenance import code_hash
@@ -41,11 +44,14 @@ def cluster(scheduler=None, workers=None):
     """A Dask client of the scheduler at an address; None: of as many processes here as there are
     cores.
 
-    raises  TrptsError: nobody answers there, or there is no worker
+    raises  TrptsError: nobody answers there, or there is no worker; Dask's scratch folder cannot be
+            written to
     """
     # what matters is said in our own sentences
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler is None:
+        # where worker processes keep their files; one that fails there says so much later
+        make_folder(Path(dask.config.get("temporary-directory") or tempfile.gettempdir()))
         with (
             dask.config.set(AS_USUAL),
             LocalCluster(

@@ -97,6 +97,11 @@ def _cells_of_rates(profile, store, family, device):
             for task in swept["tuning_tasks"]
             for lr in rates
         ]
+        if not cells:
+            raise TrptsError(
+                f"the profile {profile['profile']!r} has no tuning tasks or no learning rates to "
+                f"choose {family}'s from: expected some under benchmark, sweep"
+            )
         found = store.found(cells)
         if len(found) < len(cells):
             return cells, None

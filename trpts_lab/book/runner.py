@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 from papermill.engines import NBClientEngine, papermill_engines
 
 from trpts.errors import TrptsError
@@ -21,6 +23,16 @@ HEARTBEAT_S = 5.0
 
 def say(text):
     print(text, flush=True)
+
+
+class OwnKernel(AsyncKernelManager):
+    """Starts the kernel of this Python, whatever folders of Jupyter's call python3.
+
+    A folder of JUPYTER_PATH comes before this environment's: another Python would run the cells.
+    """
+
+    def _kernel_spec_manager_default(self):
+        return KernelSpecManager(parent=self, kernel_dirs=[])
 
 
 class HeartbeatEngine(NBClientEngine):
@@ -38,7 +50,9 @@ class HeartbeatEngine(NBClientEngine):
         if nb_man.pbar is None:  # a terminal has its own bar
             speaker.start()
         try:
-            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            return super().execute_managed_notebook(
+                nb_man, kernel_name, kernel_manager_class=OwnKernel, **kwargs
+            )
         finally:
             done.set()
             if speaker.is_alive():
@@ -117,9 +131,7 @@ def run_chapter(chapter, settings, folder, results=None):
     key = chapter.key(settings)  # before the run: a change during it makes the copy stale
     bar = {"desc": chapter.name, "leave": False} if sys.stderr.isatty() else False
     try:
-        with _environment(
-            JUPYTER_PREFER_ENV_PATH=1, PYDEVD_DISABLE_FILE_VALIDATION=1, TRPTS_RESULTS=results
-        ):
+        with _environment(PYDEVD_DISABLE_FILE_VALIDATION=1, TRPTS_RESULTS=results):
             nb = papermill.execute_notebook(
                 str(chapter.path),
                 str(partial),
