@@ -69,9 +69,9 @@ def test_refuses_classes(classes):
 
 def test_refuses_sizes():
     with pytest.raises(ValueError, match="3 images but 2 labels"):
-        Split(torch.zeros(3, 1, 8, 8), torch.zeros(2))
+        Split(torch.zeros(3, 1, 8, 8), torch.zeros(2).long())
     with pytest.raises(ValueError, match="expected 1 to 2"):
-        Split(torch.zeros(2, 1, 8, 8), torch.zeros(2)).first(3)
+        Split(torch.zeros(2, 1, 8, 8), torch.zeros(2).long()).first(3)
 
 
 def test_data_hash_covers_images_labels_and_splits():

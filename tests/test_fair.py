@@ -127,7 +127,7 @@ def test_the_head_has_a_rate_of_its_own(model, task):
 
 
 def test_a_rate_of_the_head_below_zero_is_refused(model, task):
-    with pytest.raises(ValueError, match=r"head_lr=-1: expected a learning rate of at least 0"):
+    with pytest.raises(ValueError, match=r"head_lr=-1: expected a number from 0"):
         Training(model, task.train, 1, head_lr=-1)
 
 

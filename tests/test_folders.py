@@ -467,7 +467,7 @@ def test_vtab_union_by_path(tmp_path, tiny_vtab):
 def test_vtab_refuses_files(tmp_path, tiny_vtab):
     root = tiny_vtab()
     (root / "val200.txt").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(ValueError, match=r"val200.txt cannot be read as a list of images: .*utf-8"):
+    with pytest.raises(ValueError, match=r"val200.txt cannot be read as a list of images: .*UTF-8"):
         vtab.load(tmp_path, "eurosat")
     (root / "val200.txt").unlink()
     with pytest.raises(

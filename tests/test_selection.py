@@ -80,8 +80,8 @@ def test_parts_cover_all_images_once(monkeypatch):
         selection, "fisher_scores", lambda model, batches: {"x": batches[0][0].sum()[None]}
     )
     images = torch.arange(230.0)[:, None]
-    splits = Split(images[:200], torch.zeros(200)), Split(images[200:], torch.zeros(30))
-    task = type("T", (), {"train": splits[0], "val": splits[1]})
+    splits = (Split(part, torch.zeros(len(part)).long()) for part in (images[:200], images[200:]))
+    task = type("T", (), dict(zip(("train", "val"), splits)))
     parts = selection.partial_scores(None, task, 170)
     assert [part[0] for part in parts] == [10, 30, 100, 170, 200, 230]
     assert sum(part[1] for part in parts) == 230

@@ -76,7 +76,9 @@ def test_training_refuses(vit, batch):
     split = Split(*batch)
     with pytest.raises(ValueError, match="epochs=0"):
         train(vit, split, epochs=0)
-    with pytest.raises(ValueError, match="learning rate"):
+    with pytest.raises(ValueError, match="the learning rate"):
+        train(vit, split, epochs=3, lr=999)
+    with pytest.raises(ValueError, match=r"lr=1000000000.0: expected a number from 0 to 1000"):
         train(vit, split, epochs=3, lr=1e9)
     with pytest.raises(ValueError, match="expected one of adam, adamw"):
         train(vit, split, epochs=1, optimizer="sgd")

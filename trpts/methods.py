@@ -19,6 +19,7 @@ from torch import nn
 from trpts.allocation import COUNTED, N_TOKEN_BLOCKS, Allocation, allocate, check_options
 from trpts.data.task import Task
 from trpts.layers import classifier, scored_layers
+from trpts.options import check_real, check_whole
 from trpts.placement import block_of
 from trpts.probe import probe_head
 from trpts.scores import score_named
@@ -123,6 +124,7 @@ def check_trpts(
     *,
     score: str | ScoreFunction = "fisher",
     allocated_by: str | ScoreFunction | None = None,
+    n_scored: int = 500,
     patches: bool = False,
     keep: float = 0.95,
     n_token_blocks: int = N_TOKEN_BLOCKS,
@@ -131,8 +133,9 @@ def check_trpts(
     **options: Any,
 ) -> None:
     """Raise ValueError for what `prepare_trpts` would refuse after it has scored."""
-    if not 0 < keep <= 1:
-        raise ValueError(f"keep={keep}: expected a share of the tokens in (0, 1]")
+    check_real("keep", keep, 0, 1, above=True)
+    check_whole("n_scored", n_scored)
+    check_whole("n_token_blocks", n_token_blocks, 0)
     for asked in (score, allocated_by or score):
         score_named(asked, 0, patches)
     scored_layers(model, patches)

@@ -1,4 +1,5 @@
-"""The command line's options: numbers in their bounds, no value twice, one sentence for a fault.
+"""Options, of functions and of the command line: numbers in their bounds, no value twice, one
+sentence for a fault.
 
 Bounds keep a number inside what the code behind it can take, 64 bits for one. They are wide: what
 only the model or the data can tell is checked there.
@@ -8,6 +9,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any, NoReturn
 
 from trpts.errors import TrptsError
@@ -46,6 +48,20 @@ def repeated(values: Sequence[Any]) -> Any:
     return next((x for n, x in enumerate(values) if x in values[:n]), None)
 
 
+def check_whole(name: str, value: Any, least: int = 1, most: int = MOST) -> None:
+    """Raise ValueError, naming the option, unless `value` is a whole number from `least` on."""
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (is_whole and least <= value <= most):
+        raise ValueError(f"{name}={_shown(value)}: expected a whole number from {least} to {most}")
+
+
+def check_real(name: str, value: Any, least: float, most: float, above: bool = False) -> None:
+    """Raise ValueError, naming the option, unless `value` is a number so bounded."""
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    if not (is_real and least <= value <= most) or (above and value == least):
+        raise ValueError(f"{name}={_shown(value)}: expected a number {_bounds(least, most, above)}")
+
+
 def whole(least: int = 1, most: int = MOST) -> Callable[[str], int]:
     """For argparse: a whole number from `least` to `most`."""
 
@@ -70,8 +86,7 @@ def real(least: float, most: float, above: bool = False) -> Callable[[str], floa
             number = math.nan
         if not least <= number <= most or (above and number == least):
             raise argparse.ArgumentTypeError(
-                f"expected a number {'above' if above else 'from'} {least:g} "
-                f"{'and at most' if above else 'to'} {most:g}, found {_shown(text)}"
+                f"expected a number {_bounds(least, most, above)}, found {_shown(text)}"
             )
         return number
 
@@ -85,5 +100,11 @@ def filled(given: str) -> str:
     return given
 
 
-def _shown(text):
-    return repr(text if len(text) <= 50 else f"{text[:50]}…")
+def _bounds(least, most, above):
+    return f"above {least:g} and at most {most:g}" if above else f"from {least:g} to {most:g}"
+
+
+def _shown(value):
+    if isinstance(value, str):
+        return repr(value if len(value) <= 50 else f"{value[:50]}…")
+    return f"{value!r:.50}"

@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from trpts.data.task import AnySplit
+from trpts.data.task import AnySplit, check_labels
 from trpts.layers import classifier
 
 # how far the logit of a class without a training image starts below the others'
@@ -51,7 +51,11 @@ def fit_probe(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(W [K, D], b [K]) of the probe on features f [S, D], in float64: see `probe_head`."""
     y = labels.cpu().long()  # a uint8 index would be a mask
-    if len(y.unique()) < 2 or y.max() >= n_classes:
+    if not f.isfinite().all():
+        raise ValueError(
+            "the features are not finite numbers: look for inf or NaN in weights and images"
+        )
+    if len(y.unique()) < 2 or y.min() < 0 or y.max() >= n_classes:
         raise ValueError(
             f"labels {y.unique().tolist()} for a head of {n_classes}: expected at least two of them"
         )
@@ -89,14 +93,18 @@ def put_head(model: nn.Module, probe: tuple[torch.Tensor, torch.Tensor]) -> None
 def accuracy(model: nn.Module, split: AnySplit, batch_size: int = 256) -> float:
     """Share of samples whose largest logit is their label, in [0, 1].
 
-    raises  Diverged: a logit is NaN
+    raises  ValueError: an empty split, a label without a logit; Diverged: a logit is NaN
     """
+    if not len(split):
+        raise ValueError("the split is empty: expected a sample")
     was_training = model.training
+    right = 0.0
     model.eval()
     try:
-        right = sum(
-            (largest_logit(model(x)) == y).sum().item() for x, y in split.batches(batch_size)
-        )
+        for x, y in split.batches(batch_size):
+            logits = model(x)
+            check_labels(y, logits.shape[1])
+            right += (largest_logit(logits) == y).sum().item()
     finally:
         model.train(was_training)
     return right / len(split)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from trpts.data.task import Split
 from trpts.layers import WeightUses, frozen_in_eval, pixels_of_patches, scored_layers
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]  # images [B, ...], labels [B]
@@ -28,7 +29,7 @@ def non_empty(batches: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the batches, copied if made in inference mode; refuse an empty one, or none at all."""
     n_batches = 0
     for images, labels in batches:
-        if len(labels) == 0:
+        if len(Split(images, labels)) == 0:  # which refuses what is no batch
             raise ValueError("a batch is empty: every batch needs at least one sample")
         n_batches += 1
         # autograd cannot keep those

@@ -44,7 +44,12 @@ def selected_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> 
 
     Computed and returned in float32 (float64 stays), inside an autocast context too. One opaque
     operator, so that torch.compile does not trace into it.
+
+    raises  ValueError: shapes that do not fit, an index of a column that is not there. On a GPU the
+            index is not looked at, which would wait for it; PyTorch itself stops there
     """
+    if g.device.type == "cpu":
+        _check(g, x, index)
     kind = torch.promote_types(g.dtype, torch.float32)
     dense = (
         g.device.type != "cpu"
@@ -53,6 +58,20 @@ def selected_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> 
     with torch.autocast(g.device.type, enabled=False):
         g, x = g.to(kind), x.to(kind)
         return (g.T @ x).gather(1, index) if dense else sampled_gradient(g, x, index)
+
+
+def _check(g, x, index):
+    """Raise ValueError for what the sampled product, unasked, would take from other memory."""
+    if len(g) != len(x) or index.ndim != 2 or len(index) != g.shape[1]:
+        raise ValueError(
+            f"g {list(g.shape)}, x {list(x.shape)} and index {list(index.shape)}: expected "
+            "[T, out], [T, columns] and [out, C]"
+        )
+    low, high = (int(n) for n in index.aminmax()) if index.numel() else (0, 0)
+    if low < 0 or high >= x.shape[1]:
+        raise ValueError(
+            f"the index runs from {low} to {high}: expected columns from 0 to {x.shape[1] - 1}"
+        )
 
 
 def sampled_gradient(g: torch.Tensor, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -3,14 +3,16 @@
 import math
 import sys
 import time
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from trpts.data.task import AnySplit
+from trpts.data.task import AnySplit, check_labels
 from trpts.layers import heads
+from trpts.options import LARGEST_RATE, MOST, SEEDS, check_real, check_whole
 from trpts.probe import Diverged
 
 PROGRESS_EVERY_S = 5.0
@@ -23,8 +25,9 @@ class Training:
     Adam or AdamW; linear warm-up, then cosine to zero; no augmentation. `seed` orders the batches
     of each epoch. head_lr: the rate of the classifier, None: lr, as for all else. autocast: forward
     passes in bfloat16 where PyTorch thinks it safe; parameters and optimiser stay as they are.
-    raises  ValueError: epochs below 1, an unknown optimizer, nothing to train, a parameter that
-            asks for a gradient and gets none, because the model does not use it
+    raises  ValueError: a setting out of its bounds, labels that the head does not know, nothing to
+            train, a parameter that asks for a gradient and gets none, because the model does not
+            use it
     """
 
     def __init__(
@@ -41,7 +44,13 @@ class Training:
         autocast: bool = False,
         head_lr: float | None = None,
     ) -> None:
-        check_settings(epochs, lr, batch_size, optimizer, head_lr)
+        check_settings(
+            epochs, lr, batch_size, optimizer, head_lr, seed, weight_decay, warmup_fraction
+        )
+        n_outputs = min(
+            (getattr(head, "out_features", MOST) for head in heads(model)), default=MOST
+        )
+        check_labels(split.labels, n_outputs, "the labels to train on")
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.trained:
             raise ValueError(
@@ -87,7 +96,10 @@ class Training:
             factor = warmup_cosine(epoch * self.steps_per_epoch + nth, self.n_warmup, n_steps)
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * factor
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast):
+            with (
+                torch.autocast(images.device.type, torch.bfloat16, enabled=self.autocast),
+                self._blamed_on_the_rate(epoch, nth),
+            ):
                 loss = functional.cross_entropy(self.model(images), labels.long())
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -108,6 +120,19 @@ class Training:
             )
         self.losses.append(mean)
         return mean
+
+    @contextmanager
+    def _blamed_on_the_rate(self, epoch, nth):
+        """What the model cannot compute after a step, it could before: the step was too long."""
+        try:
+            yield
+        except ValueError as error:
+            if epoch + nth == 0:
+                raise
+            raise Diverged(
+                f"step {nth + 1} of epoch {epoch + 1}: {error}; the learning rate {self.lr} is "
+                "too high"
+            ) from error
 
 
 @torch.inference_mode(False)
@@ -132,16 +157,23 @@ def out_of_use(model: nn.Module, split: AnySplit) -> list[str]:
 
 
 def check_settings(
-    epochs: int, lr: float, batch_size: int, optimizer: str, head_lr: float | None = None
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    optimizer: str,
+    head_lr: float | None = None,
+    seed: int = 0,
+    weight_decay: float = 0.0,
+    warmup_fraction: float = 0.1,
 ) -> None:
-    """Raise ValueError unless a `Training` can be started with these."""
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs}: expected at least 1")
-    for name, rate in (("lr", lr), ("head_lr", 0.0 if head_lr is None else head_lr)):
-        if not 0 <= rate < math.inf:
-            raise ValueError(f"{name}={rate}: expected a learning rate of at least 0")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: expected at least 1")
+    """Raise ValueError, naming the option, unless a `Training` can be started with these."""
+    check_whole("epochs", epochs)
+    check_whole("batch_size", batch_size)
+    check_whole("seed", seed, 0, SEEDS)
+    check_real("lr", lr, 0, LARGEST_RATE)
+    check_real("head_lr", 0 if head_lr is None else head_lr, 0, LARGEST_RATE)
+    check_real("weight_decay", weight_decay, 0, LARGEST_RATE)
+    check_real("warmup_fraction", warmup_fraction, 0, 1)
     if optimizer not in OPTIMIZERS:
         raise ValueError(
             f"optimizer={optimizer!r} is unknown: expected one of {', '.join(OPTIMIZERS)}"

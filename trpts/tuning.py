@@ -21,6 +21,7 @@ from trpts.methods import METHODS, Prepared, check_method
 from trpts.places import check_place, claimed
 from trpts.probe import accuracy, probe_head
 from trpts.sparse import sparse_layers
+from trpts.texts import capped
 from trpts.training import Training, check_settings, out_of_use
 from trpts.training_run import Run, resumable
 
@@ -95,7 +96,8 @@ def tune(
                 test images are looked at. It stays: remove it when what was tuned is saved
     options     the method's own
     returns     TuneResult
-    raises      ValueError: unknown method, option or head, a checkpoint of another run, or one that
+    raises      ValueError: unknown method, option or head, images that the model cannot take, a
+                checkpoint of another run, or one that
                 another process writes; Diverged: losses or logits that are not finite
     """
     if head not in ("probe", "keep"):
@@ -130,11 +132,39 @@ def tune(
     if head_lr is not None:
         settings["head_lr"] = head_lr
     check_method(method, model, options)
-    check_settings(epochs, lr, batch_size, optimizer, head_lr)
+    check_settings(epochs, lr, batch_size, optimizer, head_lr, seed, weight_decay, warmup_fraction)
+    check_images(model, task)
     if checkpoint is not None:
         check_place(checkpoint)
     with nullcontext() if checkpoint is None else claimed(checkpoint):
         return _tune(model, task, settings, checkpoint, n_parameters)
+
+
+@torch.no_grad()
+def check_images(model: nn.Module, task: Task) -> None:
+    """Raise ValueError unless the model takes an image of `train`, and the others are like it."""
+    like: dict[str, tuple[torch.dtype, torch.Size]] = {}
+    modes = {m: m.training for m in model.modules()}
+    for name, split in (("train", task.train), ("val", task.val), ("test", task.test)):
+        image, _ = next(iter(split.batches(1)))
+        like[name] = image.dtype, image.shape[1:]
+        what = f"{image.dtype} {list(image.shape[1:])}"
+        if like[name] != like["train"]:
+            kind, shape = like["train"]
+            raise ValueError(
+                f"{task.name}: the {name} images are {what}, those of train {kind} {list(shape)}: "
+                "expected them alike"
+            )
+        if name == "train":
+            try:
+                model.eval()(image)
+            except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+                raise ValueError(
+                    f"the model cannot take the images of {task.name}, {what}: {capped(error)}"
+                ) from error
+            finally:
+                for module, training in modes.items():
+                    module.training = training
 
 
 def _tune(model, task, settings, checkpoint, n_parameters):

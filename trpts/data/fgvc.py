@@ -16,6 +16,7 @@ from typing import NamedTuple
 from trpts.data.images import Sample, find_dataset, find_file, task_of_files
 from trpts.data.reading import is_file
 from trpts.data.task import Task
+from trpts.texts import parse_json, read_text
 
 
 class Source(NamedTuple):
@@ -79,10 +80,10 @@ def load(
 def _read_split(path):
     """A split file as [Sample] whose paths and class ids are still as written."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=list)
+        entries = parse_json(read_text(path), object_pairs_hook=list)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno}: not JSON: {error.msg}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a split file: {error}") from error
     if not isinstance(entries, list) or not all(isinstance(entry, tuple) for entry in entries):
         raise ValueError(

@@ -7,6 +7,7 @@ from typing import Protocol, Self
 import torch
 
 from trpts.hashes import short_hash, tensor_hash
+from trpts.options import check_whole
 
 
 class AnySplit(Protocol):
@@ -38,6 +39,20 @@ class Split:
     labels: torch.Tensor
 
     def __post_init__(self) -> None:
+        for name, part in (("images", self.images), ("labels", self.labels)):
+            if not isinstance(part, torch.Tensor) or part.ndim == 0:
+                raise ValueError(f"{name} are of type {type(part).__name__}: expected a tensor")
+        kind = self.labels.dtype
+        if self.labels.ndim != 1 or kind.is_floating_point or kind.is_complex:
+            raise ValueError(
+                f"labels are {kind} {list(self.labels.shape)}: expected whole numbers [S]"
+            )
+        # other things than pictures, letters say, may be whole numbers
+        if self.images.ndim == 4 and not self.images.is_floating_point():
+            raise ValueError(
+                f"images are {self.images.dtype}: expected floating-point numbers, normalised as "
+                "the model was trained"
+            )
         if len(self.images) != len(self.labels):
             raise ValueError(
                 f"{len(self.images)} images but {len(self.labels)} labels: expected one label per "
@@ -82,11 +97,22 @@ class Split:
         return tensor_hash(self.images, self.labels)
 
 
+def check_labels(labels: torch.Tensor, n_classes: int, what: str = "labels") -> None:
+    """Raise ValueError unless all `labels`, one at least, are numbers of n_classes classes."""
+    if not len(labels):
+        raise ValueError(f"{what} are none: expected one at least")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= n_classes:
+        raise ValueError(f"{what} run from {low} to {high}: expected 0 to {n_classes - 1}")
+
+
 @dataclass(frozen=True)
 class Task:
     """`train` to learn from, `val` to choose by, `test` looked at once, at the end.
 
     class_names  the name of each label, where the source gives names
+    raises       ValueError: an empty split, labels outside 0 to n_classes − 1, a wrong number of
+                 names
     """
 
     name: str
@@ -95,6 +121,15 @@ class Task:
     val: AnySplit
     test: AnySplit
     class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_whole("n_classes", self.n_classes)
+        for name, split in (("train", self.train), ("val", self.val), ("test", self.test)):
+            check_labels(split.labels, self.n_classes, f"{self.name}: the {name} split's labels")
+        if self.class_names and len(self.class_names) != self.n_classes:
+            raise ValueError(
+                f"{self.name} names {len(self.class_names)} classes: expected {self.n_classes}"
+            )
 
     def to(self, device: str | torch.device) -> "Task":
         """The same task on another device."""

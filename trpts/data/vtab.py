@@ -9,13 +9,15 @@ and KMnP/vpt issue 27; the copies linked by SSF, RepAdapter and GPS have it too.
 stratified: CIFAR's train800 lacks some of the classes.
 """
 
+import re
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trpts.data.images import Sample, find_dataset, find_file, task_of_files
 from trpts.data.task import Task
+from trpts.texts import read_text
 
 GROUPS = ("natural", "specialized", "structured")
 
@@ -102,8 +104,8 @@ def read_lists(folder: Path, n_classes: int) -> dict[str, list[Sample]]:
 def _read_list(path, n_classes):
     """A list's lines as [Sample], paths as written; line endings, blanks and a BOM are ignored."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split("\n")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of images: {error}") from error
     samples = []
     for number, line in enumerate(lines, 1):
@@ -112,12 +114,13 @@ def _read_list(path, n_classes):
         place, fields = f"{path}:{number}", line.strip().rsplit(maxsplit=1)
         if len(fields) != 2:
             raise ValueError(f"{place}: {line.strip()!r}: expected a path and a label")
-        label = int(fields[1]) if fields[1].isascii() and fields[1].isdigit() else None
+        written: Any = fields[0]  # a text until `find_file` has looked
+        label = int(fields[1]) if re.fullmatch("[0-9]{1,9}", fields[1]) else None
         if label is None or label >= n_classes:
             raise ValueError(
                 f"{place}: label {fields[1]}: expected a whole number from 0 to {n_classes - 1}"
             )
-        samples.append(Sample(fields[0], label, place))
+        samples.append(Sample(written, label, place))
     expected = COUNTS.get(path.stem)
     if expected not in (None, len(samples)):
         raise ValueError(f"{path} lists {len(samples)} images, expected {expected}")

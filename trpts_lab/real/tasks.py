@@ -19,6 +19,7 @@ from typing import NamedTuple
 from trpts.data import vtab
 from trpts.data.images import task_of_files
 from trpts.data.task import Task
+from trpts.texts import read_text
 from trpts_lab.real import packaged
 from trpts_lab.real.manifest import read_manifest
 
@@ -188,7 +189,7 @@ def load(
     folder, n_classes = find(root, name), TASKS[name].n_classes
     class_names = ()
     if (folder / "classes.txt").is_file():
-        class_names = (folder / "classes.txt").read_text(encoding="utf-8-sig").splitlines()
+        class_names = read_text(folder / "classes.txt").splitlines()
         if len(class_names) != n_classes:
             raise ValueError(
                 f"{folder / 'classes.txt'} names {len(class_names)} classes, expected {n_classes}"
