@@ -97,8 +97,8 @@ def tune(
     options     the method's own
     returns     TuneResult
     raises      ValueError: unknown method, option or head, images that the model cannot take, a
-                checkpoint of another run, or one that
-                another process writes; Diverged: losses or logits that are not finite
+                checkpoint of another run, or one that another process writes; Diverged: losses or
+                logits that are not finite
     """
     if head not in ("probe", "keep"):
         raise ValueError(f"head={head!r} is unknown: expected probe or keep")
@@ -148,9 +148,8 @@ def check_images(model: nn.Module, task: Task) -> None:
     for name, split in (("train", task.train), ("val", task.val), ("test", task.test)):
         image, _ = next(iter(split.batches(1)))
         like[name] = image.dtype, image.shape[1:]
-        what = f"{image.dtype} {list(image.shape[1:])}"
-        if like[name] != like["train"]:
-            kind, shape = like["train"]
+        what, (kind, shape) = f"{image.dtype} {list(image.shape[1:])}", like["train"]
+        if like[name] != (kind, shape):
             raise ValueError(
                 f"{task.name}: the {name} images are {what}, those of train {kind} {list(shape)}: "
                 "expected them alike"
