@@ -181,6 +181,65 @@ def test_a_folder_that_lacks_something(folders, tmp_path, capsys, monkeypatch, g
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
 
 
+OLDER = ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens")
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+@pytest.mark.parametrize("lacks", [OLDER[:1], OLDER[:2], OLDER[:2][::-1], OLDER])
+def test_a_processor_of_older_folders(folders, tmp_path, family, lacks):
+    """Nothing there says how many patches an image has; the model's configuration does."""
+    path = folders[family] / "processor_config.json"
+    said = {name: x for name, x in json.loads(path.read_text()).items() if name not in lacks}
+    older = without(folders[family], tmp_path / "model", processor_config=json.dumps(said))
+    wanted, found = (
+        prepare(*load_vlm(str(folder)), picture(), QUESTION) for folder in (folders[family], older)
+    )
+    assert torch.equal(found["input_ids"], wanted["input_ids"])
+    assert torch.equal(found["pixel_values"], wanted["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"patch_size": "four"},
+        {"patch_size": 0},
+        {"patch_size": -4},
+        {"num_additional_image_tokens": "one"},
+        {"num_additional_image_tokens": 5},
+        {"vision_feature_select_strategy": 3},
+        {"image_processor": {"image_mean": [0.5]}},
+        {"image_processor": {"image_std": [0, 0, 0]}},
+        {"image_processor": {"size": {"height": -1, "width": -1}}},
+        {"image_processor": {"size": {"shortest_edge": 10**9}}},
+        {"image_processor": {"crop_size": {"height": 3, "width": 5}}},
+        {"image_processor": {"rescale_factor": "x"}},
+        {"image_processor": {"resample": 99}},
+        {"image_processor": 3},
+        {"image_processor": {"image_processor_type": "None"}},
+        {"processor_class": "Qwen2_5_VLProcessor"},
+        {"image_token": ""},
+        {"image_token": 7},
+    ],
+)
+def test_a_processor_that_says_anything(folders, tmp_path, capsys, monkeypatch, changed):
+    """One sentence, or answers as good as any: what another library raises reaches nobody."""
+    monkeypatch.chdir(tmp_path)
+    path = folders["llava"] / "processor_config.json"
+    said = json.loads(path.read_text())
+    for name, value in changed.items():
+        both = isinstance(value, dict) and isinstance(said.get(name), dict)
+        said[name] = said[name] | value if both else value
+    model = without(folders["llava"], tmp_path / "model", processor_config=json.dumps(said))
+    status = main(
+        [
+            *("prune", "--model", str(model), "--image", str(folders["image"])),
+            *("--question", QUESTION, "--new-tokens", "1"),
+        ]
+    )
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trpts: ")]
+    assert (status, len(said)) in ((0, 0), (2, 1))
+
+
 EVIL = "import pathlib; pathlib.Path('ran').touch()\nclass Evil: pass\n"
 MAPPED = {"auto_map": {"AutoProcessor": "evil.Evil", "AutoImageProcessor": "evil.Evil"}}
 

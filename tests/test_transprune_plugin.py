@@ -30,6 +30,26 @@ everywhere = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("task", [None, "CAUSAL_LM"])
+def test_a_peft_model_is_pruned_as_the_model_inside(family, task):
+    """Adapters that are still zero change nothing; those that are not are seen by the scores."""
+    peft = pytest.importorskip("peft")
+    model, inputs = copy.deepcopy(vlm(family)), rows(family)[0]
+    with pruning(model, S) as trace:
+        wanted = generate(model, inputs)
+    adapted = peft.get_peft_model(
+        model, peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type=task)
+    )
+    with pruning(adapted, S) as again:
+        found = generate(adapted, inputs)
+    assert torch.equal(found.sequences, wanted.sequences)
+    torch.testing.assert_close(again.kept, trace.kept, atol=0, rtol=0)
+    assert "prepare_inputs_for_generation" not in vars(adapted.base_model.model)
+    with pruning(adapted, S), pytest.raises(ValueError, match="being pruned already"):
+        pruning(model, S).__enter__()
+
+
 @pytest.fixture(autouse=True)
 def no_grad():
     with torch.no_grad():

@@ -91,7 +91,22 @@ def load_vlm(
             f"{name}: the weights lack {len(found['missing_keys'])} tensors, "
             f"{min(found['missing_keys'])} among them; {mend}"
         )
+    _complete(processor, model.config)
     return model.to(device).eval(), processor
+
+
+def _complete(processor, config):
+    """Give a LLaVA processor what older folders leave out, and the model's configuration knows.
+
+    It counts an image's tokens by patch size and strategy; CLIP's class token is one beside the
+    patches, which the strategy "default" takes off again.
+    """
+    if getattr(processor, "patch_size", 0) is None:
+        processor.patch_size = config.vision_config.patch_size
+        has_class = config.vision_config.model_type == "clip_vision_model"
+        processor.num_additional_image_tokens = int(has_class)
+    if getattr(processor, "vision_feature_select_strategy", "") is None:
+        processor.vision_feature_select_strategy = config.vision_feature_select_strategy
 
 
 def prepare(
@@ -101,7 +116,8 @@ def prepare(
     it has one.
 
     Without one: "USER: <image>\\nquestion ASSISTANT:", as LLaVA-1.5 was trained with.
-    raises  ValueError: an empty question, or one that holds the placeholder of the image
+    raises  ValueError: an empty question, or one that holds the placeholder of the image; a
+            template or a processor that fails
     """
     token = processor.image_token
     if not question.strip() or token in question:
@@ -118,7 +134,13 @@ def prepare(
             ) from error
     else:
         text = f"USER: {token}\n{question} ASSISTANT:"
-    return processor(images=image, text=text, return_tensors="pt").to(model.device, model.dtype)
+    try:
+        inputs = processor(images=image, text=text, return_tensors="pt")
+    except Exception as error:  # what a folder says of sizes and tokens may be anything
+        raise ValueError(
+            f"the model's processor cannot take the picture: {_first_line(error)}"
+        ) from error
+    return inputs.to(model.device, model.dtype)
 
 
 def image_view(

@@ -37,6 +37,12 @@ class Anatomy:
     video_token_id: int | None
 
 
+def whole_model(model: nn.Module) -> nn.Module:
+    """The vision-language model inside a `PeftModel`, whose layers are its own; else the model."""
+    inner = getattr(getattr(model, "base_model", None), "model", None)
+    return inner if not isinstance(model, FAMILIES) and isinstance(inner, FAMILIES) else model
+
+
 def anatomy(model: nn.Module) -> Anatomy:
     """The Anatomy of a model, or a ValueError that says why it cannot be pruned."""
     if not isinstance(model, FAMILIES):

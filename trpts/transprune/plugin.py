@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from trpts.transprune.criteria import CRITERIA
-from trpts.transprune.families import anatomy
+from trpts.transprune.families import anatomy, whole_model
 from trpts.transprune.pruner import Pruner
 from trpts.transprune.schedule import Schedule
 from trpts.transprune.trace import Trace
@@ -37,7 +37,8 @@ def pruning(
     """While this is open, `model` prunes image tokens by `schedule`, in forward passes and
     generation; gives a `Trace`.
 
-    model        LLaVA-1.5, LLaVA-NeXT or Qwen2.5-VL of transformers, with sdpa or eager attention
+    model        LLaVA-1.5, LLaVA-NeXT or Qwen2.5-VL of transformers, with sdpa or eager attention;
+                 or a `PeftModel` of one
     relevant     bool [B, image tokens]: ground truth for score="oracle"; rows with fewer are padded
                  on the right
     instruction  bool [B, up to L]: places of the instruction in the prompt, padding counted; None:
@@ -51,6 +52,7 @@ def pruning(
                  right, a static cache, prompts in pieces, a cache from elsewhere, labels, no token
                  kept, unfit scores. The model is left as it was
     """
+    model = whole_model(model)
     parts = anatomy(model)
     if not isinstance(schedule, Schedule):
         raise ValueError(
