@@ -240,6 +240,43 @@ def test_a_processor_that_says_anything(folders, tmp_path, capsys, monkeypatch, 
     assert (status, len(said)) in ((0, 0), (2, 1))
 
 
+@pytest.mark.parametrize("file", ["config", "generation_config", "tokenizer_config", "tokenizer"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"text_config": 3},
+        {"text_config": []},
+        {"vision_config": 3},
+        {"vision_config": {}},
+        {"vision_feature_layer": 99},
+        {"vision_feature_select_strategy": "some"},
+        {"image_token_index": 10**6, "image_token_id": 10**6},
+        {"image_token_index": "x"},
+        {"torch_dtype": "float17", "dtype": "float17"},
+        {"dtype": 3, "torch_dtype": 3},
+        {"architectures": ["Nothing"]},
+        {"eos_token_id": "x", "pad_token_id": -5},
+        {"max_length": -1, "max_new_tokens": -1, "num_beams": 0},
+        {"tokenizer_class": "Nothing"},
+        {"model": None, "added_tokens": 3},
+        {"chat_template": "{{ nothing.at.all }}"},
+    ],
+)
+def test_other_files_that_say_anything(folders, tmp_path, capsys, monkeypatch, file, changed):
+    monkeypatch.chdir(tmp_path)
+    path = folders["llava"] / f"{file}.json"
+    said = json.loads(path.read_text()) | changed
+    model = without(folders["llava"], tmp_path / "model", **{file: json.dumps(said)})
+    status = main(
+        [
+            *("prune", "--model", str(model), "--image", str(folders["image"])),
+            *("--question", QUESTION, "--new-tokens", "1"),
+        ]
+    )
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trpts: ")]
+    assert (status, len(said)) in ((0, 0), (2, 1))
+
+
 EVIL = "import pathlib; pathlib.Path('ran').touch()\nclass Evil: pass\n"
 MAPPED = {"auto_map": {"AutoProcessor": "evil.Evil", "AutoImageProcessor": "evil.Evil"}}
 

@@ -12,6 +12,7 @@ import torch
 from trpts import transprune
 from trpts.transprune.costs import macs
 from trpts.transprune.schedule import Schedule
+from trpts.vlm import first_line
 
 if TYPE_CHECKING:  # needed by `trpts prune` alone
     from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
@@ -116,7 +117,10 @@ def compare(
     schedule: Schedule,
     new_tokens: int,
 ) -> Comparison:
-    """Ask with all image tokens, then with those that `schedule` leaves; a Comparison."""
+    """Ask with all image tokens, then with those that `schedule` leaves; a Comparison.
+
+    raises  ValueError: the model cannot answer, even with all of them
+    """
     config = model.config.get_text_config()
     is_image = inputs["input_ids"][0] == model.config.image_token_id
     n_image = int(is_image.sum())
@@ -129,7 +133,13 @@ def compare(
         name: (count(None, honest), count(schedule, honest))
         for name, honest in (("eq. 7", False), ("honest", True))
     }
-    whole = answer(model, processor, inputs, new_tokens)
+    try:
+        whole = answer(model, processor, inputs, new_tokens)
+    except Exception as error:
+        # before anything is pruned: what the folder says of layers and tokens does not fit
+        raise ValueError(
+            f"the model cannot answer ({type(error).__name__}): {first_line(error)}"
+        ) from error
     with transprune.pruning(model, schedule) as trace:
         pruned = answer(model, processor, inputs, new_tokens)
     kept = [rows[0] for rows in trace.kept.values()]

@@ -48,7 +48,7 @@ def load_vlm(
         # the latter two where it is no table
         if folder.is_dir():
             raise ValueError(
-                f"{folder / 'config.json'} cannot be read: {_first_line(error)}"
+                f"{folder / 'config.json'} cannot be read: {first_line(error)}"
             ) from None
         raise ValueError(
             f"{name} is neither a folder nor in the local Hugging Face cache: expected the folder "
@@ -130,7 +130,7 @@ def prepare(
             )
         except Exception as error:  # the template is a program of the model's authors
             raise ValueError(
-                f"the model's chat template cannot be used: {_first_line(error)}"
+                f"the model's chat template cannot be used: {first_line(error)}"
             ) from error
     else:
         text = f"USER: {token}\n{question} ASSISTANT:"
@@ -138,7 +138,7 @@ def prepare(
         inputs = processor(images=image, text=text, return_tensors="pt")
     except Exception as error:  # what a folder says of sizes and tokens may be anything
         raise ValueError(
-            f"the model's processor cannot take the picture: {_first_line(error)}"
+            f"the model's processor cannot take the picture: {first_line(error)}"
         ) from error
     return inputs.to(model.device, model.dtype)
 
@@ -191,9 +191,10 @@ def _unreadable(name, part, error, mend):
             f"{name}: the {part} cannot be read without running program code that comes with the "
             "model, and trpts runs none: expected a model of transformers' own classes"
         )
-    return ValueError(f"{name}: the {part} cannot be read: {_first_line(error)}; {mend}")
+    return ValueError(f"{name}: the {part} cannot be read: {first_line(error)}; {mend}")
 
 
-def _first_line(error):
+def first_line(error: Exception) -> str:
+    """What another library says is wrong, without what follows."""
     line = str(error).strip().split("\n")[0].split(". If you were")[0].rstrip(".")
     return line if len(line) <= MAX_WORDS else f"{line[:MAX_WORDS]} …"
