@@ -12,6 +12,7 @@ from trpts_lab.book.chapters import copy_state, find_chapters
 from trpts_lab.book.launch import repository
 from trpts_lab.book.pdf import pages_in_order
 from trpts_lab.book.status import read_inputs
+from trpts_lab.claims.ledger import check_ledger
 from trpts_lab.profiles import load_profile
 from trpts_lab.records import id_of, lines_of, read_file, read_provenance, read_single, record_name
 from trpts_lab.regress import read_baselines
@@ -24,6 +25,7 @@ READERS = {  # path: how it is read
     SINGLE: lambda project, path: read_single(path),
     "data/baselines/00_a.json": lambda project, path: read_baselines(path),
     "data/baselines/inputs.json": lambda project, path: read_inputs(project),
+    "data/ledger.json": lambda project, path: check_ledger(project, []),
     "data/bench/tokens.json": lambda project, path: read_bench(project, "tokens"),
     "CITATION.cff": lambda project, path: repository(project),
     "book/_toc.yml": lambda project, path: pages_in_order(path),
@@ -96,6 +98,9 @@ def test_a_pipe_is_not_waited_for(checkout, name):
         ("data/baselines/00_a.json", {"baselines": []}, "in baselines: [] is not of type"),
         ("data/baselines/00_a.json", {"baselines": {"a": 3}}, "in baselines/a: 3 is not"),
         ("data/baselines/00_a.json", {"baselines": {"a": {"metrics": {}}}}, "'config' is a req"),
+        ("data/ledger.json", {"verdicts": {}}, "'results' is a required property"),
+        ("data/ledger.json", {"verdicts": [], "results": {}}, "in verdicts, [] is not of type"),
+        ("data/ledger.json", {"verdicts": {}, "results": 3}, "in results, 3 is not of type"),
         ("data/baselines/inputs.json", {"a": 3}, "in a, 3 is not of type 'string'"),
         ("data/bench/tokens.json", {"rows": {"full": {}}}, "in rows/full, 's' is a required"),
         ("data/bench/tokens.json", {"rows": {"full": {"s": []}}}, "in rows/full/s, [] should be"),

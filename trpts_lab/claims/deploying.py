@@ -11,6 +11,7 @@ from trpts_lab.claims.evidence import (
     HOLDS,
     UNDECIDED,
     UNTESTABLE,
+    NotMeasured,
     check,
     decide,
     interval,
@@ -107,6 +108,8 @@ def by_kind(evidence):
         for seed, m in found.items()
         if seed in plain
     }
+    if len(lost) < 2:
+        raise NotMeasured("two seeds of the same questions with and without pruning")
     kinds = mean_over(lost.values())
     # the kinds that lose most and least by the other seeds: those of the same seed would differ by
     # chance

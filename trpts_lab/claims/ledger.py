@@ -12,9 +12,16 @@ from importlib import resources
 
 from trpts.errors import TrptsError
 from trpts.hashes import file_hash
+from trpts.texts import capped, read_json, unfit
 from trpts_lab.claims import beyond, costs, deploying, pruning, quoted, selecting  # noqa: F401  register their checks
 from trpts_lab.claims.evidence import CHECKS, MISSING, VERDICTS, Evidence, NotMeasured
 from trpts_lab.files import write_whole
+
+COMMITTED = {  # what data/ledger.json must hold
+    "type": "object",
+    "required": ["verdicts", "results"],
+    "properties": {"verdicts": {"type": "object"}, "results": {"type": "object"}},
+}
 
 
 @cache
@@ -80,9 +87,11 @@ def write_ledger(project):
 def check_ledger(project, rows):
     """What no longer holds, a sentence each; [] if all is as committed."""
     try:
-        committed = json.loads(path_of(project).read_text(encoding="utf-8"))
+        committed = read_json(path_of(project))
+        if fault := unfit(committed, COMMITTED):
+            raise ValueError(f"in {fault[0]}, {capped(fault[1])}")
         before, results = committed["verdicts"], committed["results"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise TrptsError(
             f"{path_of(project)}: not a readable ledger ({error}): `trpts claims --write` makes it"
         ) from error
