@@ -119,6 +119,8 @@ def test_predict_from_delta_and_from_export(place, tuned, tmp_path, monkeypatch,
     assert load_file(exported).keys() == plain.state_dict().keys()  # an ordinary checkpoint
     assert main(["predict", exported, image, "--top", "1"]) == 0
     assert capsys.readouterr().out.startswith(f"{image}: red ")
+    assert main(["predict", exported, image, "--weights", weights]) == 2
+    assert "--weights says nothing to " in capsys.readouterr().err
 
 
 def test_tokens_are_selected_in_prediction_as_in_tuning(place, tuned):

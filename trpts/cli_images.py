@@ -82,7 +82,7 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
         help="a file, or a folder: all images in it",
     )
     predict.add_argument(
-        "--weights", default="hub", metavar="FILE", help="the backbone's, for a delta"
+        "--weights", metavar="FILE", help="the backbone's, for a delta; default: the hub cache"
     )
     predict.add_argument("--top", type=whole(), help="classes shown for each image (default: 3)")
     predict.add_argument(
@@ -145,14 +145,17 @@ def cmd_tune(arguments: Namespace) -> int:
 
 def cmd_predict(arguments: Namespace) -> int:
     """Print the most likely classes of each image; name and count images that cannot be read."""
+    from trpts.backbones import HUB
     from trpts.data.folder import images_below
-    from trpts.saved_models import load_model, predict
+    from trpts.saved_models import MODEL_FORMAT, load_model, predict
     from trpts.texts import capped
 
     if arguments.json and arguments.top is not None:
         raise ValueError("--top with --json, which gives all classes: expected one of the two")
     device = device_named(arguments.device)
-    model, notes = load_model(arguments.model, arguments.weights, device)
+    model, notes = load_model(arguments.model, arguments.weights or HUB, device)
+    if notes["format"] == MODEL_FORMAT and arguments.weights is not None:
+        raise ValueError(f"--weights says nothing to {arguments.model}, an export: it has its own")
     if "upright" not in notes["reading"]:
         print(
             f"trpts: {arguments.model} was made by a version that took pictures as their pixels "
