@@ -11,7 +11,7 @@ import timm
 import torch
 
 import trpts.peers  # noqa: F401 - registers them
-from trpts import training, tuning
+from trpts import training_run, tuning
 from trpts.allocation import allocate
 from trpts.data import Split, Task
 from trpts.methods import METHODS
@@ -126,7 +126,7 @@ def runs(monkeypatch):
     rising = itertools.count()
     monkeypatch.setattr(tuning, "Training", Watched)
     # the last epoch is the best
-    for room in (training, tuning):
+    for room in (training_run, tuning):
         monkeypatch.setattr(room, "accuracy", lambda *_: float(next(rising)))
 
     def run(model, method, **options):

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from trpts_lab.project import Project
-from trpts_lab.store import run_once
+from trpts_lab.measured import run_once
 extra = float(Path("noise.txt").read_text()) if Path("noise.txt").exists() else 0
 if Path("counter.txt").exists():
     Path("noise.txt").write_text(str(extra + 0.001))
