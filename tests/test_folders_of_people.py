@@ -83,6 +83,7 @@ def test_links_of_the_hubs_cache_are_followed(tmp_path):
     [
         ("../../../../secret.png", r"leads out of .*or a copy of the file in place of the link"),
         ("../../../blobs/../../secret.png", r"leads out of"),
+        ("../../../secret.png", r"leads out of"),  # of the same data set, and no blob
         ("../../../blobs/gone", r"is a link to .*blobs/gone, which does not exist"),
         ("9.png", r"is not a usable path|which does not exist"),  # a link to itself
     ],
@@ -172,6 +173,14 @@ def test_tune_and_predict_see_the_same_upright_picture(tmp_path, weights, capsys
     said = capsys.readouterr()
     assert "took pictures as their pixels are stored" in said.err
     assert json.loads(said.out)["classes"] != pytest.approx(found[1])
+
+
+def test_a_folder_gives_upright_pictures(tmp_path):
+    task = folder.load(photos(tmp_path, note=6), image_size=10)
+    ((images, _),) = task.train.batches(99)
+    for image, sample in zip(images, task.train.samples, strict=True):
+        assert torch.equal(image, read_image(sample.path, 10, upright=True))
+        assert not torch.equal(image, read_image(sample.path, 10))
 
 
 def test_a_hash_says_which_way_pictures_are_read(tmp_path):
