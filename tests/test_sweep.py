@@ -738,11 +738,12 @@ def test_a_scratch_folder_that_cannot_be_written(tmp_path, place):
         pass
 
 
+@pytest.mark.parametrize("command", [["sweep", "--dry-run"], ["bench", "sweep"]])
 @pytest.mark.parametrize("settings", ["- 3", "a: [", "3", "a: b: c"])
-def test_settings_of_dask_that_are_none(tmp_path, project, settings):
+def test_settings_of_dask_that_are_none(tmp_path, project, settings, command):
     (tmp_path / "dask.yaml").write_text(settings)
     done = subprocess.run(
-        [sys.executable, "-m", "trpts.cli", "sweep", "--dry-run"],
+        [sys.executable, "-m", "trpts.cli", *command],
         cwd=project.root,
         env=os.environ | {"DASK_CONFIG": str(tmp_path)},
         capture_output=True,

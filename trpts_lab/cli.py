@@ -196,7 +196,8 @@ def cmd_bench(arguments):
     project, device = Project.find(), pick_device()
     make_folder(project.root / "data" / "bench")  # before the time is spent
     for name in bench_names if arguments.what == "all" else [arguments.what]:
-        bench = bench_named(name)
+        with cli_sweep.dask_imported():
+            bench = bench_named(name)
         usual = bench.batch_size
         batch_size = usual if arguments.batch_size is None else arguments.batch_size
         rows = bench.run(batch_size=batch_size, rounds=arguments.rounds, device=device)

@@ -1,11 +1,22 @@
 """`trpts sweep`: the grid of the comparison, on this machine or on a Dask cluster."""
 
 from collections import Counter
+from contextlib import contextmanager
 from statistics import median
 
 from trpts.errors import TrptsError
 from trpts.options import SEEDS, Different, filled, whole
 from trpts_lab.project import Project
+
+
+@contextmanager
+def dask_imported():
+    """For imports of Dask, which reads its settings then; TrptsError: they are unreadable."""
+    try:
+        yield
+    except ValueError as error:
+        words = str(error).splitlines()[0].removesuffix(", original error message:")
+        raise TrptsError(f"Dask's settings are not readable: {words}") from error
 
 
 def add_commands(command):
@@ -83,11 +94,8 @@ def cmd_sweep(arguments):
     from trpts_lab import further, grid
     from trpts_lab.profiles import load_profile
 
-    try:
+    with dask_imported():
         from trpts_lab.sweep import missing, say, sweep
-    except ValueError as error:  # Dask reads its settings when it is imported
-        words = str(error).splitlines()[0].removesuffix(", original error message:")
-        raise TrptsError(f"Dask's settings are not readable: {words}") from error
     if arguments.workers is not None and arguments.scheduler is not None:
         raise TrptsError(
             "--workers is of this machine's processes: a scheduler's workers are those that were "
