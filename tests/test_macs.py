@@ -71,6 +71,7 @@ def test_honest_count_by_hand():
         "guidance": 16
         + 6 * 4 * 2
         + 6 * 4,  # q of one token, k of six; with six keys, d products each
+        "choice": 0,
         "variation": 2 * 3 * 4 * (6 + 4),
     }
     half = Schedule((1,), (0.5,), accumulate=(1, 2))
@@ -95,6 +96,7 @@ def test_honest_count_by_hand():
         "mlp": 432,
         "head": 20,
         "guidance": 0,
+        "choice": 0,
         "variation": 0,
     }
 

@@ -8,6 +8,8 @@ import pytest
 from trpts.transprune import FASTV, HIGH, LOW_INFERRED, PAPER, PYRAMIDDROP, RELEASED_CODE, Schedule
 from trpts.transprune.criteria import CRITERIA
 
+ANYWHERE = [name for name, known in CRITERIA.items() if not known.first]
+
 
 def tera_macs(schedule, n_image, n_layers=32, d=4096, m=11008):
     """Eq. 7 for LLaVA-7B's language model, its small last term aside."""
@@ -77,7 +79,7 @@ def test_counts_are_of_the_original_tokens_and_not_fooled_by_binary_fractions():
         (range(2, 8, 2), (2, 3, 4, 5, 6)),
     ],
 )
-@pytest.mark.parametrize("score", [*CRITERIA, lambda c: c.ttv])
+@pytest.mark.parametrize("score", [*ANYWHERE, lambda c: c.ttv])
 def test_accumulated_layers_follow_the_stages_unless_given(stages, layers, score):
     keep = [0.5] * len(stages)
     schedule = Schedule(prune_after=stages, keep=keep, score=score)
@@ -129,6 +131,35 @@ def test_scaled_stays_in_range_at_every_depth():
 
 
 @pytest.mark.parametrize(
+    ("n_layers", "stages", "keep"),
+    [
+        (32, (7, 9, 12), (0.875, 0.625, 0.125)),
+        (30, (7, 8, 11), (0.875, 0.625, 0.125)),
+        (8, (2, 3), (0.625, 0.125)),  # 7 / 4 and 9 / 4 are both 2
+        (4, (1, 2), (0.625, 0.125)),
+    ],
+)
+def test_scaled_to_the_true_shares_of_the_depth(n_layers, stages, keep):
+    scaled = PAPER.scaled(n_layers, distinct=False)
+    assert (scaled.prune_after, scaled.keep) == (stages, keep)
+    scaled.check(n_layers)
+
+
+def test_a_stage_before_the_model_stays_there_and_each_has_its_score():
+    both = Schedule(
+        (0, 7, 9, 12), (0.5, 0.4, 0.3, 0.1), score=("divprune", "transprune", "iga", "ttv")
+    )
+    assert both.accumulate == (7, 8, 9, 10, 11, 12)
+    assert both.scores == both.score
+    assert both.scaled(8).prune_after == (0, 2, 3, 4)
+    merged = both.scaled(8, distinct=False)
+    assert (merged.prune_after, merged.score) == ((0, 2, 3), ("divprune", "iga", "ttv"))
+    assert merged.keep == (0.5, 0.3, 0.1)
+    assert replace(both, score=list(both.score)) == both  # as a file has it
+    assert Schedule((0,), (0.5,), score="visionzip").accumulate == ()
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(prune_after=3), r"prune_after=3: expected several, as in \(7, 9, 12\)"),
@@ -137,10 +168,21 @@ def test_scaled_stays_in_range_at_every_depth():
         (dict(alpha="x"), "alpha='x' is no number"),
         (
             dict(prune_after=(7, 7, 9)),
-            r"prune_after=\(7, 7, 9\): expected layers from 1, each later",
+            r"prune_after=\(7, 7, 9\): expected layers from 0, each later",
         ),
-        (dict(prune_after=(0, 7, 9)), "expected layers from 1"),
-        (dict(prune_after=(7.5, 9, 12)), "expected layers from 1"),
+        (dict(prune_after=(-1, 7, 9)), "expected layers from 0"),
+        (dict(prune_after=(7.5, 9, 12)), "expected layers from 0"),
+        (dict(prune_after=(0, 7, 9)), "has no layer up to 0: score='transprune' needs one"),
+        (dict(prune_after=(0, 7, 9), accumulate=(0, 1)), "expected layers from 1"),
+        (
+            dict(prune_after=(0, 7, 9), score="iga", iga_layer="same"),
+            "iga_layer='same' behind layer 0: expected 'next'",
+        ),
+        (dict(score="visionzip"), "score='visionzip' behind layer 7: expected it behind layer 0"),
+        (dict(score=("random", "ttv")), r"score=.* has 2 entries: expected 3, one for each"),
+        (dict(score=("random", "ttv", "best")), "score='best' is unknown"),
+        (dict(normalise="mean"), "normalise='mean' is unknown: expected False or True or rank"),
+        (dict(frames="some"), "frames='some' is unknown: expected all or each"),
         (dict(prune_after=(), keep=()), r"prune_after=\(\)"),
         (
             dict(keep=(0.5, 0.6, 0.1)),
@@ -148,7 +190,7 @@ def test_scaled_stays_in_range_at_every_depth():
         ),
         (dict(keep=(1.1, 0.6, 0.1)), r"expected shares of the image tokens in \(0, 1\]"),
         (dict(keep=(0.5, 0.1, 0)), r"expected shares of the image tokens in \(0, 1\]"),
-        (dict(keep=(0.5, 0.25)), "has 2 shares: expected 3"),
+        (dict(keep=(0.5, 0.25)), r"has 2 entries: expected 3, one for each of \(7, 9, 12\)"),
         (dict(accumulate=(8, 9)), r"has no layer up to 7: score='transprune' needs one"),
         (dict(accumulate=(9, 7)), r"accumulate=\(9, 7\): expected layers from 1"),
         (dict(alpha=1.5), r"alpha=1.5: expected a weight in \[0, 1\]"),

@@ -79,18 +79,14 @@ def cmd_prune(arguments: Namespace) -> int:
         )
     found = ask.compare(model, processor, inputs, schedule, arguments.new_tokens)
     print("\n".join(found.lines()))
-    picture, rows, columns, first = vlm.image_view(model, processor, inputs, image)
-    n_drawn = rows * columns
-    if found.n_image > n_drawn + first:
+    picture, places = vlm.image_view(model, processor, inputs, image)
+    if found.n_image > places.size:
         print(
-            f"drawn are the {n_drawn} tokens of the whole view, not the {found.n_image - n_drawn} "
-            "of its enlarged tiles"
+            f"drawn are the {places.size} tokens of the whole view, not the "
+            f"{found.n_image - places.size} others"
         )
     panels = [
-        (
-            f"behind layer {p}: {len(kept)} of {found.n_image}",
-            kept_patches(kept, rows, columns, first),
-        )
+        (f"behind layer {p}: {len(kept)} of {found.n_image}", kept_patches(kept, places))
         for p, kept in zip(schedule.prune_after, found.kept, strict=True)
     ]
     figure = draw_kept(picture, panels, f"{arguments.question} {found.pruned.text}")

@@ -129,6 +129,9 @@ def draw_kept(
     return figure
 
 
-def kept_patches(kept: torch.Tensor, rows: int, columns: int, first: int = 0) -> np.ndarray:
-    """bool [rows, columns]: the rectangles whose tokens are in `kept`, int64; see `image_view`."""
-    return np.isin(first + np.arange(rows * columns), kept.cpu().numpy()).reshape(rows, columns)
+def kept_patches(kept: torch.Tensor, places: np.ndarray) -> np.ndarray:
+    """bool [rows, columns]: the rectangles whose tokens are in `kept`, int64.
+
+    places  int [rows, columns]: the token of each, see `trpts.transprune.views`
+    """
+    return np.isin(places, kept.cpu().numpy())

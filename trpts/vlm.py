@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from trpts.transprune.families import known
+
 if TYPE_CHECKING:  # needed by `trpts prune` alone
     from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
-# by config.json's model_type
-FAMILIES = {"llava": "LLaVA-1.5", "llava_next": "LLaVA-NeXT", "qwen2_5_vl": "Qwen2.5-VL"}
-MAX_SIDE = 1024  # pixels of the picture that is drawn on
 MAX_WORDS = 200  # characters of another library's message: some list everything that they know
 
 
@@ -26,7 +25,7 @@ def load_vlm(
 
     No program code from the folder is run, and nobody is asked whether it may be. Half precision
     becomes bfloat16 on a CPU.
-    raises  ValueError: transformers is not installed, no model of the three FAMILIES, missing or
+    raises  ValueError: transformers is not installed, a model that cannot be pruned, missing or
             damaged files, or files that need code of their own
     """
     try:
@@ -55,11 +54,10 @@ def load_vlm(
             f"of a vision-language model, or a name that `hf download {name}` fetched"
         ) from None
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ValueError(
-            f"{name} is of the type {kind!r}: expected a vision-language model, one of "
-            f"{', '.join(FAMILIES)}"
-        )
+    try:
+        known(kind)
+    except ValueError as error:
+        raise ValueError(f"{name} is {error}") from None
     mend = (
         "expected all its files there"
         if folder.is_dir()
@@ -148,41 +146,9 @@ def image_view(
     processor: "ProcessorMixin",
     inputs: "BatchFeature",
     image: Image.Image,
-) -> tuple[np.ndarray, int, int, int]:
-    """What the image tokens stand for: (picture float [height, width, 3] in [0, 1], rows, columns,
-    first).
-
-    Token first + r·columns + c saw the rectangle (r, c) of the picture. LLaVA: the crop that the
-    processor made. LLaVA-NeXT: the view of the whole picture, whose tokens come first; those of the
-    enlarged tiles are not mapped. Qwen2.5-VL: the whole picture, a token being spatial_merge_size²
-    patches.
-    """
-    vision = model.config.vision_config
-    if model.config.model_type == "qwen2_5_vl":
-        _, rows, columns = inputs["image_grid_thw"][0].tolist()
-        picture = image.copy()
-        picture.thumbnail((MAX_SIDE, MAX_SIDE))
-        return (
-            np.asarray(picture) / 255,
-            rows // vision.spatial_merge_size,
-            columns // vision.spatial_merge_size,
-            0,
-        )
-    pixels = inputs["pixel_values"][0].float().cpu()  # [3, h, w]; NeXT: [tiles, 3, h, w]
-    pixels = pixels[0] if pixels.ndim == 4 else pixels
-    rows, columns = (side // vision.patch_size for side in pixels.shape[1:])
-    mean, std = (torch.tensor(v)[:, None, None] for v in _normalization(processor.image_processor))
-    # the tower's CLS token is kept then
-    first = int(model.config.vision_feature_select_strategy == "full")
-    return (pixels * std + mean).clamp(0, 1).permute(1, 2, 0).numpy(), rows, columns, first
-
-
-def _normalization(processor):
-    return (
-        (processor.image_mean, processor.image_std)
-        if processor.do_normalize
-        else ([0.0] * 3, [1.0] * 3)
-    )
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the image tokens stand for: (picture, places), see `trpts.transprune.views`."""
+    return known(model.config.model_type).view(model, processor, inputs, image)
 
 
 def _unreadable(name, part, error, mend):

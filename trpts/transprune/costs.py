@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # a count needs neither
     from transformers import PretrainedConfig
 
-    from trpts.transprune.schedule import Schedule
-
-from trpts.transprune.criteria import CRITERIA, Criterion
+from trpts.transprune.schedule import Schedule, known_of
 
 SHAPE = (
     "hidden_size",
@@ -87,6 +85,7 @@ def prefill_terms(
     head         one row of logits, as `generate` asks for
     guidance     IGA at each stage that drops tokens, as `pruning` computes it: queries of the l
                  instruction tokens ("fastv": of one), keys of all T tokens, and their products
+    choice       what a criterion computes beside that: similarities, kernels, clusters
     variation    TTV: an inner product and two norms, 3·d, of each token and module in an
                  accumulated layer; "norm": d. What eq. 1 needs: the code takes some norms twice
     Left out: norms of layers, activations, softmax, rotation, ranking, and all that moves tokens
@@ -105,22 +104,22 @@ def prefill_terms(
         "mlp": sum(T) * 3 * d * m,
         "head": d * text_config.vocab_size,
         "guidance": 0,
+        "choice": 0,
         "variation": 0,
     }
     if schedule is None:
         return terms
-    # what a function of the user's own reads is not known
-    own = schedule.score
-    criterion = Criterion(own) if callable(own) else CRITERIA[own]
-    if criterion.asks:
-        asking = min(asking, 1) if criterion.asks == "last" else asking
-        dropping = [a != b for (_, a), (_, b) in pairwise(stages)]
-        scored = [
-            T[p - 1] for p, drops in zip(schedule.prune_after, dropping, strict=True) if drops
-        ]
-        terms["guidance"] = sum(asking * (d + t) * width + t * d * key_width for t in scored)
-    accumulated = sum(T[a - 1] for a in schedule.accumulate)
-    terms["variation"] = criterion.products * 2 * d * accumulated
+    for score, (_, n), (_, kept) in zip(schedule.scores, stages, stages[1:], strict=False):
+        known = known_of(score)  # what a function of the user's own reads is not known
+        if n == kept:
+            continue
+        if known.asks:
+            queries, t = min(asking, 1) if known.asks == "last" else asking, n + n_text_tokens
+            terms["guidance"] += queries * (d + t) * width + t * d * key_width
+        if known.macs:
+            terms["choice"] += known.macs(n, kept, asking, d)
+    products = max(known_of(score).products for score in schedule.scores)
+    terms["variation"] = products * 2 * d * sum(T[a - 1] for a in schedule.accumulate)
     return terms
 
 

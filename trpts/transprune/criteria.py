@@ -6,7 +6,7 @@ image tokens are read, and they must be finite. Ties go to the token that comes 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy
@@ -26,12 +26,21 @@ class Criterion(NamedTuple):
               for a norm alone, 0: it reads none
     asks      whose attention it reads: the "instruction"'s, that of its "last" token, or None
     relevant  whether it must be told the relevant tokens
+    macs      (n tokens, of which kept stay, tokens that ask, width d) -> multiply-accumulates of
+              what it computes beside transitions and attention
+    merge     (Candidates, bool [B, N] kept) -> hidden [B, N, D]: what becomes of kept tokens that
+              take others in; None: nothing
+    first     whether it chooses among tokens that the language model has not seen yet: behind
+              layer 0 alone
     """
 
     function: Callable[["Candidates"], torch.Tensor]
     products: int = 0
     asks: str | None = None
     relevant: bool = False
+    macs: Callable[[int, int, int, int], int] | None = None
+    merge: Callable[["Candidates", torch.Tensor], torch.Tensor] | None = None
+    first: bool = False
 
 
 CRITERIA: dict[str, Criterion] = {}
@@ -58,13 +67,18 @@ class Candidates:
     index        int64 [B, N]: number of an image token among those of its row's prompt; -1
                  elsewhere
     instruction  bool [B, N]: instruction tokens
-    n_keep       int64 [B]: image tokens that will stay
+    group        int64 [B, N]: which image tokens are chosen among each other: 0, all; with
+                 frames="each", 1, 2, … for those of a video's frames
+    n_keep       int64 [B, N]: how many of the token's group will stay
     ttv, norm    float32 [B, N]: TTV so far (eq. 4), and ‖T_out‖ summed in its place; 0 outside the
                  image
     attention    (queries bool [B, N]) -> float32 [B, N]: eq. 5, of any tokens, in the layer that
                  the schedule names
     ids          per row: int array of its instruction's token ids
     relevant     bool [B, most image tokens of a row]: given to `pruning`, or None
+    before       (embeddings [B, L, D], image and instruction bool [B, L]) in front of layer 1
+    tower        float32 [views, patches]: what the vision tower made of each, for "visionzip"
+    parts        {name: [B, N]}: what a criterion adds up, for the Trace
     """
 
     schedule: "Schedule"
@@ -72,12 +86,29 @@ class Candidates:
     image: torch.Tensor
     index: torch.Tensor
     instruction: torch.Tensor
+    group: torch.Tensor
     n_keep: torch.Tensor
     ttv: torch.Tensor
     norm: torch.Tensor
     attention: Callable[[torch.Tensor], torch.Tensor]
     ids: list[numpy.ndarray]
     relevant: torch.Tensor | None
+    before: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    tower: torch.Tensor | None = None
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def ranks(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rank of each image token by scores [B, N] in its group, 0 the best, ties to the first;
+        how many the group has left), both int64 [B, N]; outside the image they say nothing.
+        """
+        n_groups = int(self.group.max()) + 1
+        group = self.group.masked_fill(~self.image, n_groups)
+        size = group.new_zeros(len(group), n_groups + 1)
+        size = size.scatter_add(1, group, torch.ones_like(group))
+        order = scores.argsort(dim=1, descending=True, stable=True)
+        order = order.gather(1, group.gather(1, order).argsort(dim=1, stable=True))
+        place = order.argsort(dim=1)  # the groups one after the other
+        return place - (size.cumsum(1) - size).gather(1, group), size.gather(1, group)
 
     def of_tokens(self, values: torch.Tensor) -> torch.Tensor:
         """Values [B, n] of the prompt's image tokens -> [B, N] of those left, 0 elsewhere."""
@@ -87,7 +118,8 @@ class Candidates:
 @criterion(products=3, asks="instruction")
 def transprune(c: Candidates) -> torch.Tensor:
     """Eq. 6."""
-    return combine(c.ttv, iga(c), c.schedule.alpha, c.schedule.normalise)
+    c.parts |= {"ttv": c.ttv, "iga": iga(c)}
+    return combine(**c.parts, alpha=c.schedule.alpha, normalise=c.schedule.normalise, image=c.image)
 
 
 @criterion(products=3)
@@ -132,11 +164,11 @@ def random(c: Candidates) -> torch.Tensor:
 
 @criterion()
 def uniform(c: Candidates) -> torch.Tensor:
-    """The n_keep of a row's tokens that lie evenly, from half a gap behind the first on."""
-    place, n = c.image.cumsum(1) - 1, c.image.sum(1, keepdim=True)
+    """The n_keep of a group's tokens that lie evenly, from half a gap behind the first on."""
+    place, n = c.ranks(torch.zeros_like(c.ttv))
     # chosen among the tokens before this one
-    kept_before = (2 * place * c.n_keep[:, None] + n) // (2 * n)
-    kept_after = (2 * (place + 1) * c.n_keep[:, None] + n) // (2 * n)
+    kept_before = (2 * place * c.n_keep + n) // (2 * n)
+    kept_after = (2 * (place + 1) * c.n_keep + n) // (2 * n)
     return (kept_after - kept_before).float()
 
 
@@ -150,9 +182,8 @@ def oracle(c: Candidates) -> torch.Tensor:
     return random(c) + c.of_tokens(c.relevant.long())
 
 
-def choose(c: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores [B, N] of the candidates, and bool [B, N]: each row's n_keep best image tokens."""
-    score = c.schedule.score
+def choose(c: Candidates, score: str | Callable[..., Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores [B, N] of the candidates, and bool [B, N]: each group's n_keep best image tokens."""
     name = score if isinstance(score, str) else getattr(score, "__name__", "score")
     scores = CRITERIA[score].function(c) if isinstance(score, str) else score(c)
     if (
@@ -168,6 +199,5 @@ def choose(c: Candidates) -> tuple[torch.Tensor, torch.Tensor]:
             "finite for image tokens"
         )
     # float64: draws differ as they were drawn
-    scores = scores.detach().double().masked_fill(~c.image, -torch.inf)
-    rank = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # [B, N]
-    return scores.float(), rank < c.n_keep[:, None]
+    rank, _ = c.ranks(scores.detach().double())
+    return scores.float(), (rank < c.n_keep) & c.image

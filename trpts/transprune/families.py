@@ -1,35 +1,97 @@
-"""What pruning must know of a model: where its language model is, which tokens are an image's."""
+"""The vision-language models that can be pruned, and what pruning must know of each: one entry of
+FAMILIES a kind.
+"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    LlamaModel,
-    LlavaForConditionalGeneration,
-    LlavaNextForConditionalGeneration,
-    MistralModel,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLTextModel,
-    Qwen2Model,
-)
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-FAMILIES = (
-    LlavaForConditionalGeneration,
-    LlavaNextForConditionalGeneration,
-    Qwen2_5_VLForConditionalGeneration,
-)
-# Language models whose layers are called alike: one mask and one table of position embeddings, made
-# before the first layer, and q, k without a norm of their own
-LANGUAGE_MODELS = (LlamaModel, MistralModel, Qwen2Model, Qwen2_5_VLTextModel)
+from trpts.transprune import views
+
 ATTENTION = ("sdpa", "eager")
+# Language models whose layers are called alike: one mask and one table of position embeddings, made
+# before the first layer; q and k may have a norm for each head
+LANGUAGE_MODELS = (
+    "LlamaModel",
+    "MistralModel",
+    "Qwen2Model",
+    "Qwen2VLTextModel",
+    "Qwen2_5_VLTextModel",
+    "Qwen3Model",
+    "Qwen3VLTextModel",
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """All that is known of a kind of model.
+
+    name     as people call it
+    model    transformers' class
+    view     (model, processor, inputs, image) -> (picture, token numbers over it), see `views`
+    text     where the core keeps its language model
+    frames   (arguments of the core's forward) -> frames of each video; None: it takes no video
+    """
+
+    name: str
+    model: str
+    view: Callable[..., Any]
+    text: str = "language_model"
+    frames: Callable[[dict[str, Any]], list[int]] | None = None
+
+
+def grid_frames(kwargs: dict[str, Any]) -> list[int]:
+    """Frames of each video, of Qwen's grids [videos, 3]: time, height, width in patches."""
+    return kwargs["video_grid_thw"][:, 0].tolist()
+
+
+def pixel_frames(kwargs: dict[str, Any]) -> list[int]:
+    """Frames of each video, of pixels [videos, frames, 3, height, width]."""
+    videos, frames = kwargs["pixel_values_videos"].shape[:2]
+    return [frames] * videos
+
+
+# By config.json's model_type
+FAMILIES = {
+    "llava": Family("LLaVA-1.5, Pixtral", "LlavaForConditionalGeneration", views.processed),
+    "llava_next": Family("LLaVA-NeXT", "LlavaNextForConditionalGeneration", views.processed),
+    "llava_onevision": Family(
+        "LLaVA-OneVision",
+        "LlavaOnevisionForConditionalGeneration",
+        views.processed,
+        frames=pixel_frames,
+    ),
+    "qwen2_vl": Family(
+        "Qwen2-VL", "Qwen2VLForConditionalGeneration", views.grid, frames=grid_frames
+    ),
+    "qwen2_5_vl": Family(
+        "Qwen2.5-VL", "Qwen2_5_VLForConditionalGeneration", views.grid, frames=grid_frames
+    ),
+    "qwen3_vl": Family(
+        "Qwen3-VL", "Qwen3VLForConditionalGeneration", views.grid, frames=grid_frames
+    ),
+    "smolvlm": Family("SmolVLM", "SmolVLMForConditionalGeneration", views.tiles, "text_model"),
+    "idefics3": Family("Idefics3", "Idefics3ForConditionalGeneration", views.tiles, "text_model"),
+    "internvl": Family("InternVL", "InternVLForConditionalGeneration", views.thumbnail),
+    "mistral3": Family("Mistral3", "Mistral3ForConditionalGeneration", views.processed),
+}
+# Kinds that cannot be pruned so, and why
+REFUSED = {
+    "gemma3": "an image's tokens see each other in both directions, and five layers of six slide "
+    "in a window",
+    "paligemma": "all tokens of the prompt see each other in both directions",
+    "mllama": "image tokens are not in the sequence, but in layers of cross-attention",
+}
 
 
 @dataclass(frozen=True)
 class Anatomy:
     """The parts of a model that hooks sit on."""
 
+    family: Family
     core: nn.Module  # is given the ids
     text: nn.Module  # is given mask, positions and cache
     layers: nn.ModuleList
@@ -37,21 +99,45 @@ class Anatomy:
     video_token_id: int | None
 
 
+def family_of(model: nn.Module) -> Family | None:
+    """The Family of a model, by its class's name: transformers need not be loaded for that."""
+    classes = {c.__name__ for c in type(model).__mro__}
+    return next((family for family in FAMILIES.values() if family.model in classes), None)
+
+
+def known(kind: object) -> Family:
+    """The Family of a model_type, or a ValueError that says what can be pruned, or why not."""
+    if isinstance(kind, str) and kind in REFUSED:
+        raise ValueError(f"of the type {kind!r}, which cannot be pruned: {REFUSED[kind]}")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        raise ValueError(
+            f"of the type {kind!r}: expected a vision-language model, one of {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[kind]
+
+
 def whole_model(model: nn.Module) -> nn.Module:
     """The vision-language model inside a `PeftModel`, whose layers are its own; else the model."""
     inner = getattr(getattr(model, "base_model", None), "model", None)
-    return inner if not isinstance(model, FAMILIES) and isinstance(inner, FAMILIES) else model
+    inside = isinstance(inner, nn.Module) and family_of(model) is None and family_of(inner)
+    return inner if inside else model  # type: ignore[return-value]  # a module where it is inside
 
 
 def anatomy(model: nn.Module) -> Anatomy:
     """The Anatomy of a model, or a ValueError that says why it cannot be pruned."""
-    if not isinstance(model, FAMILIES):
-        raise ValueError(f"a {type(model).__name__}: expected one of {_names(FAMILIES)}")
-    text, config = model.model.language_model, model.config
-    if not isinstance(text, LANGUAGE_MODELS):
+    family = family_of(model)
+    if family is None:
+        reason = REFUSED.get(getattr(getattr(model, "config", None), "model_type", ""))
+        raise ValueError(
+            f"a {type(model).__name__}: expected one of "
+            f"{', '.join(f.model for f in FAMILIES.values())}"
+            + (f"; here {reason}" if reason else "")
+        )
+    config, text = model.config, getattr(model.model, family.text)
+    if type(text).__name__ not in LANGUAGE_MODELS:
         raise ValueError(
             f"the language model is a {type(text).__name__}: expected one of "
-            f"{_names(LANGUAGE_MODELS)}"
+            f"{', '.join(LANGUAGE_MODELS)}"
         )
     if text.config._attn_implementation not in ATTENTION:
         raise ValueError(
@@ -64,11 +150,12 @@ def anatomy(model: nn.Module) -> Anatomy:
             "attention: windows are counted in positions that move"
         )
     return Anatomy(
+        family,
         model.model,
         text,
         text.layers,
         config.image_token_id,
-        getattr(config, "video_token_id", None),
+        getattr(config, "video_token_id", None) if family.frames else None,
     )
 
 
@@ -76,17 +163,15 @@ def queries_and_keys(
     attention: nn.Module, normed: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor], first: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A layer's q [B, H, N − first, d] from `first` on and k [B, G, N, d], of normed [B, N, D]."""
-    q, k = (
-        project(x)
-        .unflatten(2, (-1, attention.head_dim))
-        .transpose(1, 2)  # [B, heads, positions, d]
-        for project, x in ((attention.q_proj, normed[:, first:]), (attention.k_proj, normed))
-    )
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    def heads(name, x):
+        split = getattr(attention, f"{name}_proj")(x).unflatten(2, (-1, attention.head_dim))
+        norm = getattr(attention, f"{name}_norm", None)  # Qwen3's, of each head
+        return (split if norm is None else norm(split)).transpose(1, 2)  # [B, heads, positions, d]
+
     cos, sin = rope  # [B or 1, N, d]
+    q, k = heads("q", normed[:, first:]), heads("k", normed)
     q = apply_rotary_pos_emb(q, q, cos[:, first:], sin[:, first:])[0]
     k = apply_rotary_pos_emb(k, k, cos, sin)[1]
     return q, k
-
-
-def _names(classes):
-    return ", ".join(c.__name__ for c in classes)

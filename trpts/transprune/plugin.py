@@ -9,14 +9,16 @@ Nor which tokens are the instruction; we take all behind the last image token, a
 does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial
+from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import nn
 
+from trpts.transprune.calls import whole_prompts
 from trpts.transprune.criteria import CRITERIA
 from trpts.transprune.families import anatomy, whole_model
 from trpts.transprune.pruner import Pruner
@@ -24,6 +26,7 @@ from trpts.transprune.schedule import Schedule
 from trpts.transprune.trace import Trace
 
 _OPEN: WeakSet[nn.Module] = WeakSet()  # language models being pruned
+DEEPSTACK = "_deepstack_process"  # Qwen3-VL's text model: (hidden, image tokens, their features)
 
 
 @contextmanager
@@ -37,8 +40,8 @@ def pruning(
     """While this is open, `model` prunes image tokens by `schedule`, in forward passes and
     generation; gives a `Trace`.
 
-    model        LLaVA-1.5, LLaVA-NeXT or Qwen2.5-VL of transformers, with sdpa or eager attention;
-                 or a `PeftModel` of one
+    model        of one of the FAMILIES in `families`, with sdpa or eager attention, or a
+                 `PeftModel` of one
     relevant     bool [B, image tokens]: ground truth for score="oracle"; rows with fewer are padded
                  on the right
     instruction  bool [B, up to L]: places of the instruction in the prompt, padding counted; None:
@@ -59,11 +62,12 @@ def pruning(
             f"the schedule is a {type(schedule).__name__}: expected a Schedule, such as "
             "trpts.transprune.HIGH"
         )
-    if isinstance(schedule.score, str) and CRITERIA[schedule.score].relevant and relevant is None:
-        raise ValueError(
-            f"score={schedule.score!r} without relevant: expected bool [B, image tokens], "
-            "the ground truth"
-        )
+    for score in schedule.scores:
+        if isinstance(score, str) and CRITERIA[score].relevant and relevant is None:
+            raise ValueError(
+                f"score={score!r} without relevant: expected bool [B, image tokens], "
+                "the ground truth"
+            )
     schedule.check(len(parts.layers))
     if parts.text in _OPEN:
         raise ValueError("the model is being pruned already: pruning cannot be nested")
@@ -73,23 +77,12 @@ def pruning(
         stack.callback(_OPEN.discard, parts.text)
         for handle in pruner.hooks():
             stack.callback(handle.remove)
-        whole = _whole_prompts(model.prepare_inputs_for_generation)
-        vars(model)["prepare_inputs_for_generation"] = whole
-        stack.callback(vars(model).pop, "prepare_inputs_for_generation")
+        wrapped: dict[tuple[nn.Module, str], Callable[..., Any]] = {
+            (model, "prepare_inputs_for_generation"): whole_prompts
+        }
+        if hasattr(parts.text, DEEPSTACK):
+            wrapped[parts.text, DEEPSTACK] = lambda original: partial(pruner.deepstack, original)
+        for (module, name), wrap in wrapped.items():
+            vars(module)[name] = wrap(getattr(module, name))
+            stack.callback(vars(module).pop, name)
         yield pruner.trace
-
-
-def _whole_prompts(prepare):
-    """`generate` can cut long prompts; a last piece of one token would pass for a decoded one."""
-
-    @wraps(prepare)  # generation looks at its arguments' names
-    def prepare_whole(*args, **kwargs):
-        cache = kwargs.get("past_key_values")
-        if kwargs.get("is_first_iteration") and cache is not None and cache.get_seq_length() > 0:
-            raise ValueError(
-                "the prompt comes in pieces, or behind a filled cache: expected it whole, "
-                "without prefill_chunk_size"
-            )
-        return prepare(*args, **kwargs)
-
-    return prepare_whole

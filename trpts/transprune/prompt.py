@@ -1,4 +1,4 @@
-"""A prompt in the language model: the tokens left after each stage, their mask and positions."""
+"""A prompt in the language model: which of its tokens are an image's, and which are left."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import numpy
 import torch
 from transformers.cache_utils import Cache
-from transformers.masking_utils import create_causal_mask
 
 from trpts.transprune.families import Anatomy
 
@@ -42,8 +41,10 @@ class Prompt:
 
     length       L, positions of the prompt
     image, valid, instruction  bool [B, N]
-    index        int64 [B, N], see `criteria.Candidates`
+    index, group  int64 [B, N], see `criteria.Candidates`
     n_image      int64 [B], image tokens of the prompt
+    n_group      int64 [B, groups], those of each group
+    before       see `criteria.Candidates`
     ttv, norm    float32 [B, N], 0 outside the image
     """
 
@@ -52,11 +53,15 @@ class Prompt:
     valid: torch.Tensor
     instruction: torch.Tensor
     index: torch.Tensor
+    group: torch.Tensor
     n_image: torch.Tensor
+    n_group: torch.Tensor
     ttv: torch.Tensor
     norm: torch.Tensor
     ids: list[numpy.ndarray]
     relevant: torch.Tensor | None
+    before: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    idle: bool = False  # no stage drops a token
     cache: Cache | None = None
     positions: torch.Tensor = field(init=False)  # as rope, set in front of the first layer
     rope: Rope = field(init=False)
@@ -72,6 +77,7 @@ class Prompt:
         for name in ("image", "instruction"):
             setattr(self, name, getattr(self, name).gather(1, places) & valid)
         self.index = self.index.gather(1, places).masked_fill(~self.image, -1)
+        self.group = self.group.gather(1, places)
         self.ttv, self.norm = (x.gather(1, places) * self.image for x in (self.ttv, self.norm))
         self.valid = valid
 
@@ -80,10 +86,15 @@ def start_prompt(
     anatomy: Anatomy,
     ids: torch.Tensor | None,
     mask: torch.Tensor | None,
+    embeds: torch.Tensor,
+    given: dict[str, Any],
     instruction: torch.Tensor | None = None,
     relevant: torch.Tensor | None = None,
+    frames: str = "all",
 ) -> Prompt:
-    """The Prompt of ids [B, L] and a mask [B, L] or None; ValueError: why it cannot be pruned."""
+    """The Prompt of ids [B, L], a mask [B, L] or None, embeds [B, L, D] and what else the core was
+    `given`; ValueError: why it cannot be pruned.
+    """
     if ids is None:
         raise ValueError(
             "a prompt of inputs_embeds without input_ids: expected ids, which tell where the "
@@ -105,14 +116,18 @@ def start_prompt(
         raise ValueError(
             "padding on the right or in between: expected it on the left, where rows end alike"
         )
-    image = (ids == anatomy.image_token_id) & valid
+    image, video = (ids == anatomy.image_token_id) & valid, torch.zeros_like(valid)
+    if anatomy.video_token_id is not None:
+        video = (ids == anatomy.video_token_id) & valid
+        image = image | video
     n_image = image.sum(1)
-    if not n_image.all():
-        raise ValueError(
-            f"row {n_image.argmin()} has no image token {anatomy.image_token_id}: nothing to prune"
-        )
-    if anatomy.video_token_id is not None and (ids == anatomy.video_token_id).any():
-        raise ValueError("the prompt has video tokens: expected images")
+    if not n_image.any():
+        raise ValueError(f"no row has an image token {anatomy.image_token_id}: nothing to prune")
+    group = torch.zeros_like(ids)
+    if frames == "each" and video.any():
+        assert anatomy.family.frames is not None  # it has video tokens
+        group = frames_of(video, anatomy.family.frames(given))
+    n_group = group.new_zeros(B, int(group.max()) + 1).scatter_add(1, group, image.long())
     behind = image.flip(1).cumsum(1).flip(1) == 0  # [B, L]: no image token from here on
     if instruction is None:
         instruction = valid & behind
@@ -140,98 +155,50 @@ def start_prompt(
     index = (image.cumsum(1) - 1).masked_fill(~image, -1)
     zeros = torch.zeros(B, L, device=ids.device)
     asked = [row[chosen].cpu().numpy() for row, chosen in zip(ids, instruction, strict=True)]
-    return Prompt(L, image, valid, instruction, index, n_image, zeros, zeros, asked, relevant)
-
-
-def prune(
-    prompt: Prompt,
-    anatomy: Anatomy,
-    after: int,
-    keep: torch.Tensor,
-    hidden: torch.Tensor,
-    compact: bool,
-) -> torch.Tensor:
-    """Leave the positions `keep` bool [B, N]; hidden [B, N, D] -> [B, N', D], and the Stage is
-    noted in the prompt.
-
-    Rows end alike: what is left of each moves to the right, and dropped tokens fill the left,
-    masked.
-    """
-    keep = keep & prompt.valid
-    n_left = int(keep.sum(1).max())
-    places = keep.long().argsort(dim=1, stable=True)[:, -n_left:]  # [B, N'], dropped ones first
-    valid = keep.gather(1, places)
-    hidden = hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[2]))
-    prompt.take(places, valid)
-    last = prompt.stages[-1] if prompt.stages else None
-    positions = (last.positions if last else prompt.positions).expand(
-        *prompt.positions.shape[:-2], len(keep), -1
+    return Prompt(
+        length=L,
+        image=image,
+        valid=valid,
+        instruction=instruction,
+        index=index,
+        group=group,
+        n_image=n_image,
+        n_group=n_group,
+        ttv=zeros,
+        norm=zeros,
+        ids=asked,
+        relevant=relevant,
+        before=(embeds, image, instruction),
     )
-    positions = positions.gather(-1, places.expand(*positions.shape[:-2], -1, -1))
-    if compact:
-        before, positions = positions[..., -1], _close_gaps(positions, valid)
-        moved = (before - positions[..., -1]).reshape(-1, len(keep))[0]
-        shift = moved + (last.shift if last else 0)
-        # past the hook that notes positions
-        rope = anatomy.text.rotary_emb.forward(hidden, position_ids=positions)
-    else:
-        shift = torch.zeros_like(prompt.n_image)
-        rope = tuple(
-            table.expand(len(keep), -1, -1).gather(
-                1, places[..., None].expand(-1, -1, table.shape[2])
-            )
-            for table in (last.rope if last else prompt.rope)
-        )
-    # Without positions: a gap in them would be taken for the seam between two packed texts
-    mask = create_causal_mask(anatomy.text.config, hidden, valid.long(), past_key_values=None)
-    prompt.stages.append(Stage(after, valid, mask, rope, positions, shift))
-    return hidden
 
 
-def decode(
-    prompt: Prompt,
-    anatomy: Anatomy,
-    stage: Stage,
-    layer: int,
-    hidden: torch.Tensor,
-    mask: torch.Tensor | None,
-    positions: torch.Tensor,
-    rope: Rope,
-    compact: bool,
-) -> dict[str, Any]:
-    """Mask and rope of the newest token, hidden [B, 1, D], for `layer` (from 1) behind a stage."""
-    if not stage.decoding:
-        assert prompt.cache is not None  # tokens come one by one behind a cache alone
-        n_new = prompt.cache.get_seq_length(layer - 1) + 1 - stage.valid.shape[1]
-        new = stage.valid.new_ones(len(hidden), n_new) if mask is None else mask[:, -n_new:].bool()
-        stage.decoding["attention_mask"] = create_causal_mask(
-            anatomy.text.config,
-            hidden,
-            torch.cat([stage.valid, new], dim=1).long(),
-            prompt.cache,
-            layer_idx=layer - 1,
-        )
-        if compact:
-            rope = anatomy.text.rotary_emb.forward(
-                hidden, position_ids=positions - stage.shift[:, None]
-            )
-        stage.decoding["position_embeddings"] = rope
-    return stage.decoding
+def frames_of(video: torch.Tensor, n_frames: list[int]) -> torch.Tensor:
+    """int64 [B, L]: 1, 2, … for the tokens of a row's frames, 0 elsewhere.
 
-
-def _close_gaps(positions, valid):
-    """Positions [B, N] or [3, B, N], numbered anew from 0, without those that no valid token of a
-    row uses any more.
-
-    One row of text becomes 0, 1, 2, …, as in the released code. Of a grid, rows and columns that
-    are empty close up, common to its three axes; what is whole stays as it was.
+    video     bool [B, L]: video tokens
+    n_frames  frames of each video, in the order of rows; a video's tokens are one run, of which
+              each frame has as many (and the last what is over, as LLaVA-OneVision's newline), or
+              one run for each frame (Qwen3-VL)
+    raises    ValueError: as many runs as neither videos nor frames
     """
-    flat = positions.movedim(-2, 0).flatten(1)  # [B, N or 3 · N]
-    used = torch.zeros(len(flat), int(flat.max()) + 1, dtype=torch.long, device=flat.device)
-    each = valid.repeat(1, flat.shape[1] // valid.shape[1]).long()
-    number = used.scatter_reduce(1, flat, each, "amax").cumsum(1) - 1  # [B, positions]
-    anew = number.gather(1, flat).clamp_min(0)
-    return anew.view(len(flat), *positions.shape[:-2], -1).movedim(0, -2)
+    first = video & ~torch.nn.functional.pad(video[:, :-1], (1, 0))
+    run = (first.flatten().cumsum(0) - 1).view_as(video)  # of all rows, one after the other
+    n_runs = int(first.sum())
+    if n_runs == sum(n_frames):
+        n_frames = [1] * n_runs
+    if n_runs != len(n_frames):
+        raise ValueError(
+            f"the prompt has {n_runs} runs of video tokens: expected {len(n_frames)}, one for each "
+            f"video, or {sum(n_frames)}, one for each frame"
+        )
+    frame, run_of = torch.zeros_like(run), run[video]
+    length = run_of.bincount(minlength=n_runs)
+    count = torch.tensor(n_frames, device=video.device)
+    place = torch.arange(len(run_of), device=video.device) - (length.cumsum(0) - length)[run_of]
+    within = (place // (length // count).clamp_min(1)[run_of]).minimum(count[run_of] - 1)
+    frame[video] = (count.cumsum(0) - count)[run_of] + within + 1
+    before = frame.masked_fill(~video, frame.max() + 1).amin(1, keepdim=True) - 1
+    return (frame - before) * video
 
 
 def _for_rows(name, given, B):

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from trpts.transition import transition_variation
-from trpts.transprune import prompt as prompts
+from trpts.transprune import stages
+from trpts.transprune.calls import begins, refuse
 from trpts.transprune.criteria import CRITERIA, Candidates, choose
 from trpts.transprune.families import Anatomy, queries_and_keys
+from trpts.transprune.prompt import Prompt, start_prompt
 from trpts.transprune.schedule import Schedule
 from trpts.transprune.scores import guided_attention
 from trpts.transprune.trace import Trace
+from trpts.transprune.vision_tower import Zip
 
 Args = tuple[Any, ...]  # of a module's forward
 Kwargs = dict[str, Any]
@@ -39,12 +41,14 @@ class Pruner:
     ) -> None:
         self.model, self.parts, self.schedule, self.shortcut = model, parts, schedule, shortcut
         self.start = partial(
-            prompts.start_prompt, parts, instruction=instruction, relevant=relevant
+            start_prompt, parts, instruction=instruction, relevant=relevant, frames=schedule.frames
         )
         self.trace, self.decoding = Trace(), False
-        self.prompt: prompts.Prompt = None  # type: ignore[assignment]  # before one begins
+        self.prompt: Prompt = None  # type: ignore[assignment]  # before one begins
         self.ids: torch.Tensor | None = None
+        self.given: Kwargs = {}
         self.mask: torch.Tensor | None = None
+        self.zip = Zip(model, schedule) if "visionzip" in schedule.scores else None
         # set by hooks before anything reads them
         self.positions: Any = None
         self.normed: Any = None
@@ -53,14 +57,15 @@ class Pruner:
     def hooks(self) -> Iterator[RemovableHandle]:
         """Register all, one by one."""
         parts, layers = self.parts, self.parts.layers
-        yield self.model.register_forward_pre_hook(self.refuse, with_kwargs=True)
+        yield self.model.register_forward_pre_hook(
+            partial(refuse, layer=layers[0]), with_kwargs=True
+        )
+        yield from self.zip.hooks() if self.zip else ()
         yield parts.core.register_forward_pre_hook(self.note_ids, with_kwargs=True)
         yield parts.text.register_forward_pre_hook(self.begin, with_kwargs=True)
         yield parts.text.rotary_emb.register_forward_pre_hook(self.note_positions, with_kwargs=True)
         yield layers[0].register_forward_pre_hook(self.note_cache, with_kwargs=True)
-        score = self.schedule.score  # a function may read transitions
-        wants_transitions = callable(score) or CRITERIA[score].products > 0
-        for number in self.schedule.accumulate if wants_transitions else ():
+        for number in self.schedule.accumulate if self.schedule.reads else ():
             layer = layers[number - 1]
             yield layer.self_attn.register_forward_hook(self.watch_attention, with_kwargs=True)
             yield layer.mlp.register_forward_hook(self.watch)
@@ -74,50 +79,28 @@ class Pruner:
                 partial(self.enter, number), with_kwargs=True
             )
 
-    def refuse(self, model: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        if kwargs.get("labels") is not None:
-            raise ValueError(
-                "labels: dropped tokens have no logits to compare; expected the loss "
-                "of the last ones"
-            )
-        if isinstance(kwargs.get("logits_to_keep"), torch.Tensor):
-            raise ValueError(
-                "logits_to_keep names positions, and they move: expected a number of last ones"
-            )
-        if model.training and self.parts.layers[0].gradient_checkpointing:
-            raise ValueError(
-                "gradient checkpointing computes a layer twice: expected it off, or model.eval()"
-            )
-
     def note_ids(self, core: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        self.ids = kwargs.get("input_ids", args[0] if args else None)
+        self.ids, self.given = kwargs.get("input_ids", args[0] if args else None), kwargs
 
     def begin(self, text: nn.Module, args: Args, kwargs: Kwargs) -> None:
         """A prompt begins where the cache is empty, or there is none."""
-        cache, hidden = kwargs.get("past_key_values"), kwargs["inputs_embeds"]
         self.mask = kwargs.get("attention_mask")
-        if cache is not None and not _plain(cache):
-            raise ValueError(
-                f"the cache is a {type(cache).__name__}: expected a DynamicCache, whose layers "
-                "may differ in length"
-            )
-        self.decoding = cache is not None and cache.get_seq_length() > 0
+        self.decoding = not begins(kwargs, self.prompt)
         if not self.decoding:
             self.prompt = None  # type: ignore[assignment]  # stays so where the prompt is refused
-            self.prompt = self.start(self.ids, self.mask)
-            return
-        if self.prompt is None or cache is not self.prompt.cache:
-            raise ValueError(
-                "the cache is not of the last prompt pruned here: expected "
-                "generation to begin inside"
-            )
-        if hidden.shape[1] > 1:
-            raise ValueError(
-                f"{hidden.shape[1]} tokens at once behind a filled cache: expected the prompt in "
-                "one piece, then single tokens"
-            )
+            self.prompt = self.start(self.ids, self.mask, kwargs["inputs_embeds"], self.given)
+            self.prompt.idle = self.shortcut and not any(map(self.drops, self.schedule.prune_after))
         for stage in self.prompt.stages:
             stage.decoding.clear()
+
+    def deepstack(self, original: Any, *args: Any) -> torch.Tensor:
+        """Qwen3-VL adds features of the vision tower behind its first layers: of kept tokens alone,
+        where pruning comes first.
+        """
+        hidden, _, features = args
+        image, n = self.prompt.image, self.prompt.n_image
+        number = (n.cumsum(0) - n)[:, None] + self.prompt.index  # among all rows' image tokens
+        return original(hidden, image, features[number[image].to(features.device)])
 
     def note_positions(self, rotary: nn.Module, args: Args, kwargs: Kwargs) -> None:
         self.positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
@@ -137,9 +120,9 @@ class Pruner:
     @torch.no_grad()
     def watch(self, module: nn.Module, args: Args, output: torch.Tensor) -> None:
         """Eq. 3, 4: add a module's transitions."""
-        if self.decoding:
-            return
         prompt, schedule = self.prompt, self.schedule
+        if self.decoding or prompt.idle:
+            return
         domain = prompt.image if schedule.softmax_over == "image" else prompt.valid
         ttv = transition_variation(args[0], output, schedule.direction, domain)
         prompt.ttv = prompt.ttv + ttv.masked_fill(~prompt.image, 0.0)
@@ -159,7 +142,7 @@ class Pruner:
         if stage is None:
             return None
         if self.decoding:
-            own = prompts.decode(
+            own = stages.decode(
                 self.prompt,
                 self.parts,
                 stage,
@@ -174,13 +157,20 @@ class Pruner:
             own = {"attention_mask": stage.mask, "position_embeddings": stage.rope}
         return (hidden, *args[1:]), kwargs | own | {"position_ids": None}
 
-    @torch.no_grad()
-    def score(
-        self, layer: Any, hidden: torch.Tensor, n_keep: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(scores, what stays), both [B, N], by the schedule's criterion."""
-        prompt, stages = self.prompt, self.prompt.stages
-        rope = stages[-1].rope if stages else prompt.rope
+    def n_keep(self, after: int) -> torch.Tensor:
+        """How many tokens of each group stay behind a stage, int64 [B, groups]."""
+        at, groups = self.schedule.prune_after.index(after), self.prompt.n_group
+        return groups.new_tensor(
+            [[self.schedule.n_kept(n)[at] for n in row] for row in groups.tolist()]
+        )
+
+    def drops(self, after: int) -> bool:
+        return bool((self.n_keep(after) < self.prompt.n_group).any())
+
+    def candidates(self, layer: Any, hidden: torch.Tensor, n_keep: torch.Tensor) -> Candidates:
+        """What the schedule's criterion may look at in front of `layer`."""
+        prompt, done = self.prompt, self.prompt.stages
+        rope = done[-1].rope if done else prompt.rope
 
         def attention(queries):
             if self.schedule.iga_layer == "same":
@@ -199,49 +189,55 @@ class Pruner:
                 self.schedule.iga,
             )
 
-        return choose(
-            Candidates(
-                schedule=self.schedule,
-                hidden=hidden,
-                image=prompt.image,
-                index=prompt.index,
-                instruction=prompt.instruction,
-                n_keep=n_keep,
-                ttv=prompt.ttv,
-                norm=prompt.norm,
-                attention=attention,
-                ids=prompt.ids,
-                relevant=prompt.relevant,
-            )
+        return Candidates(
+            schedule=self.schedule,
+            hidden=hidden,
+            image=prompt.image,
+            index=prompt.index,
+            instruction=prompt.instruction,
+            group=prompt.group,
+            n_keep=n_keep.gather(1, prompt.group),
+            ttv=prompt.ttv,
+            norm=prompt.norm,
+            attention=attention,
+            ids=prompt.ids,
+            relevant=prompt.relevant,
+            before=prompt.before,
+            tower=self.zip.scores if self.zip else None,
         )
+
+    @torch.no_grad()
+    def choose(
+        self, after: int, layer: nn.Module, hidden: torch.Tensor, n_keep: torch.Tensor
+    ) -> tuple[Candidates, torch.Tensor, torch.Tensor]:
+        """(Candidates, scores [B, N], what stays of the image bool [B, N]) behind a stage."""
+        score = self.schedule.scores[self.schedule.prune_after.index(after)]
+        candidates = self.candidates(layer, hidden, n_keep)
+        return candidates, *choose(candidates, score)
 
     def at_stage(self, after: int, layer: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         """Behind layer `after`: [B, N, D] -> [B, N', D]."""
-        prompt = self.prompt
+        prompt, n_keep = self.prompt, self.n_keep(after)
         at = self.schedule.prune_after.index(after)
-        # [B]
-        n_keep = prompt.n_image.new_tensor(
-            [self.schedule.n_kept(n)[at] for n in prompt.n_image.tolist()]
-        )
-        if not n_keep.all():
-            n = int(prompt.n_image[n_keep.argmin()])
+        if ((n_keep == 0) & (prompt.n_group > 0)).any():
+            n = int(prompt.n_group[(n_keep == 0) & (prompt.n_group > 0)][0])
             raise ValueError(
                 f"keep={self.schedule.keep[at]} of {n} image tokens keeps none: expected "
                 "one or more"
             )
-        if self.shortcut and (n_keep == prompt.image.sum(1)).all():
+        if self.shortcut and (n_keep.sum(1) == prompt.image.sum(1)).all():
             self.trace._record(after, prompt)
             return hidden
-        scores, chosen = self.score(layer, hidden, n_keep)
-        index = prompt.index
-        hidden = prompts.prune(
-            prompt, self.parts, after, chosen | ~prompt.image, hidden, self.compact
+        candidates, scores, chosen = self.choose(after, layer, hidden, n_keep)
+        score, index = self.schedule.scores[at], prompt.index
+        merge = CRITERIA[score].merge if isinstance(score, str) else None
+        hidden = stages.prune(
+            prompt,
+            self.parts,
+            after,
+            chosen | ~prompt.image,
+            merge(candidates, chosen) if merge else hidden,
+            self.compact,
         )
-        self.trace._record(after, prompt, scores, index)
+        self.trace._record(after, prompt, scores, index, candidates.parts)
         return hidden
-
-
-def _plain(cache):
-    return type(cache) is DynamicCache and all(
-        type(layer) is DynamicLayer for layer in cache.layers
-    )

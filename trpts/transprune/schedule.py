@@ -15,12 +15,15 @@ from numbers import Integral, Real
 from typing import Any
 
 from trpts.transition import DIRECTIONS
-from trpts.transprune.criteria import CRITERIA
+from trpts.transprune import rivals  # noqa: F401  # they register themselves
+from trpts.transprune.criteria import CRITERIA, Criterion
 from trpts.transprune.scores import IGA
 
 NAMES = {
     "direction": DIRECTIONS,
     "softmax_over": ("image", "sequence"),
+    "normalise": (False, True, "rank"),
+    "frames": ("all", "each"),
     "iga": IGA,
     "iga_layer": ("next", "same"),
     "positions": ("keep", "compact"),
@@ -31,16 +34,17 @@ NAMES = {
 class Schedule:
     """What `pruning` does. Layers are counted from 1, as the paper counts them.
 
-    prune_after   stages: layers behind which image tokens are dropped
+    prune_after   stages: layers behind which image tokens are dropped; 0: before the first
     keep          for each stage, the share of the ORIGINAL image tokens that stays behind it: ⌊keep
                   · n_image⌋
     accumulate    A of eq. 4: layers whose transitions are summed, up to the stage; None: from the
-                  first stage to the last, as the paper's 7 to 12
+                  first stage in the model to the last, as the paper's 7 to 12
     alpha         weight of TTV in eq. 6; 1 − alpha is IGA's
     direction     "abs": 1 − |d| (the paper); "signed": 1 − d (the released code)
     softmax_over  of TTV: "image" tokens left in the row, or its whole "sequence" without padding
                   (the released code)
-    normalise     whether TTV and IGA sum to 1 before they are added (the released code)
+    normalise     False: TTV and IGA are added as they are (the paper); True: each sums to 1 first
+                  (the released code); "rank": each is its rank first
     iga           "image_keys" (as eq. 5 reads) or "all_keys" (the released code): what the softmax
                   runs over
     iga_layer     "next": layer p + 1 (the paper, eq. 6); "same": layer p
@@ -48,9 +52,13 @@ class Schedule:
                   released code). The paper does not say; we keep
     score         "transprune"; "ttv", "iga": either part alone; "norm": ‖T_out‖ in place of TTV;
                   "fastv": attention of the last instruction token; "random", "uniform": every
-                  so-manieth token; "oracle": the relevant tokens first; or a function, see
-                  `trpts.transprune.criteria`
+                  so-manieth token; "oracle": the relevant tokens first; "sparsevlm",
+                  "divprune", "cdpruner", and behind layer 0 "visionzip", see
+                  `trpts.transprune.rivals`; or a function, see `trpts.transprune.criteria`.
+                  Several: one for each stage
     seed          of "random", and of what "oracle" does with the rest
+    frames        keep is of "all" image and video tokens of a row together, or of "each" video
+                  frame's own (the paper has no video tokens but Video-LLaVA's, and does not say)
     raises        ValueError: unknown names, stages that do not ascend, keep that ascends or is
                   outside (0, 1], …
     """
@@ -61,12 +69,13 @@ class Schedule:
     alpha: float = 0.5
     direction: str = "abs"
     softmax_over: str = "image"
-    normalise: bool = False
+    normalise: bool | str = False
     iga: str = "image_keys"
     iga_layer: str = "next"
     positions: str = "keep"
-    score: str | Callable[..., Any] = "transprune"
+    score: str | Callable[..., Any] | tuple[str | Callable[..., Any], ...] = "transprune"
     seed: int = 0
+    frames: str = "all"
 
     def __post_init__(self) -> None:
         given = (
@@ -88,46 +97,67 @@ class Schedule:
                 )
         for name, allowed in NAMES.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is unknown: expected {' or '.join(allowed)}"
-                )
-        if self.score not in CRITERIA and not callable(self.score):
-            raise ValueError(
-                f"score={self.score!r} is unknown: expected one of {', '.join(CRITERIA)}, or a "
-                "function"
-            )
+                choice = " or ".join(map(str, allowed))
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown: expected {choice}")
         stages, keep = self.prune_after, self.keep
-        if not stages or not _ascends(stages):
+        if not stages or not _ascends(stages, first=0):
             raise ValueError(
-                f"prune_after={stages}: expected layers from 1, each later than the one before"
+                f"prune_after={stages}: expected layers from 0, each later than the one before"
             )
         if not all(0 < k <= 1 for k in keep) or any(a < b for a, b in pairwise(keep)):
             raise ValueError(
                 f"keep={keep}: expected shares of the image tokens in (0, 1], none larger than "
                 "before"
             )
-        if len(keep) != len(stages):
-            raise ValueError(
-                f"keep={keep} has {len(keep)} shares: expected {len(stages)}, one for each of "
-                f"{stages}"
-            )
+        if isinstance(self.score, list):  # as a file has it
+            object.__setattr__(self, "score", tuple(self.score))
+        for name, many in (("keep", keep), ("score", self.scores)):
+            if len(many) != len(stages):
+                raise ValueError(
+                    f"{name}={many} has {len(many)} entries: expected {len(stages)}, one for each "
+                    f"of {stages}"
+                )
+        for score in self.scores:
+            if not callable(score) and score not in CRITERIA:
+                raise ValueError(
+                    f"score={score!r} is unknown: expected one of {', '.join(CRITERIA)}, or a "
+                    "function"
+                )
         if self.accumulate is None:
-            object.__setattr__(self, "accumulate", tuple(range(stages[0], stages[-1] + 1)))
+            first = next((p for p in stages if p), stages[-1] + 1)
+            object.__setattr__(self, "accumulate", tuple(range(first, stages[-1] + 1)))
         layers = self.accumulate
         if not _ascends(layers):
             raise ValueError(
                 f"accumulate={layers}: expected layers from 1, each later than the one before"
             )
-        reads = not callable(self.score) and CRITERIA[self.score].products > 0
-        if reads and (not layers or layers[0] > stages[0]):
-            raise ValueError(
-                f"accumulate={layers} has no layer up to {stages[0]}: score={self.score!r} needs "
-                "one; left out, it follows prune_after"
-            )
+        for after, known in zip(stages, map(known_of, self.scores), strict=True):
+            if known.products > 0 and (not layers or layers[0] > after):
+                raise ValueError(
+                    f"accumulate={layers} has no layer up to {after}: score={self.score!r} needs "
+                    "one; left out, it follows prune_after"
+                )
+            if known.first and after:
+                raise ValueError(
+                    f"score={self.score!r} behind layer {after}: expected it behind layer 0, "
+                    "where tokens are as the vision tower left them"
+                )
+            if known.asks and not after and self.iga_layer == "same":
+                raise ValueError("iga_layer='same' behind layer 0: expected 'next', there is none")
         if not isinstance(self.seed, Integral) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r}: expected a whole number from 0")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha={self.alpha}: expected a weight in [0, 1]")
+
+    @property
+    def scores(self) -> tuple[str | Callable[..., Any], ...]:
+        """The criterion of each stage."""
+        return self.score if isinstance(self.score, tuple) else (self.score,) * len(self.keep)
+
+    @property
+    def reads(self) -> bool:
+        """Whether a stage reads transitions; a function of the user's own may."""
+        return any(callable(s) or CRITERIA[s].products > 0 for s in self.scores)
 
     def check(self, n_layers: int) -> None:
         """Raise ValueError unless the schedule fits a language model of n_layers."""
@@ -143,9 +173,12 @@ class Schedule:
         """Image tokens that stay behind each stage, of n_image: ⌊keep · n_image⌋ [len(keep)]."""
         return [math.floor(k * n_image + 1e-9) for k in self.keep]  # 0.29 · 100 is 29
 
-    def scaled(self, n_layers: int, of: int = 32) -> "Schedule":
-        """The schedule of `of` layers on n_layers: each stage at the nearest like depth, all
-        different, in range.
+    def scaled(self, n_layers: int, of: int = 32, distinct: bool = True) -> "Schedule":
+        """The schedule of `of` layers on n_layers: each stage at the nearest like depth.
+
+        distinct  True: all stages stay, each behind a layer of its own, the later ones deeper than
+                  their share where there are few layers; False: each stands at its share of the
+                  depth, and of those that fall together the last is left, with its keep
 
         The paper's models have 28 to 32 layers; it does not say what to do elsewhere. Accumulated
         layers follow their stages, and a range of layers stays one.
@@ -156,20 +189,34 @@ class Schedule:
         self.check(of)
         stages: list[int] = []
         for i, p in enumerate(self.prune_after):
-            low = stages[-1] + 1 if stages else 1
-            stages.append(min(max(low, round(p * n_layers / of)), n_layers - n + i))
+            nearest = max(min(p, 1), round(p * n_layers / of))
+            low = stages[-1] + 1 if stages and distinct else 0
+            stages.append(min(max(low, nearest), n_layers - (n - i if distinct else 1)))
         moved = dict(zip(self.prune_after, stages, strict=True))
         layers = sorted(
             {moved.get(a, min(max(1, round(a * n_layers / of)), n_layers)) for a in self.accumulate}
         )
         if layers and self.accumulate[-1] - self.accumulate[0] == len(self.accumulate) - 1:
             layers = list(range(layers[0], layers[-1] + 1))
-        return replace(self, prune_after=tuple(stages), accumulate=tuple(layers))
+        left = {p: i for i, p in enumerate(stages)}  # of equals the last
+        score = self.score
+        return replace(
+            self,
+            prune_after=tuple(left),
+            keep=tuple(self.keep[i] for i in left.values()),
+            score=tuple(score[i] for i in left.values()) if isinstance(score, tuple) else score,
+            accumulate=tuple(layers),
+        )
 
 
-def _ascends(layers):
+def known_of(score: str | Callable[..., Any]) -> Criterion:
+    """All that is known of a criterion; of a function of the user's own, nothing."""
+    return CRITERIA[score] if isinstance(score, str) else Criterion(score)
+
+
+def _ascends(layers, first=1):
     return all(isinstance(x, Integral) for x in layers) and all(
-        a < b for a, b in pairwise((0, *layers))
+        a < b for a, b in pairwise((first - 1, *layers))
     )
 
 

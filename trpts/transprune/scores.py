@@ -57,16 +57,32 @@ def guided_attention(
 
 
 def combine(
-    ttv: torch.Tensor, iga: torch.Tensor, alpha: float = 0.5, normalise: bool = False
+    ttv: torch.Tensor,
+    iga: torch.Tensor,
+    alpha: float = 0.5,
+    normalise: bool | str = False,
+    image: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Score (eq. 6), [B, N] of both: α · TTV + (1 − α) · IGA; with `normalise` each sums to 1 in
-    its row first.
+    """Score (eq. 6), [B, N] of both: α · TTV + (1 − α) · IGA.
 
-    The paper adds them as they are; the released code normalises, at equal weights. Both are 0
-    outside the image.
+    normalise  False: as they are (the paper); True: each sums to 1 in its row first (the released
+               code); "rank": each is its rank among the row's image tokens first, 0 for the
+               smallest, 1 for the largest, ties to the first: their spreads no longer decide which
+               of the two counts
+    image      bool [B, N]: image tokens; None: all. Both are 0 elsewhere
     """
-    if normalise:
+    if normalise == "rank":
+        image = torch.ones_like(ttv, dtype=torch.bool) if image is None else image
+        ttv, iga = (_ranks(x, image) for x in (ttv, iga))
+    elif normalise:
         ttv, iga = (
             x / x.sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny) for x in (ttv, iga)
         )
     return alpha * ttv + (1 - alpha) * iga
+
+
+def _ranks(x, image):
+    """Rank of each image token of a row, 1 for the largest and first, 0 for the last; else 0."""
+    order = x.masked_fill(~image, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    last = (image.sum(1, keepdim=True) - 1).clamp_min(1)
+    return (1 - order.argsort(dim=1) / last) * image
