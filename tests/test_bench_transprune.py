@@ -12,7 +12,15 @@ from trpts.cli import main
 from trpts.transprune import HIGH, plugin, pruning
 from trpts_lab.bench import transprune as bench_transprune
 from trpts_lab.bench.benches import lines
-from trpts_lab.bench.transprune import HIGH_ROW, IMAGE, SCORING, UNPRUNED, prompts, thin_llava
+from trpts_lab.bench.transprune import (
+    HIGH_ROW,
+    IMAGE,
+    KEEP_ALL,
+    SCORING,
+    UNPRUNED,
+    prompts,
+    thin_llava,
+)
 
 TINY = {
     "width": 32,
@@ -62,7 +70,7 @@ def test_prompts_are_text_image_text(narrow):
 
 def test_rows_prune_what_they_say(narrow, monkeypatch):
     """Each row but the unpruned one runs inside `pruning`, by its own criterion, at High's scaled
-    layers and counts.
+    layers and counts, or a third before the model.
     """
     seen = []
 
@@ -72,12 +80,20 @@ def test_rows_prune_what_they_say(narrow, monkeypatch):
 
     monkeypatch.setattr(plugin, "pruning", watched)
     rows = bench_transprune.bench_transprune(1, 2)
+    compared = bench_transprune.plans(6)
     assert {len(row["s"]) for row in rows.values()} == {2}
-    assert set(rows) == {UNPRUNED, HIGH_ROW, SCORING, *bench_transprune.CRITERIA}
-    assert {plan.score for plan in seen} == {"transprune", *bench_transprune.CRITERIA}
-    assert {(plan.prune_after, plan.keep) for plan in seen} == {
-        (HIGH.scaled(6).prune_after, HIGH.keep)
-    }
+    assert set(rows) == {SCORING, *compared}
+    assert set(seen) == {plan for plan in compared.values() if plan}
+    high = HIGH.scaled(6)
+    for name in ("transprune", *bench_transprune.CRITERIA):
+        plan = compared.get(name, compared[HIGH_ROW])
+        assert plan.scores == (name,) * 3
+        assert (plan.prune_after, plan.keep) == (high.prune_after, HIGH.keep)
+    for name in bench_transprune.BEFORE:
+        plan = compared[f"{name} before"]
+        assert (plan.prune_after, plan.n_kept(576), plan.score) == ((0,), [192], name)
+    assert compared[bench_transprune.COMBINED].scores == ("divprune", *["transprune"] * 3)
+    assert rows[KEEP_ALL]["macs"] == rows[UNPRUNED]["macs"]
     assert all(
         0 < s < high for s, high in zip(rows[SCORING]["s"], rows[HIGH_ROW]["s"], strict=True)
     )
@@ -99,19 +115,22 @@ def test_scoring_is_every_module_watched_and_every_stage(narrow, monkeypatch):
 
 
 def test_verdicts():
-    seconds = {UNPRUNED: 1.0, HIGH_ROW: 0.5, SCORING: 0.03, "random": 0.45}
+    seconds = {UNPRUNED: 1.0, KEEP_ALL: 1.005, HIGH_ROW: 0.5, SCORING: 0.03, "random": 0.45}
     rows = {name: {"s": [s]} for name, s in seconds.items()}
-    for name, count in ((UNPRUNED, 100), (HIGH_ROW, 46), ("random", 45)):
+    for name, count in ((UNPRUNED, 100), (KEEP_ALL, 101), (HIGH_ROW, 46), ("random", 45)):
         rows[name]["macs"] = count
     text = "\n".join(lines("transprune", rows))
     assert "High / unpruned: 0.500 (0.500 to 0.500); multiply-accumulates 0.460" in text
     assert "time over those 1.087, bar 1.1: met" in text
     assert "random / unpruned: 0.450 (0.450 to 0.450); multiply-accumulates 0.450" in text
     assert "High: its scoring / High: 0.060 (0.060 to 0.060), bar 0.05: missed" in text
+    assert "nothing dropped / unpruned: 1.005 (1.005 to 1.005), bar 1.01: met" in text
+    rows[KEEP_ALL]["s"] = [1.02]
     rows[HIGH_ROW]["s"] = [0.6]
     text = "\n".join(lines("transprune", rows))
     assert "time over those 1.304, bar 1.1: missed" in text
     assert "High: its scoring / High: 0.050 (0.050 to 0.050), bar 0.05: met" in text
+    assert "nothing dropped / unpruned: 1.020 (1.020 to 1.020), bar 1.01: missed" in text
 
 
 def test_command_asks_one_prompt_at_a_time(narrow, tiny, capsys):

@@ -760,9 +760,7 @@ def test_refuses_gradient_checkpointing():
         model(**row)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, known in CRITERIA.items() if not known.first and not known.merge]
-)
+@pytest.mark.parametrize("name", [name for name, known in CRITERIA.items() if not known.first])
 def test_a_criterion_keeps_the_same_under_a_name_and_as_a_function(name):
     """In a schedule whose accumulated layers follow its stages."""
     model = vlm("llava")

@@ -29,9 +29,12 @@ def refuse(
         )
 
 
-def begins(kwargs: dict[str, Any], prompt: Prompt | None) -> bool:
+def begins(kwargs: dict[str, Any], prompt: Prompt | None, positions: torch.Tensor | None) -> bool:
     """Whether a prompt begins: the cache is empty, or there is none. Else one token follows the
     last `prompt`; ValueError, if it cannot.
+
+    kwargs     of the text model
+    positions  position_ids that the whole model was given
     """
     cache, n_new = kwargs.get("past_key_values"), kwargs["inputs_embeds"].shape[1]
     if cache is not None and not _plain(cache):
@@ -50,12 +53,11 @@ def begins(kwargs: dict[str, Any], prompt: Prompt | None) -> bool:
             f"{n_new} tokens at once behind a filled cache: expected the prompt in "
             "one piece, then single tokens"
         )
-    told = kwargs.get("attention_mask"), kwargs.get("position_ids")
-    if prompt.stages and not prompt.stages[0].after and any(x is None for x in told):
+    if prompt.stages and not prompt.stages[0].after and positions is None:
         # the model would count what the cache of its first layer holds
         raise ValueError(
-            "a token behind a prompt that was pruned before layer 1: expected attention_mask and "
-            "position_ids, as generate() gives"
+            "a token without position_ids behind a prompt that was pruned before layer 1: expected "
+            "them, as generate() gives them"
         )
     return False
 

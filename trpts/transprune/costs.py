@@ -118,6 +118,8 @@ def prefill_terms(
             terms["guidance"] += queries * (d + t) * width + t * d * key_width
         if known.macs:
             terms["choice"] += known.macs(n, kept, asking, d)
+    if stages[0][1] == stages[-1][1]:
+        return terms  # nothing is dropped, and nothing watched
     products = max(known_of(score).products for score in schedule.scores)
     terms["variation"] = products * 2 * d * sum(T[a - 1] for a in schedule.accumulate)
     return terms

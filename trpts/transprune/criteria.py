@@ -28,8 +28,6 @@ class Criterion(NamedTuple):
     relevant  whether it must be told the relevant tokens
     macs      (n tokens, of which kept stay, tokens that ask, width d) -> multiply-accumulates of
               what it computes beside transitions and attention
-    merge     (Candidates, bool [B, N] kept) -> hidden [B, N, D]: what becomes of kept tokens that
-              take others in; None: nothing
     first     whether it chooses among tokens that the language model has not seen yet: behind
               layer 0 alone
     """
@@ -39,7 +37,6 @@ class Criterion(NamedTuple):
     asks: str | None = None
     relevant: bool = False
     macs: Callable[[int, int, int, int], int] | None = None
-    merge: Callable[["Candidates", torch.Tensor], torch.Tensor] | None = None
     first: bool = False
 
 
@@ -62,7 +59,8 @@ class Candidates:
     """What a criterion may look at, at one stage, with N positions left of B rows.
 
     schedule     the Schedule
-    hidden       [B, N, D], residual stream behind the stage's layer, in the model's own type
+    hidden       [B, N, D], residual stream behind the stage's layer, in the model's own type; a
+                 criterion that merges tokens puts another in its place
     image        bool [B, N]: image tokens still there
     index        int64 [B, N]: number of an image token among those of its row's prompt; -1
                  elsewhere

@@ -33,7 +33,8 @@ class Family:
     model    transformers' class
     view     (model, processor, inputs, image) -> (picture, token numbers over it), see `views`
     text     where the core keeps its language model
-    frames   (arguments of the core's forward) -> frames of each video; None: it takes no video
+    frames   (arguments of the core's get_video_features) -> frames of each run of video tokens;
+             None: it takes no video
     """
 
     name: str
@@ -43,14 +44,19 @@ class Family:
     frames: Callable[[dict[str, Any]], list[int]] | None = None
 
 
-def grid_frames(kwargs: dict[str, Any]) -> list[int]:
-    """Frames of each video, of Qwen's grids [videos, 3]: time, height, width in patches."""
-    return kwargs["video_grid_thw"][:, 0].tolist()
+def grid_frames(given: dict[str, Any]) -> list[int]:
+    """A run is a video, of Qwen's grids [videos, 3]: time, height, width in patches."""
+    return given["video_grid_thw"][:, 0].tolist()
 
 
-def pixel_frames(kwargs: dict[str, Any]) -> list[int]:
-    """Frames of each video, of pixels [videos, frames, 3, height, width]."""
-    videos, frames = kwargs["pixel_values_videos"].shape[:2]
+def timed_frames(given: dict[str, Any]) -> list[int]:
+    """A run is a frame, with its time in front."""
+    return [1] * sum(grid_frames(given))
+
+
+def pixel_frames(given: dict[str, Any]) -> list[int]:
+    """A run is a video, of pixels [videos, frames, 3, height, width]."""
+    videos, frames = given["pixel_values_videos"].shape[:2]
     return [frames] * videos
 
 
@@ -71,7 +77,7 @@ FAMILIES = {
         "Qwen2.5-VL", "Qwen2_5_VLForConditionalGeneration", views.grid, frames=grid_frames
     ),
     "qwen3_vl": Family(
-        "Qwen3-VL", "Qwen3VLForConditionalGeneration", views.grid, frames=grid_frames
+        "Qwen3-VL", "Qwen3VLForConditionalGeneration", views.grid, frames=timed_frames
     ),
     "smolvlm": Family("SmolVLM", "SmolVLMForConditionalGeneration", views.tiles, "text_model"),
     "idefics3": Family("Idefics3", "Idefics3ForConditionalGeneration", views.tiles, "text_model"),

@@ -9,7 +9,7 @@ Nor which tokens are the instruction; we take all behind the last image token, a
 does.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -17,16 +17,17 @@ from weakref import WeakSet
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
-from trpts.transprune.calls import whole_prompts
+from trpts.transprune.calls import refuse, whole_prompts
 from trpts.transprune.criteria import CRITERIA
 from trpts.transprune.families import anatomy, whole_model
 from trpts.transprune.pruner import Pruner
 from trpts.transprune.schedule import Schedule
 from trpts.transprune.trace import Trace
 
-_OPEN: WeakSet[nn.Module] = WeakSet()  # language models being pruned
 DEEPSTACK = "_deepstack_process"  # Qwen3-VL's text model: (hidden, image tokens, their features)
+_OPEN: WeakSet[nn.Module] = WeakSet()  # language models being pruned
 
 
 @contextmanager
@@ -75,14 +76,44 @@ def pruning(
     with ExitStack() as stack:
         _OPEN.add(parts.text)
         stack.callback(_OPEN.discard, parts.text)
-        for handle in pruner.hooks():
+        for handle in _hooks(pruner):
             stack.callback(handle.remove)
-        wrapped: dict[tuple[nn.Module, str], Callable[..., Any]] = {
-            (model, "prepare_inputs_for_generation"): whole_prompts
-        }
-        if hasattr(parts.text, DEEPSTACK):
-            wrapped[parts.text, DEEPSTACK] = lambda original: partial(pruner.deepstack, original)
-        for (module, name), wrap in wrapped.items():
-            vars(module)[name] = wrap(getattr(module, name))
+        for module, name, wrapped in _methods(pruner):
+            vars(module)[name] = wrapped
             stack.callback(vars(module).pop, name)
         yield pruner.trace
+
+
+def _hooks(pruner: Pruner) -> Iterator[RemovableHandle]:
+    """Register all, one by one."""
+    parts, layers = pruner.parts, pruner.parts.layers
+    yield pruner.model.register_forward_pre_hook(partial(refuse, layer=layers[0]), with_kwargs=True)
+    yield from pruner.zip.hooks() if pruner.zip else ()
+    yield parts.core.register_forward_pre_hook(pruner.note_ids, with_kwargs=True)
+    yield parts.text.register_forward_pre_hook(pruner.begin, with_kwargs=True)
+    yield parts.text.rotary_emb.register_forward_pre_hook(pruner.note_positions, with_kwargs=True)
+    yield layers[0].register_forward_pre_hook(pruner.note_cache, with_kwargs=True)
+    for number in pruner.schedule.accumulate if pruner.schedule.reads else ():
+        layer = layers[number - 1]
+        yield layer.self_attn.register_forward_hook(pruner.watch_attention, with_kwargs=True)
+        yield layer.mlp.register_forward_hook(pruner.watch)
+    if pruner.schedule.iga_layer == "same":
+        for number in pruner.schedule.prune_after:
+            yield layers[number - 1].self_attn.register_forward_pre_hook(
+                pruner.note_normed, with_kwargs=True
+            )
+    for number in range(pruner.schedule.prune_after[0] + 1, len(layers) + 1):
+        yield layers[number - 1].register_forward_pre_hook(
+            partial(pruner.enter, number), with_kwargs=True
+        )
+
+
+def _methods(pruner: Pruner) -> Iterator[tuple[nn.Module, str, Any]]:
+    """(module, method's name, what stands in its place) of what hooks cannot reach."""
+    name, model, parts = "prepare_inputs_for_generation", pruner.model, pruner.parts
+    yield model, name, whole_prompts(getattr(model, name))
+    if hasattr(parts.text, DEEPSTACK):
+        yield parts.text, DEEPSTACK, partial(pruner.deepstack, getattr(parts.text, DEEPSTACK))
+    if parts.video_token_id is not None and pruner.schedule.frames == "each":
+        name = "get_video_features"
+        yield parts.core, name, pruner.note_video(getattr(parts.core, name))

@@ -87,13 +87,13 @@ def start_prompt(
     ids: torch.Tensor | None,
     mask: torch.Tensor | None,
     embeds: torch.Tensor,
-    given: dict[str, Any],
+    video_frames: list[int] | None = None,
     instruction: torch.Tensor | None = None,
     relevant: torch.Tensor | None = None,
     frames: str = "all",
 ) -> Prompt:
-    """The Prompt of ids [B, L], a mask [B, L] or None, embeds [B, L, D] and what else the core was
-    `given`; ValueError: why it cannot be pruned.
+    """The Prompt of ids [B, L], a mask [B, L] or None, embeds [B, L, D] and the frames of each run
+    of video tokens; ValueError: why it cannot be pruned.
     """
     if ids is None:
         raise ValueError(
@@ -125,8 +125,9 @@ def start_prompt(
         raise ValueError(f"no row has an image token {anatomy.image_token_id}: nothing to prune")
     group = torch.zeros_like(ids)
     if frames == "each" and video.any():
-        assert anatomy.family.frames is not None  # it has video tokens
-        group = frames_of(video, anatomy.family.frames(given))
+        if video_frames is None:
+            raise ValueError("frames='each' without a video's pixels: expected pixel_values_videos")
+        group = frames_of(video, video_frames)
     n_group = group.new_zeros(B, int(group.max()) + 1).scatter_add(1, group, image.long())
     behind = image.flip(1).cumsum(1).flip(1) == 0  # [B, L]: no image token from here on
     if instruction is None:
@@ -176,27 +177,24 @@ def frames_of(video: torch.Tensor, n_frames: list[int]) -> torch.Tensor:
     """int64 [B, L]: 1, 2, … for the tokens of a row's frames, 0 elsewhere.
 
     video     bool [B, L]: video tokens
-    n_frames  frames of each video, in the order of rows; a video's tokens are one run, of which
-              each frame has as many (and the last what is over, as LLaVA-OneVision's newline), or
-              one run for each frame (Qwen3-VL)
-    raises    ValueError: as many runs as neither videos nor frames
+    n_frames  frames of each run of them, in the order of rows; each frame has as many tokens of its
+              run, and the last what is over (LLaVA-OneVision's newline). Beams repeat rows
+    raises    ValueError: another number of runs
     """
     first = video & ~torch.nn.functional.pad(video[:, :-1], (1, 0))
-    run = (first.flatten().cumsum(0) - 1).view_as(video)  # of all rows, one after the other
-    n_runs = int(first.sum())
-    if n_runs == sum(n_frames):
-        n_frames = [1] * n_runs
-    if n_runs != len(n_frames):
+    times, over = divmod(int(first.sum()), len(n_frames))
+    if over or not times or len(video) % times:
         raise ValueError(
-            f"the prompt has {n_runs} runs of video tokens: expected {len(n_frames)}, one for each "
-            f"video, or {sum(n_frames)}, one for each frame"
+            f"the prompt has {int(first.sum())} runs of video tokens: expected {len(n_frames)}"
         )
-    frame, run_of = torch.zeros_like(run), run[video]
-    length = run_of.bincount(minlength=n_runs)
-    count = torch.tensor(n_frames, device=video.device)
-    place = torch.arange(len(run_of), device=video.device) - (length.cumsum(0) - length)[run_of]
-    within = (place // (length // count).clamp_min(1)[run_of]).minimum(count[run_of] - 1)
-    frame[video] = (count.cumsum(0) - count)[run_of] + within + 1
+    if times > 1:
+        return frames_of(video[::times], n_frames).repeat_interleave(times, dim=0)
+    run = (first.flatten().cumsum(0) - 1).view_as(video)[video]  # [video tokens of all rows]
+    length, count = run.bincount(), torch.tensor(n_frames, device=video.device)
+    place = torch.arange(len(run), device=video.device) - (length.cumsum(0) - length)[run]
+    within = (place // (length // count).clamp_min(1)[run]).minimum(count[run] - 1)
+    frame = torch.zeros_like(video, dtype=torch.long)
+    frame[video] = (count.cumsum(0) - count)[run] + within + 1
     before = frame.masked_fill(~video, frame.max() + 1).amin(1, keepdim=True) - 1
     return (frame - before) * video
 

@@ -1,21 +1,20 @@
-"""The hooks by which a language model prunes its image tokens.
+"""What hooks in a language model do to prune its image tokens; `plugin` puts them there.
 
 Each stage gets a mask and position embeddings of its own, for the prompt and for every token
 generated after it, so that batches, padding, caches and beams give what each row alone would give.
 """
 
-from collections.abc import Iterator
-from functools import partial
+from functools import partial, wraps
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from trpts.transition import transition_variation
 from trpts.transprune import stages
-from trpts.transprune.calls import begins, refuse
-from trpts.transprune.criteria import CRITERIA, Candidates, choose
+from trpts.transprune.calls import begins
+from trpts.transprune.criteria import Candidates, choose
 from trpts.transprune.families import Anatomy, queries_and_keys
 from trpts.transprune.prompt import Prompt, start_prompt
 from trpts.transprune.schedule import Schedule
@@ -28,7 +27,7 @@ Kwargs = dict[str, Any]
 
 
 class Pruner:
-    """The hooks, and what they tell each other during one pass."""
+    """The hooks' functions, and what they tell each other during one pass."""
 
     def __init__(
         self,
@@ -46,7 +45,8 @@ class Pruner:
         self.trace, self.decoding = Trace(), False
         self.prompt: Prompt = None  # type: ignore[assignment]  # before one begins
         self.ids: torch.Tensor | None = None
-        self.given: Kwargs = {}
+        self.given_positions: torch.Tensor | None = None
+        self.video_frames: list[int] | None = None  # of the next prompt
         self.mask: torch.Tensor | None = None
         self.zip = Zip(model, schedule) if "visionzip" in schedule.scores else None
         # set by hooks before anything reads them
@@ -54,41 +54,29 @@ class Pruner:
         self.normed: Any = None
         self.compact = schedule.positions == "compact"
 
-    def hooks(self) -> Iterator[RemovableHandle]:
-        """Register all, one by one."""
-        parts, layers = self.parts, self.parts.layers
-        yield self.model.register_forward_pre_hook(
-            partial(refuse, layer=layers[0]), with_kwargs=True
-        )
-        yield from self.zip.hooks() if self.zip else ()
-        yield parts.core.register_forward_pre_hook(self.note_ids, with_kwargs=True)
-        yield parts.text.register_forward_pre_hook(self.begin, with_kwargs=True)
-        yield parts.text.rotary_emb.register_forward_pre_hook(self.note_positions, with_kwargs=True)
-        yield layers[0].register_forward_pre_hook(self.note_cache, with_kwargs=True)
-        for number in self.schedule.accumulate if self.schedule.reads else ():
-            layer = layers[number - 1]
-            yield layer.self_attn.register_forward_hook(self.watch_attention, with_kwargs=True)
-            yield layer.mlp.register_forward_hook(self.watch)
-        if self.schedule.iga_layer == "same":
-            for number in self.schedule.prune_after:
-                yield layers[number - 1].self_attn.register_forward_pre_hook(
-                    self.note_normed, with_kwargs=True
-                )
-        for number in range(self.schedule.prune_after[0] + 1, len(layers) + 1):
-            yield layers[number - 1].register_forward_pre_hook(
-                partial(self.enter, number), with_kwargs=True
-            )
-
     def note_ids(self, core: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        self.ids, self.given = kwargs.get("input_ids", args[0] if args else None), kwargs
+        self.ids = kwargs.get("input_ids", args[0] if args else None)
+        self.given_positions = kwargs.get("position_ids")
+
+    def note_video(self, method: Any) -> Any:
+        """`generate` reads videos before the first pass, which is told nothing of them."""
+
+        @wraps(method)  # generation looks at its arguments' names
+        def get_video_features(*args: Any, **kwargs: Any) -> Any:
+            given = signature(method).bind(*args, **kwargs).arguments
+            self.video_frames = self.parts.family.frames(given)  # type: ignore[misc]
+            return method(*args, **kwargs)
+
+        return get_video_features
 
     def begin(self, text: nn.Module, args: Args, kwargs: Kwargs) -> None:
         """A prompt begins where the cache is empty, or there is none."""
         self.mask = kwargs.get("attention_mask")
-        self.decoding = not begins(kwargs, self.prompt)
+        self.decoding = not begins(kwargs, self.prompt, self.given_positions)
         if not self.decoding:
             self.prompt = None  # type: ignore[assignment]  # stays so where the prompt is refused
-            self.prompt = self.start(self.ids, self.mask, kwargs["inputs_embeds"], self.given)
+            frames, self.video_frames = self.video_frames, None
+            self.prompt = self.start(self.ids, self.mask, kwargs["inputs_embeds"], frames)
             self.prompt.idle = self.shortcut and not any(map(self.drops, self.schedule.prune_after))
         for stage in self.prompt.stages:
             stage.decoding.clear()
@@ -229,15 +217,9 @@ class Pruner:
             self.trace._record(after, prompt)
             return hidden
         candidates, scores, chosen = self.choose(after, layer, hidden, n_keep)
-        score, index = self.schedule.scores[at], prompt.index
-        merge = CRITERIA[score].merge if isinstance(score, str) else None
+        index = prompt.index
         hidden = stages.prune(
-            prompt,
-            self.parts,
-            after,
-            chosen | ~prompt.image,
-            merge(candidates, chosen) if merge else hidden,
-            self.compact,
+            prompt, self.parts, after, chosen | ~prompt.image, candidates.hidden, self.compact
         )
         self.trace._record(after, prompt, scores, index, candidates.parts)
         return hidden

@@ -64,17 +64,18 @@ class Zip:
     """
 
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
-        config, inner = model.config, model.model
+        config: Any = model.config
+        inner: Any = model.model
         encoder = getattr(getattr(inner, "vision_tower", None), "encoder", None)
-        number = getattr(config, "vision_feature_layer", None)
-        layers = getattr(encoder, "layers", [])
-        if config.model_type != "llava" or type(number) is not int or not number or not len(layers):
+        number, layers = getattr(config, "vision_feature_layer", 0), getattr(encoder, "layers", [])
+        given = number in range(-len(layers), len(layers) + 1) and number != 0
+        if config.model_type != "llava" or not given:
             raise ValueError(
                 f"score='visionzip' on a {type(model).__name__}: expected a "
                 "LlavaForConditionalGeneration with a tower of CLIP's or SigLIP's kind, whose "
                 "projector keeps one token a patch"
             )
-        # hidden_states[0] is what goes into the first layer
+        # hidden_states[0] is what goes into the first layer: no layer made it
         self.attention = layers[number if number < 0 else number - 1].self_attn
         self.projector, self.schedule = inner.multi_modal_projector, schedule
         self.seen: dict[str, torch.Tensor] = {}

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import torch
 
 from trpts.transprune.costs import macs
-from trpts.transprune.schedule import HIGH
+from trpts.transprune.schedule import HIGH, Schedule
 from trpts_lab.bench.clock import Bench, interleaved, ratio, synchronize, verdict
 
 SIZE = {
@@ -31,9 +31,26 @@ SIZE = {
 TOWER, PATCH = 32, 14  # the tower's width, one layer deep; pixels of a patch's side
 PAD, IMAGE = 0, 1  # token numbers
 UNPRUNED, HIGH_ROW, SCORING = "unpruned", "High", "High: its scoring"
+KEEP_ALL, COMBINED = "nothing dropped", "divprune before, then High"
 # beside TransPrune's own, at High's layers and counts
-CRITERIA = ("ttv", "iga", "norm", "fastv", "random", "uniform")
-MACS_BAR = 1.10
+CRITERIA = ("ttv", "iga", "norm", "fastv", "random", "uniform", "sparsevlm")
+# before the language model, at a third of the tokens, as their papers' 192 of 576
+BEFORE = ("divprune", "cdpruner", "visionzip")
+MACS_BAR, IDLE_BAR = 1.10, 1.01
+
+
+def plans(layers):
+    """{row: Schedule, or None for the unpruned model} in so many layers."""
+    high = HIGH.scaled(layers)
+    both = Schedule(
+        (0, *high.prune_after), (0.9, *high.keep), score=("divprune", *["transprune"] * 3)
+    )
+    return (
+        {UNPRUNED: None, KEEP_ALL: replace(high, keep=(1.0, 1.0, 1.0)), HIGH_ROW: high}
+        | {score: replace(high, score=score) for score in CRITERIA}
+        | {f"{score} before": Schedule((0,), (1 / 3,), score=score) for score in BEFORE}
+        | {COMBINED: both}
+    )
 
 
 def thin_llava(size, device="cpu", kind=torch.float32):
@@ -65,7 +82,12 @@ def thin_llava(size, device="cpu", kind=torch.float32):
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(0)
         model = LlavaForConditionalGeneration(
-            LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)
+            LlavaConfig(
+                vision_config=tower,
+                text_config=text,
+                image_token_index=IMAGE,
+                vision_feature_layer=-1,
+            )
         )
     model.model.multi_modal_projector.linear_2 = torch.nn.Identity()
     return model.to(device, kind).eval()
@@ -89,7 +111,7 @@ def prompts(size, batch_size, device="cpu"):
 
 @torch.no_grad()
 def bench_transprune(batch_size=1, rounds=5, device="cpu", size=None, kind=torch.float32):
-    """{row: {"s": [per round], "macs"}} of a prefill: unpruned, High by each criterion, and High's
+    """{row: {"s": [per round], "macs"}} of a prefill: unpruned, by each of `plans`, and High's
     scoring alone.
 
     size, kind  of the language model: shapes, None: SIZE, and type
@@ -97,13 +119,11 @@ def bench_transprune(batch_size=1, rounds=5, device="cpu", size=None, kind=torch
     size = size or SIZE
     model = thin_llava(size, device, kind)
     inputs = prompts(size, batch_size, device)
-    high = HIGH.scaled(size["layers"])
-    plans = {UNPRUNED: None, HIGH_ROW: high} | {
-        score: replace(high, score=score) for score in CRITERIA
-    }
-    works = {name: partial(prefill, model, inputs, plan) for name, plan in plans.items()}
-    rows = interleaved(works | {SCORING: partial(scoring, model, inputs, high)}, rounds)
-    for name, plan in plans.items():
+    compared = plans(size["layers"])
+    works = {name: partial(prefill, model, inputs, plan) for name, plan in compared.items()}
+    timed = partial(scoring, model, inputs, compared[HIGH_ROW])
+    rows = interleaved(works | {SCORING: timed}, rounds)
+    for name, plan in compared.items():
         counts = model.config.text_config, size["side"] ** 2, plan, size["before"] + size["after"]
         rows[name]["macs"] = batch_size * macs(
             *counts, overhead=True, n_instruction_tokens=size["after"]
@@ -145,7 +165,7 @@ def scoring(model, inputs, plan):
         return run
 
     with ExitStack() as patches:
-        for name in ("watch", "score"):
+        for name in ("watch", "choose"):
             patches.enter_context(patch.object(Pruner, name, timed(getattr(Pruner, name))))
         prefill(model, inputs, plan)
     return sum(spent)
@@ -157,6 +177,10 @@ def beside_macs(rows, bars=True):
         time_share, low, high = ratio(rows, name, UNPRUNED)
         share = rows[name]["macs"] / rows[UNPRUNED]["macs"]
         bar = MACS_BAR if bars and name == HIGH_ROW else None
+        if name == KEEP_ALL:
+            told = verdict(time_share, IDLE_BAR if bars else None)
+            yield f"{name} / {UNPRUNED}: {time_share:.3f} ({low:.3f} to {high:.3f}){told}"
+            continue
         yield (
             f"{name} / {UNPRUNED}: {time_share:.3f} ({low:.3f} to {high:.3f}); "
             f"multiply-accumulates {share:.3f}, time over those "
