@@ -18,10 +18,11 @@ import pytest
 import trpts.peers  # noqa: F401  registers its methods
 from trpts import methods
 from trpts.scores import SCORES
+from trpts.transprune.criteria import CRITERIA
 from trpts_lab import canaries, versions
 from trpts_lab.book.regression import baseline_path, of_files, today_inputs
 from trpts_lab.book.status import inputs_path
-from trpts_lab.experiments import concentration, pruning
+from trpts_lab.experiments import concentration
 from trpts_lab.project import Project
 from trpts_lab.regress import read_baselines
 from trpts_lab.tolerances import tolerances
@@ -56,11 +57,10 @@ def test_each_experiment_and_family_has_one(baselines):
         for kind, config in canaries.canaries().values()
         for family in versions.families_of({"kind": kind, **config})
     }
-    criteria = {pruning.schedule_of(name).score for name in pruning.CRITERIA}
     wanted = {
         "method": methods.METHODS,
         "score": {*SCORES, *concentration.REMEDIES},
-        "criterion": criteria,
+        "criterion": CRITERIA,
     }
     assert {f"{what} {name}" for what, names in wanted.items() for name in names} <= families
 

@@ -8,9 +8,9 @@ import pytest
 from made import cells, ticks
 
 from trpts_lab.book import draw, draw_pruning, tables, tables_pruning
-from trpts_lab.experiments.pruning import BUDGETS
 from trpts_lab.lvlm.questions import KINDS
 from trpts_lab.lvlm.scenes import N_TOKENS, SIDE
+from trpts_lab.lvlm.schedules import BUDGETS
 from trpts_lab.stats import share_interval
 
 

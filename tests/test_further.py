@@ -18,6 +18,7 @@ from trpts_lab.claims.evidence import FAILS, HOLDS, UNDECIDED
 from trpts_lab.experiments import concentration, pruning, remedy, subtle, text, tuned
 from trpts_lab.experiments.concentration import effective_inputs
 from trpts_lab.further import FURTHER, LVLM, further_cells
+from trpts_lab.lvlm import schedules
 from trpts_lab.profiles import load_profile
 from trpts_lab.records import kind_of, record_name
 from trpts_lab.store import Store
@@ -207,7 +208,7 @@ def test_a_schedule_that_keeps_all_moves_nothing(project, monkeypatch):
     moved = subtle.run(PLACED | config)
     assert moved["mean_distance"] > 0
     everything = {
-        "transprune, High": replace(pruning.schedule_of("transprune"), keep=(1.0, 1.0, 1.0))
+        "transprune, High": replace(schedules.schedule_of("transprune"), keep=(1.0, 1.0, 1.0))
     }
     monkeypatch.setattr(pruning, "variants", lambda: everything)
     still = subtle.run(PLACED | config)

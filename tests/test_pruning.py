@@ -12,6 +12,7 @@ from made import PLACED
 
 from trpts.transprune import FASTV, Schedule, macs
 from trpts_lab.experiments import pruning
+from trpts_lab.lvlm import schedules
 from trpts_lab.lvlm.model import create_lvlm
 from trpts_lab.lvlm.questions import KINDS
 from trpts_lab.lvlm.scenes import N_TOKENS, cell_tokens
@@ -34,9 +35,9 @@ def untrained(monkeypatch):
 
 
 def test_every_variant_fits_the_model_and_its_record(config):
-    for name, schedule in pruning.variants().items():
+    for name, schedule in schedules.variants().items():
         if schedule is not None:
-            schedule.check(pruning.N_LAYERS)
+            schedule.check(schedules.N_LAYERS)
             switches = pruning.cell(name, 0, **COMMON)["schedule"]
             assert json.loads(json.dumps(switches)) == switches
             assert Schedule(**switches) == schedule
@@ -44,20 +45,20 @@ def test_every_variant_fits_the_model_and_its_record(config):
 
 
 def test_criteria_of_a_budget_keep_as_many_tokens_at_the_same_stages():
-    assert len(pruning.CRITERIA) > 5
-    for budget in (*pruning.BUDGETS, "early"):
+    assert len(schedules.CRITERIA) > 5
+    for budget in (*schedules.BUDGETS, "early"):
         plans = [
-            pruning.early(pruning.schedule_of(c))
+            schedules.early(schedules.schedule_of(c))
             if budget == "early"
-            else pruning.schedule_of(c, budget)
-            for c in pruning.CRITERIA
+            else schedules.schedule_of(c, budget)
+            for c in schedules.CRITERIA
         ]
         assert len({(plan.prune_after, tuple(plan.n_kept(N_TOKENS))) for plan in plans}) == 1
 
 
 def test_at_once_costs_what_stages_cost(config):
     """High behind 2, 3 and 4 of 8 leaves .875 + .625 + 4 · .125 in six layers: a third in each."""
-    staged, once = pruning.schedule_of("random"), pruning.one_shot("random")
+    staged, once = schedules.schedule_of("random"), schedules.one_shot("random")
     assert once.keep == (pytest.approx(1 / 3),)
     assert once.prune_after == (2,)
     cost = [macs(config, N_TOKENS, plan) / macs(config, N_TOKENS) for plan in (staged, once)]
@@ -65,7 +66,7 @@ def test_at_once_costs_what_stages_cost(config):
 
 
 def test_without_image_leaves_one_token():
-    assert pruning.without_image(3).n_kept(N_TOKENS) == [1]
+    assert schedules.without_image(3).n_kept(N_TOKENS) == [1]
 
 
 def test_a_run_and_its_repetition(untrained):
@@ -82,14 +83,14 @@ def test_a_run_and_its_repetition(untrained):
 
 
 def test_fastv_ranks_as_fastv_does():
-    found = pruning.schedule_of("fastv")
+    found = schedules.schedule_of("fastv")
     assert (found.iga, found.iga_layer) == (FASTV.iga, FASTV.iga_layer)
-    assert pruning.schedule_of("iga").iga_layer == "next"
+    assert schedules.schedule_of("iga").iga_layer == "next"
 
 
 def test_the_same_words_are_drawn_for_anew(untrained):
     """Questions of the same words about other scenes lose other tokens; the seed draws again."""
-    plan = pruning.schedule_of("random")
+    plan = schedules.schedule_of("random")
     drawn = [
         pruning.own_draws(plan, 3, seed, "count", first).score
         for seed, first in ((0, 0), (0, 0), (1, 0), (0, 1))
@@ -99,7 +100,7 @@ def test_the_same_words_are_drawn_for_anew(untrained):
     assert values[0] == values[1] != values[2]
     assert values[0][1:] == values[3][:2]  # of the question, wherever its batch begins
     assert len({tuple(row) for row in values[0]}) == 3
-    assert pruning.own_draws(pruning.schedule_of("ttv"), 3, 0, "count", 0).score == "ttv"
+    assert pruning.own_draws(schedules.schedule_of("ttv"), 3, 0, "count", 0).score == "ttv"
 
 
 def test_the_oracle_is_told(untrained):

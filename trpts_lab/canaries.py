@@ -25,6 +25,7 @@ from trpts.sparse import sparse_layers
 from trpts_lab import regress
 from trpts_lab.compared import METHODS
 from trpts_lab.experiments import concentration, pruning, readout, tuned
+from trpts_lab.lvlm import schedules
 from trpts_lab.measured import placed
 from trpts_lab.project import Project
 from trpts_lab.records import untimed
@@ -52,10 +53,13 @@ def canaries() -> dict[str, tuple[str, dict]]:
     found |= {
         f"score {name}": ("remedy", remedy | {"score": name}) for name in concentration.REMEDIES
     }
-    for name in pruning.CRITERIA:
+    before = [name for name in schedules.BEFORE if name not in schedules.CRITERIA]
+    for name in (*schedules.CRITERIA, "sparsevlm", *before):
         found[f"criterion {name}"] = (
             "pruning",
-            pruning.cell(f"{name}, High", 0, n_questions=8, **LVLM),
+            pruning.cell(
+                f"{name}, {'before' if name in before else 'High'}", 0, n_questions=8, **LVLM
+            ),
         )
     return found | {f"experiment {name}": (name, config) for name, config in _experiments().items()}
 

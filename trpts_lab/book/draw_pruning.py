@@ -12,9 +12,9 @@ from trpts_lab.book.draw import heat_map, kept_rows, legend_right
 from trpts_lab.book.figures import show
 from trpts_lab.book.interactive import token_slider
 from trpts_lab.book.tables_pruning import CRITERIA
-from trpts_lab.experiments.pruning import BUDGETS
 from trpts_lab.lvlm.questions import KINDS
 from trpts_lab.lvlm.scenes import N_TOKENS, SIDE
+from trpts_lab.lvlm.schedules import BUDGETS
 from trpts_lab.stats import share_interval
 
 

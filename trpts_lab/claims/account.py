@@ -11,7 +11,7 @@ from trpts_lab import stats
 from trpts_lab.bench.clock import ratio
 from trpts_lab.claims.evidence import NotMeasured, gap_of, points
 from trpts_lab.compared import OURS, PLAIN, TOKENS, scored_by
-from trpts_lab.experiments.pruning import N_LAYERS, schedule_of
+from trpts_lab.lvlm.schedules import N_LAYERS, schedule_of
 
 
 def deviations(evidence):

@@ -15,77 +15,18 @@ import torch
 from trpts.hashes import short_hash
 from trpts.transprune.costs import macs
 from trpts.transprune.plugin import pruning
-from trpts.transprune.schedule import (
-    FASTV,
-    HIGH,
-    LOW_INFERRED,
-    PYRAMIDDROP,
-    RELEASED_CODE,
-    Schedule,
-)
+from trpts.transprune.schedule import Schedule
 from trpts_lab.lvlm.answers import right_answers
 from trpts_lab.lvlm.model import load_lvlm
 from trpts_lab.lvlm.questions import KINDS, encode, questions_of
 from trpts_lab.lvlm.scenes import N_TOKENS
+from trpts_lab.lvlm.schedules import variants
 from trpts_lab.tasks import weights_hash, weights_path
 
 VERSION = 1
 BATCH_SIZE = 64
-CRITERIA = ("transprune", "released", "ttv", "iga", "norm", "fastv", "random", "uniform", "oracle")
-N_LAYERS = 8  # of the tiny model: the paper's layers 7, 9 and 12 of 32 become 2, 3 and 4
-# stages before the tiny model has read what it needs, where the choice of tokens can do harm
-EARLY = (1, 2, 3)
-# What a criterion changes of the paper's schedule, beside its name
-SWITCHES = {"fastv": {"iga": FASTV.iga, "iga_layer": FASTV.iga_layer}}
 # Switches of a Schedule that came later than rows, and what these had
 LATER = {"frames": "all"}
-# Shares of the tokens behind the three stages: the released code's, the one inferred for the
-# paper's "Low", and less.
-BUDGETS = {"High": HIGH.keep, "Low": LOW_INFERRED.keep, "Lower": (0.36, 0.12, 0.04)}
-
-
-def schedule_of(criterion, budget="High"):
-    """The Schedule of a criterion at a budget, scaled to the tiny model."""
-    if criterion == "released":
-        return replace(RELEASED_CODE.scaled(N_LAYERS), keep=BUDGETS[budget])
-    return replace(
-        HIGH.scaled(N_LAYERS), score=criterion, keep=BUDGETS[budget], **SWITCHES.get(criterion, {})
-    )
-
-
-def early(schedule):
-    """The same shares of the tokens, one layer earlier each."""
-    return replace(schedule, prune_after=EARLY, accumulate=EARLY)
-
-
-def one_shot(criterion, budget="High"):
-    """All at once after the first stage, at about the staged schedule's multiply-accumulates."""
-    staged = schedule_of(criterion, budget)
-    first, *_ = staged.prune_after
-    layers = np.diff([*staged.prune_after, N_LAYERS])
-    keep = float(layers @ np.array(staged.keep)) / (N_LAYERS - first)
-    return replace(staged, prune_after=(first,), keep=(keep,), accumulate=(first,))
-
-
-def without_image(layer):
-    """One token, drawn at random, is all that is left of the image behind a layer."""
-    return Schedule((layer,), (1 / N_TOKENS,), accumulate=(), score="random")
-
-
-def variants():
-    """{name: Schedule, or None for the unpruned model}: all that chapter 05 compares."""
-    found = {"unpruned": None}
-    found |= {f"no image behind {layer}": without_image(layer) for layer in range(1, N_LAYERS)}
-    found |= {f"{c}, {budget}": schedule_of(c, budget) for budget in BUDGETS for c in CRITERIA}
-    found |= {f"{c}, High, early": early(schedule_of(c)) for c in CRITERIA}
-    found |= {"FastV": FASTV.scaled(N_LAYERS), "PyramidDrop": PYRAMIDDROP.scaled(N_LAYERS)}
-    found |= {f"{c}, High, one shot": one_shot(c) for c in ("transprune", "iga", "random")}
-    for c in ("transprune", "random"):
-        found[f"{c}, High, compact"] = replace(schedule_of(c), positions="compact")
-        found[f"{c}, High, early, compact"] = replace(early(schedule_of(c)), positions="compact")
-    for alpha in (0.25, 0.75):
-        found[f"transprune, High, α = {alpha:g}"] = replace(schedule_of("transprune"), alpha=alpha)
-    return found
 
 
 def cell(variant, seed, **common):
