@@ -1,28 +1,21 @@
-"""What image tokens stand for: (picture, places) of one picture, by kind of model.
+"""What image tokens stand for: (picture, places) of one picture, by kind of model. Each function
+takes transformers' model and processor, and the inputs that it made of the image.
 
 picture  float [height, width, 3] in [0, 1]
 places   int [rows, columns]: the number of the image token that saw that rectangle of the picture
 """
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-if TYPE_CHECKING:
-    from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
-
 MAX_SIDE = 1024  # pixels of the picture that is drawn on
 View = tuple[np.ndarray, np.ndarray]
 
 
-def processed(
-    model: "PreTrainedModel",
-    processor: "ProcessorMixin",
-    inputs: "BatchFeature",
-    image: Image.Image,
-) -> View:
+def processed(model: Any, processor: Any, inputs: Any, image: Image.Image) -> View:
     """LLaVA-1.5, Pixtral, Mistral3: the picture as the processor cut or resized it; of its tiles
     (LLaVA-NeXT, LLaVA-OneVision) the first, which is the whole picture and whose tokens come first.
     """
@@ -30,31 +23,24 @@ def processed(
     pixels = pixels[0] if pixels.ndim == 4 else pixels
     config = model.config
     unit = config.vision_config.patch_size * getattr(config, "spatial_merge_size", 1)
-    # a tower's class token is kept then
-    first = int(getattr(config, "vision_feature_select_strategy", None) == "full")
+    # CLIP's class token stays then; other towers have none
+    first = int(
+        getattr(config, "vision_feature_select_strategy", None) == "full"
+        and config.vision_config.model_type == "clip_vision_model"
+    )
     return _unnormalized(pixels, processor), _grid(
         pixels.shape[1] // unit, pixels.shape[2] // unit, first
     )
 
 
-def grid(
-    model: "PreTrainedModel",
-    processor: "ProcessorMixin",
-    inputs: "BatchFeature",
-    image: Image.Image,
-) -> View:
+def grid(model: Any, processor: Any, inputs: Any, image: Image.Image) -> View:
     """Qwen: the whole picture, a token being spatial_merge_size² patches."""
     _, rows, columns = inputs["image_grid_thw"][0].tolist()
     merged = model.config.vision_config.spatial_merge_size
     return _small(image), _grid(rows // merged, columns // merged)
 
 
-def tiles(
-    model: "PreTrainedModel",
-    processor: "ProcessorMixin",
-    inputs: "BatchFeature",
-    image: Image.Image,
-) -> View:
+def tiles(model: Any, processor: Any, inputs: Any, image: Image.Image) -> View:
     """SmolVLM, Idefics3: the whole picture, cut into tiles, whose tokens come one tile after the
     other; those of the small view of the whole, which come last, only where there are no tiles.
     """
@@ -65,12 +51,7 @@ def tiles(
     return _small(image), numbers.swapaxes(1, 2).reshape(rows * side, columns * side)
 
 
-def thumbnail(
-    model: "PreTrainedModel",
-    processor: "ProcessorMixin",
-    inputs: "BatchFeature",
-    image: Image.Image,
-) -> View:
+def thumbnail(model: Any, processor: Any, inputs: Any, image: Image.Image) -> View:
     """InternVL: the small view of the whole picture, whose tokens come behind those of its tiles"""
     pixels = inputs["pixel_values"].float().cpu()  # [tiles, 3, h, w]
     side = round(processor.image_seq_length**0.5)
