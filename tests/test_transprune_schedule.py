@@ -5,7 +5,19 @@ from itertools import product
 
 import pytest
 
-from trpts.transprune import FASTV, HIGH, LOW_INFERRED, PAPER, PYRAMIDDROP, RELEASED_CODE, Schedule
+from trpts.transprune import (
+    CDPRUNER,
+    DIVPRUNE,
+    FASTV,
+    HIGH,
+    LOW_INFERRED,
+    PAPER,
+    PYRAMIDDROP,
+    RELEASED_CODE,
+    SPARSEVLM,
+    VISIONZIP,
+    Schedule,
+)
 from trpts.transprune.criteria import CRITERIA
 
 ANYWHERE = [name for name, known in CRITERIA.items() if not known.first]
@@ -49,6 +61,21 @@ def test_defaults_are_the_papers():
 )
 def test_presets_cost_what_the_paper_says(schedule, n_image, published):
     assert round(tera_macs(schedule, n_image), 2) == published
+
+
+@pytest.mark.parametrize(
+    ("schedule", "score", "stages", "counts"),
+    [
+        (DIVPRUNE, "divprune", (0,), [192]),
+        (CDPRUNER, "cdpruner", (0,), [192]),
+        (VISIONZIP, "visionzip", (0,), [192]),
+        (SPARSEVLM, "sparsevlm", (2, 6, 15), [300, 200, 110]),
+    ],
+)
+def test_rivals_keep_what_their_papers_keep_of_576(schedule, score, stages, counts):
+    assert (schedule.scores[0], schedule.prune_after) == (score, stages)
+    assert schedule.n_kept(576) == counts
+    assert schedule.scaled(30).prune_after == tuple(round(p * 30 / 32) for p in stages)
 
 
 def test_no_other_sixteenths_cost_as_little_as_low():

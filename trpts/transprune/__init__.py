@@ -7,17 +7,14 @@ Names are loaded when they are first used: scores and schedules need no transfor
 import importlib
 from typing import Any
 
+PRESETS = ["PAPER", "HIGH", "RELEASED_CODE", "LOW_INFERRED", "PYRAMIDDROP", "FASTV"]
+PRESETS += ["DIVPRUNE", "CDPRUNER", "VISIONZIP", "SPARSEVLM"]
 HOMES = {
     "transition_variation": "trpts.transition",
     "guided_attention": "trpts.transprune.scores",
     "combine": "trpts.transprune.scores",
     "Schedule": "trpts.transprune.schedule",
-    "PAPER": "trpts.transprune.schedule",
-    "HIGH": "trpts.transprune.schedule",
-    "RELEASED_CODE": "trpts.transprune.schedule",
-    "LOW_INFERRED": "trpts.transprune.schedule",
-    "PYRAMIDDROP": "trpts.transprune.schedule",
-    "FASTV": "trpts.transprune.schedule",
+    **dict.fromkeys(PRESETS, "trpts.transprune.schedule"),
     "Candidates": "trpts.transprune.criteria",
     "pruning": "trpts.transprune.plugin",
     "Trace": "trpts.transprune.trace",

@@ -236,3 +236,12 @@ PYRAMIDDROP = Schedule(
 # FastV, K = 2, R = 50 %: half of them behind layer 2, by what the last token attended to in that
 # layer
 FASTV = Schedule((2,), (0.5,), accumulate=(), score="fastv", iga="all_keys", iga_layer="same")
+# DivPrune, CDPruner and VisionZip: 192 of 576 tokens before the first layer, the largest of the
+# counts 192, 128 and 64 that each paper has
+DIVPRUNE, CDPRUNER, VISIONZIP = (
+    Schedule((0,), (1 / 3,), score=score) for score in ("divprune", "cdpruner", "visionzip")
+)
+# SparseVLM: 300, 200 and 110 of 576 tokens behind layers 2, 6 and 15, its setting "192"
+SPARSEVLM = replace(
+    FASTV, prune_after=(2, 6, 15), keep=(300 / 576, 200 / 576, 110 / 576), score="sparsevlm"
+)
