@@ -1,4 +1,4 @@
-"""`trpts prune` on small random models of the three families: what it prints, draws and refuses."""
+"""`trpts prune` on a small random model of each family: what it prints, draws and refuses."""
 
 import json
 import re
@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from small_vlms import TEXT, picture, vlm
+from small_vlms import BUILD, TEXT, picture, vlm
+from transformers.models.smolvlm import processing_smolvlm
 
 from trpts import ask, transprune
 from trpts.cli import main
@@ -18,9 +19,27 @@ from trpts.data.reading import open_image
 from trpts.plots import draw_kept, kept_patches
 from trpts.transprune import Schedule
 from trpts.transprune.costs import macs
-from trpts.vlm import FAMILIES, image_view, load_vlm, prepare
+from trpts.transprune.families import FAMILIES as REGISTERED
+from trpts.transprune.families import anatomy
+from trpts.vlm import image_view, load_vlm, prepare
 
 QUESTION = "what colour ?"
+FAMILIES = tuple(BUILD)
+# of a picture of 90 × 60 pixels: image tokens, and how many of them cover it
+TOKENS = {
+    "llava": (16, 16),  # 4 × 4 patches of 28 × 28 pixels
+    "pixtral": (12 * 8, 12 * 8),  # patches of 84 × 56
+    "mistral3": (6 * 4, 6 * 4),  # 2 × 2 of these a token
+    # 4 × 4 of the whole, and of 56 × 56 pixels 6 × 8, as two rows are padding, with 6 line ends
+    "llava_next": (16 + 6 * 8 + 6, 16),
+    "llava_onevision": (16 + 6 * 8 + 6, 16),
+    "qwen2_vl": (6 * 4, 6 * 4),  # of 84 × 56 pixels, 14 × 14 a token
+    "qwen2_5_vl": (6 * 4, 6 * 4),
+    "qwen3_vl": (6 * 4, 6 * 4),
+    "smolvlm": (3 * 2 * 4 + 4, 3 * 2 * 4),  # 3 × 2 tiles of 4 tokens, and the whole
+    "idefics3": (3 * 2 * 4 + 4, 3 * 2 * 4),
+    "internvl": (3 * 2 * 4 + 4, 4),  # the whole is drawn
+}
 
 
 @pytest.fixture(scope="module")
@@ -56,34 +75,54 @@ def test_a_saved_model_answers_as_before_it_was_saved(folders, family):
     assert min(texts[1].prefill_s, texts[1].whole_s) > 0
 
 
+def test_every_registered_family_is_tried():
+    assert {vlm(family)[0].config.model_type for family in FAMILIES} == set(REGISTERED)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_counts_of_image_tokens(family):
+    model, processor = vlm(family)
+    image = picture(90, 60)
+    inputs = prepare(model, processor, image, QUESTION)
+    n_image = int((inputs["input_ids"] == model.config.image_token_id).sum())
+    assert (n_image, image_view(model, processor, inputs, image)[1].size) == TOKENS[family]
+
+
+def embedded(model, processor, image):
+    """What the language model gets in the image tokens' places, [n_image, D]."""
+    inputs, seen = prepare(model, processor, image, "?"), {}
+    text = anatomy(model).text
+    handle = text.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True
+    )
+    with handle, torch.no_grad():
+        model(**inputs)
+    return seen["inputs_embeds"][0][inputs["input_ids"][0] == model.config.image_token_id]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_token_saw_its_rectangle(family):
-    """Other pixels in rectangle (1, 2) of what is drawn reach one image token's pixels, and the
-    right one's.
+    """A vision tower without attention looks at each patch alone. Then other pixels in one
+    rectangle of what is drawn change the embedding of one token in `places`, and it is the right
+    one.
     """
     model, processor = vlm(family)
-    width = 84 if family == "qwen2_5_vl" else 56  # the others crop or squash to a square
+    mixes = re.compile(r"(attn|attention)\.(out_proj|o_proj|proj|projection_layer)\.")
+    for name, p in model.named_parameters():
+        if mixes.search(name) and "language_model" not in name and "text_model" not in name:
+            p.data.zero_()
+    # LLaVA's processors crop or squash to a square; InternVL's small view is one
+    width = 56 if family.startswith(("llava", "internvl")) else 84
     image = picture(width, 56)
-    view, rows, columns, first = image_view(
-        model, processor, prepare(model, processor, image, "?"), image
-    )
-    x = [prepare(model, processor, image, "?")]
-    changed = np.array(image)
-    h, w = 56 // rows, width // columns
-    changed[h + 4 : 2 * h - 4, 2 * w + 4 : 3 * w - 4] = (
-        0  # resizing smears over a pixel's neighbours
-    )
-    x.append(prepare(model, processor, Image.fromarray(changed), "?"))
-    a, b = (inputs["pixel_values"] for inputs in x)
-    if family == "qwen2_5_vl":
-        assert rows * columns == int((x[0]["input_ids"] == model.config.image_token_id).sum())
-        tokens = (a != b).any(1).nonzero().flatten() // 4  # four rows are merged into one token
-    else:
-        a, b = (v[0, 0] if family == "llava_next" else v[0] for v in (a, b))
-        patches = torch.nn.functional.unfold((a - b)[None], 7, stride=7)[0]  # [3·7·7, tokens]
-        tokens = patches.abs().sum(0).nonzero().flatten()
-        assert a.shape[1:] == view.shape[:2]
-    assert set((tokens + first).tolist()) == {columns + 2}
+    places = image_view(model, processor, prepare(model, processor, image, "?"), image)[1]
+    rows, columns = places.shape
+    at = (1, min(2, columns - 1))
+    changed, h, w = np.array(image), 56 // rows, width // columns
+    m = min(4, h // 3)  # resizing smears over a pixel's neighbours; 7-pixel patches are not resized
+    changed[h + m : 2 * h - m, at[1] * w + m : (at[1] + 1) * w - m] = 0
+    a, b = (embedded(model, processor, x) for x in (image, Image.fromarray(changed)))
+    tokens = (a != b).any(1).nonzero().flatten().numpy()
+    assert set(tokens) & set(places.flat) == {places[at]}
 
 
 def test_photo_stands_upright(tmp_path):
@@ -406,35 +445,26 @@ def test_what_the_command_refuses(folders, tmp_path, capsys, monkeypatch, change
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.png", "text.png"]
 
 
+def ask_of(folders, *more, family="llava"):
+    """Arguments of `trpts prune`."""
+    paths = {"--model": folders[family], "--image": folders["image"], "--question": QUESTION}
+    return ["prune", *(str(part) for pair in paths.items() for part in pair), *more]
+
+
 @pytest.mark.parametrize(
     ("family", "name"),
     [
         *((f, "high") for f in FAMILIES if f != "llava"),
         *(("llava", name) for name in ask.SCHEDULES),
+        ("smolvlm", "sparsevlm"),
+        ("qwen3_vl", "cdpruner"),
     ],
 )
 def test_command_prints_and_draws(folders, tmp_path, capsys, monkeypatch, family, name):
     monkeypatch.chdir(tmp_path)
-    assert (
-        main(
-            [
-                "prune",
-                "--model",
-                str(folders[family]),
-                "--image",
-                str(folders["image"]),
-                "--question",
-                QUESTION,
-                "--schedule",
-                name,
-                "--new-tokens",
-                "3",
-            ]
-        )
-        == 0
-    )
+    assert main(ask_of(folders, "--schedule", name, "--new-tokens", "3", family=family)) == 0
     printed = capsys.readouterr().out
-    n_image = {"llava": 16, "llava_next": 70, "qwen2_5_vl": 24}[family]
+    n_image, n_drawn = TOKENS[family]
     plan = ask.schedule_named(name).scaled(TEXT["num_hidden_layers"])
     kept = ", ".join(
         f"{n} behind layer {p}" for n, p in zip(plan.n_kept(n_image), plan.prune_after, strict=True)
@@ -442,10 +472,132 @@ def test_command_prints_and_draws(folders, tmp_path, capsys, monkeypatch, family
     assert f"the model has 8 layers, not 32: {name} is scaled to its depth" in printed
     assert f"tokens: {n_image} of the image, " in printed
     assert f"kept: {kept}\n" in printed
-    assert ("not the 54 of its enlarged tiles" in printed) == (family == "llava_next")
+    others = f"drawn are {n_drawn} image tokens, which cover the picture, not the"
+    assert (f"{others} {n_image - n_drawn} others" in printed) == (n_drawn < n_image)
+    assert ("parts of the score behind layer" in printed) == (plan.score == "transprune")
     assert printed.splitlines()[-1] == "noise.kept.png"
     with Image.open(tmp_path / "noise.kept.png") as drawn:
         assert drawn.width > 400
+
+
+def test_criterion_that_a_family_does_not_have(folders, tmp_path, capsys, monkeypatch):
+    """It is refused before the model is asked, which may take minutes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ask, "answer", lambda *_: pytest.fail("asked"))
+    assert main(ask_of(folders, "--schedule", "visionzip", family="smolvlm")) == 2
+    assert "score='visionzip' on a SmolVLMForConditionalGeneration" in capsys.readouterr().err
+
+
+def test_several_questions_and_json(folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    questions = ("--question", "red ?", "--new-tokens", "2")
+    assert main(ask_of(folders, *questions)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert main(ask_of(folders, *questions, "--json")) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)  # one document, and nothing else
+    assert "is scaled to its depth" in captured.err
+    assert [q["question"] for q in found["questions"]] == [QUESTION, "red ?"]
+    names = ["noise.kept.png", "noise.kept-2.png"]
+    assert [q["picture"] for q in found["questions"]] == names
+    assert [line for line in lines if line in names] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    said = [line.split(": ", 1)[1] for line in lines if line.startswith(("all tok", "pruned"))]
+    model, processor = load_vlm(str(folders["llava"]))
+    plan = transprune.HIGH.scaled(8)
+    for q, question in zip(found["questions"], (QUESTION, "red ?"), strict=True):
+        assert [repr(q[name]["text"]) for name in ("whole", "pruned")] == said[:2]
+        said = said[2:]
+        with transprune.pruning(model, plan) as trace:
+            model(**prepare(model, processor, open_image(folders["image"]), question))
+        assert q["kept"] == [rows[0].tolist() for rows in trace.kept.values()]
+        assert q["n_kept"] == plan.n_kept(16)
+        assert q["schedule"]["prune_after"] == list(plan.prune_after)
+        assert q["smaller"]["said"] is None
+        assert min(q["whole"]["prefill_s"], q["pruned"]["whole_s"]) > 0
+        assert set(q["macs"]) == {"eq. 7", "honest"}
+
+
+@pytest.mark.parametrize("normalise", [False, True, "rank"])
+def test_scales_are_of_what_the_score_adds_up(normalise):
+    """Scores are their sum: the mean of one is the sum of means."""
+    model, processor = vlm("qwen2_5_vl")
+    plan = Schedule((2, 4), (0.5, 0.25), accumulate=(1, 2), alpha=0.75, normalise=normalise)
+    found = ask.compare(model, processor, picture(90, 60), QUESTION, plan, 1)
+    with transprune.pruning(model, plan) as trace:
+        model(**prepare(model, processor, picture(90, 60), QUESTION))
+    for stage, parts in zip((2, 4), found.scales, strict=True):
+        scores = trace.scores[stage][0]
+        if normalise == "rank":
+            assert parts == {}
+        else:
+            mean = sum(mean for mean, _ in parts.values())
+            assert mean == pytest.approx(float(scores.nanmean()), rel=1e-4)
+            # eq. 6 with alpha = 0.75: of the parts as they are, or made to sum to 1
+            ttv = trace.parts[stage]["ttv"][0]
+            ttv = ttv[~ttv.isnan()] / (float(ttv.nansum()) if normalise else 1)
+            spread = 0.75 * float(ttv.std(correction=0))
+            assert parts["ttv"][1] == pytest.approx(spread, rel=1e-4)
+
+
+def kept_at_once(share):
+    """A schedule without overhead: so many of the image tokens enter the first layer, by chance."""
+    return Schedule((0,), (share,), score="random")
+
+
+@pytest.mark.parametrize(
+    ("family", "image", "share", "size", "n_image"),
+    [
+        # 14 × 14 pixels a token: of 98 × 70, 7 × 5 = 35; 17 stay, as many as 5 × 3 = 15 or less.
+        # 68 × 49 pixels are 5 × 4: 49 / 14 is 3.5, rounded to 4
+        ("qwen2_5_vl", (98, 70), 0.5, (67, 48), 15),
+        # as wide as high, 6 × 6 = 36: 9 stay, 3 × 3; 49 / 14 is 3.5, rounded to 4
+        ("qwen3_vl", (84, 84), 0.25, (48, 48), 9),
+        # 7 × 7 pixels a token, rounded up: of 84 × 56, 12 × 8 = 96; 24 stay. 42 × 28 is 6 × 4
+        ("pixtral", (84, 56), 0.25, (42, 28), 24),
+        # 3 × 2 tiles and the whole: 7 · 4 tokens. Of 28, 21 stay: 2 × 2 tiles and the whole are 20
+        ("smolvlm", (84, 56), 0.75, (56, 37), 20),
+        # 14 stay: one tile
+        ("idefics3", (84, 56), 0.5, (28, 19), 4),
+        # its tiles follow the shape; of a square 2 × 2 and the whole, 20 tokens, or one tile, 4
+        ("internvl", (56, 56), 0.5, (39, 39), 4),
+    ],
+)
+def test_a_smaller_picture_of_equal_cost(family, image, share, size, n_image):
+    model, processor = vlm(family)
+    original = picture(*image)
+    found = ask.compare(model, processor, original, QUESTION, kept_at_once(share), 1)
+    small, budget = found.smaller, found.macs["honest"][1]
+    assert (small.size, small.n_image) == (size, n_image)
+    assert small.macs <= budget
+    options = {"size": {"longest_edge": size[0]}} if family in ("smolvlm", "idefics3") else {}
+    copy = prepare(model, processor, original.resize(size), QUESTION, **options)
+    assert small.said.text == ask.answer(model, processor, copy, 1).text
+    assert f"smaller picture, {size[0]} x {size[1]} pixels, {n_image} image" in "".join(
+        found.lines()
+    )
+
+
+@pytest.mark.parametrize(("family", "n_image"), [("llava", 16), ("llava_next", 32)])
+def test_no_smaller_picture_costs_as_little(family, n_image):
+    """LLaVA-1.5's count is fixed; LLaVA-NeXT's smallest has its whole view and a tile or more."""
+    model, processor = vlm(family)
+    found = ask.compare(model, processor, picture(56, 56), QUESTION, kept_at_once(0.1), 1)
+    assert found.smaller.said is None
+    assert found.smaller.n_image >= n_image
+    assert (
+        "no smaller picture costs as little: the number of image tokens does not follow its size "
+        f"(16 x 16 pixels have {found.smaller.n_image})"
+    ) in list(found.lines())
+
+
+def test_a_package_that_a_processor_needs(folders, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(processing_smolvlm, "num2words", None)
+    assert main(ask_of(folders, family="smolvlm")) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.endswith("Install it with `pip install num2words`")
+    assert "the processor cannot be read: Package `num2words` is required" in line
 
 
 def test_comparison_asks_the_whole_model_and_the_pruned_one():
@@ -457,12 +609,10 @@ def test_comparison_asks_the_whole_model_and_the_pruned_one():
         plan = Schedule((2, 3), keep, accumulate=(2,))
         with transprune.pruning(model, plan) as trace:
             pruned = ask.answer(model, processor, inputs, 8).text
-        found = ask.compare(model, processor, inputs, plan, 8)
+        found = ask.compare(model, processor, picture(), QUESTION, plan, 8)
         assert (found.whole.text, found.pruned.text) == (whole, pruned)
         assert (pruned == whole) == (keep[0] == 1)
-        assert [kept.tolist() for kept in found.kept] == [
-            trace.kept[stage][0].tolist() for stage in (2, 3)
-        ]
+        assert found.kept == [trace.kept[stage][0].tolist() for stage in (2, 3)]
         # behind the image: what colour ? ASSISTANT : and before it: USER :
         for k, which in enumerate((None, plan)):
             assert found.macs["eq. 7"][k] == macs(
@@ -472,5 +622,6 @@ def test_comparison_asks_the_whole_model_and_the_pruned_one():
 
 
 def test_patches_of_kept_tokens():
-    kept = kept_patches(torch.tensor([0, 3, 6, 9]), 2, 3, first=1)
-    assert kept.tolist() == [[False, False, True], [False, False, True]]
+    places = np.array([[1, 2, 3], [4, 5, 6]])
+    for kept in (torch.tensor([0, 3, 6, 9]), [0, 3, 6, 9]):
+        assert kept_patches(kept, places).tolist() == [[False, False, True], [False, False, True]]

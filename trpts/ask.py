@@ -1,5 +1,5 @@
-"""Your own pictures: ask a vision-language model, with and without pruning its image tokens. What
-`trpts prune` calls.
+"""Your own pictures: ask a vision-language model with all image tokens, with those that a schedule
+leaves, and with a smaller picture of equal cost. What `trpts prune` calls.
 """
 
 import time
@@ -8,25 +8,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from PIL import Image
 
 from trpts import transprune
 from trpts.transprune.costs import macs
 from trpts.transprune.schedule import Schedule
-from trpts.vlm import first_line
+from trpts.vlm import first_line, prepare
 
 if TYPE_CHECKING:  # needed by `trpts prune` alone
     from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
-# names in trpts.transprune.schedule
-SCHEDULES = {
-    "high": "HIGH",
-    "low": "LOW_INFERRED",
-    "paper": "PAPER",
-    "released": "RELEASED_CODE",
-    "pyramiddrop": "PYRAMIDDROP",
-    "fastv": "FASTV",
-}
+NAMES = {"low": "LOW_INFERRED", "released": "RELEASED_CODE"}  # in trpts.transprune.schedule
+SCHEDULES = ["high", "low", "paper", "released", "pyramiddrop", "fastv"]
+SCHEDULES += ["divprune", "cdpruner", "visionzip", "sparsevlm"]
 DEPTH = 32  # layers that they are written for
+SMALLEST = 16  # pixels of the shorter side of the smallest copy: fewer change a picture's shape
 
 
 @dataclass
@@ -46,10 +42,24 @@ class Answer:
 
 
 @dataclass
-class Comparison:
-    """One question asked twice: `whole` and `pruned` are Answers, `kept` the image tokens' numbers
-    at each stage.
+class Smaller:
+    """A smaller copy of the picture: its size (width, height), what its prompt costs in honest
+    multiply-accumulates, and what the model said; None: the smallest copy still costs too much.
+    """
 
+    size: tuple[int, int]
+    n_image: int
+    macs: int
+    said: Answer | None = None
+
+
+@dataclass
+class Comparison:
+    """One question asked three times: `whole` and `pruned` are Answers, `kept` the image tokens'
+    numbers at each stage, `smaller` a Smaller.
+
+    scales   for each stage {part: (mean, standard deviation)} of what TransPrune's score adds up,
+             with its weight
     macs     {"eq. 7": (whole, pruned), "honest": (whole, pruned)}, multiply-accumulates of the
              prefill
     n_image  image tokens; n_text: the others of the prompt
@@ -58,10 +68,12 @@ class Comparison:
     schedule: Schedule
     n_image: int
     n_text: int
-    kept: list[torch.Tensor]
+    kept: list[list[int]]
+    scales: list[dict[str, tuple[float, float]]]
     macs: dict[str, tuple[int, int]]
     whole: Answer
     pruned: Answer
+    smaller: Smaller
 
     def lines(self) -> Iterator[str]:
         """The comparison in words."""
@@ -72,7 +84,17 @@ class Comparison:
         yield (
             f"tokens: {self.n_image} of the image, {self.n_text} of text; kept: {', '.join(stages)}"
         )
-        for name, said in (("all tokens", self.whole), ("pruned", self.pruned)):
+        small = self.smaller
+        size = f"{small.size[0]} x {small.size[1]} pixels"
+        third = f"smaller picture, {size}, {small.n_image} image tokens, honest {small.macs:.3e}"
+        answers = (("all tokens", self.whole), ("pruned", self.pruned), (third, small.said))
+        for name, said in answers:
+            if said is None:
+                yield (
+                    "no smaller picture costs as little: the number of image tokens does not "
+                    f"follow its size ({size} have {small.n_image})"
+                )
+                continue
             yield f"{name}: {said.text!r}"
             yield (
                 f"  first token after {said.prefill_s:.3f} s, all {said.n_new} after "
@@ -82,13 +104,17 @@ class Comparison:
             yield (
                 f"multiply-accumulates, {count}: {whole:.3e} and {pruned:.3e}, {pruned / whole:.1%}"
             )
+        for p, parts in zip(self.schedule.prune_after, self.scales, strict=True):
+            each = [f"{name} {mean:.2e} ± {sd:.1e}" for name, (mean, sd) in parts.items()]
+            if each:
+                yield f"parts of the score behind layer {p}, weighted: {', '.join(each)}"
 
 
 def schedule_named(name: str) -> Schedule:
     """One of SCHEDULES; ValueError for another name."""
     if name not in SCHEDULES:
         raise ValueError(f"schedule {name!r} is unknown: expected one of {', '.join(SCHEDULES)}")
-    return getattr(transprune, SCHEDULES[name])
+    return getattr(transprune, NAMES.get(name, name.upper()))
 
 
 @torch.no_grad()
@@ -113,26 +139,24 @@ def answer(
 def compare(
     model: "PreTrainedModel",
     processor: "ProcessorMixin",
-    inputs: "BatchFeature",
+    image: Image.Image,
+    question: str,
     schedule: Schedule,
     new_tokens: int,
 ) -> Comparison:
-    """Ask with all image tokens, then with those that `schedule` leaves; a Comparison.
+    """Ask with all image tokens, with those that `schedule` leaves, and with a smaller picture that
+    costs no more; a Comparison.
 
-    raises  ValueError: the model cannot answer, even with all of them
+    raises  ValueError: the model cannot answer, even with all of them, or cannot be pruned so
     """
-    config = model.config.get_text_config()
-    is_image = inputs["input_ids"][0] == model.config.image_token_id
-    n_image = int(is_image.sum())
-    n_text, n_instruction = len(is_image) - n_image, int((is_image.flip(0).cumsum(0) == 0).sum())
-
-    def count(which, honest):
-        return macs(config, n_image, which, n_text, honest, n_instruction)
-
+    inputs = prepare(model, processor, image, question)
+    n_image, n_text, cost = _counts(model, inputs)
     counts = {
-        name: (count(None, honest), count(schedule, honest))
+        name: (cost(None, honest), cost(schedule, honest))
         for name, honest in (("eq. 7", False), ("honest", True))
     }
+    with transprune.pruning(model, schedule):
+        pass  # refuses what does not fit before the first answer, which may take minutes
     try:
         whole = answer(model, processor, inputs, new_tokens)
     except Exception as error:
@@ -142,5 +166,63 @@ def compare(
         ) from error
     with transprune.pruning(model, schedule) as trace:
         pruned = answer(model, processor, inputs, new_tokens)
-    kept = [rows[0] for rows in trace.kept.values()]
-    return Comparison(schedule, n_image, n_text, kept, counts, whole, pruned)
+    kept = [rows[0].tolist() for rows in trace.kept.values()]
+    scales = [_weighted(schedule, trace, stage) for stage in trace.kept]
+    small, inputs_of_it = _smaller(model, processor, image, question, counts["honest"][1])
+    if small.macs <= counts["honest"][1]:
+        small.said = answer(model, processor, inputs_of_it, new_tokens)
+    return Comparison(schedule, n_image, n_text, kept, scales, counts, whole, pruned, small)
+
+
+def _smaller(model, processor, image, question, budget):
+    """(Smaller, inputs) of the largest smaller copy whose prompt costs up to `budget` honest
+    multiply-accumulates, by bisection; if none does, of the smallest.
+
+    The vision tower's cost is not counted: it falls with the size, and pruning leaves it as it is.
+    """
+    images, longest = processor.image_processor, max(image.size)
+    # Idefics3 and SmolVLM first enlarge every picture to this size, which falls with the copy's
+    tiled = hasattr(images, "max_image_size") and images.size.longest_edge
+    high = tiled or longest
+
+    def copy(side):
+        size = tuple(max(1, round(n * side / longest)) for n in image.size)
+        options = {"size": {"longest_edge": side}} if tiled else {}
+        inputs = prepare(model, processor, image.resize(size), question, **options)
+        n_image, _, cost = _counts(model, inputs)
+        return Smaller(size, n_image, cost()), inputs
+
+    low = min(high, SMALLEST * longest // min(image.size))
+    found = copy(low)
+    while found[0].macs <= budget and high - low > 1:
+        middle = (low + high) // 2
+        tried = copy(middle)
+        if tried[0].macs <= budget:
+            low, found = middle, tried
+        else:
+            high = middle
+    return found
+
+
+def _counts(model, inputs):
+    """Tokens of the image, all others, and cost(schedule, honest), see `macs`."""
+    image = inputs["input_ids"][0] == model.config.image_token_id
+    n_image, asked = int(image.sum()), int((image.flip(0).cumsum(0) == 0).sum())
+    config, n_text = model.config.get_text_config(), len(image) - n_image
+    return (
+        n_image,
+        n_text,
+        lambda schedule=None, honest=True: macs(config, n_image, schedule, n_text, honest, asked),
+    )
+
+
+def _weighted(schedule, trace, stage):
+    """{part: (mean, standard deviation)} of TransPrune's parts, as the score adds them up."""
+    found = trace.scale(stage)
+    if "ttv" not in found or schedule.normalise == "rank":
+        return {}
+    weights = {"ttv": schedule.alpha, "iga": 1 - schedule.alpha}
+    if schedule.normalise:  # each sums to 1 first
+        parts = trace.parts[stage]
+        weights = {name: w / float(parts[name][0].nansum()) for name, w in weights.items()}
+    return {name: tuple(weights[name] * x for x in found[name]) for name in found}

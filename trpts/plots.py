@@ -129,9 +129,9 @@ def draw_kept(
     return figure
 
 
-def kept_patches(kept: torch.Tensor, places: np.ndarray) -> np.ndarray:
-    """bool [rows, columns]: the rectangles whose tokens are in `kept`, int64.
+def kept_patches(kept: torch.Tensor | list[int], places: np.ndarray) -> np.ndarray:
+    """bool [rows, columns]: the rectangles whose tokens are in `kept`.
 
     places  int [rows, columns]: the token of each, see `trpts.transprune.views`
     """
-    return np.isin(places, kept.cpu().numpy())
+    return np.isin(places, torch.as_tensor(kept).cpu().numpy())

@@ -3,7 +3,7 @@ what its image tokens stand for.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -108,12 +108,17 @@ def _complete(processor, config):
 
 
 def prepare(
-    model: "PreTrainedModel", processor: "ProcessorMixin", image: Image.Image, question: str
+    model: "PreTrainedModel",
+    processor: "ProcessorMixin",
+    image: Image.Image,
+    question: str,
+    **options: Any,
 ) -> "BatchFeature":
     """The model's inputs for one picture and one question, by the processor's chat template where
     it has one.
 
-    Without one: "USER: <image>\\nquestion ASSISTANT:", as LLaVA-1.5 was trained with.
+    Without one: "USER: <image>\\nquestion ASSISTANT:", as LLaVA-1.5 was trained with. The
+    processor gets the `options`.
     raises  ValueError: an empty question, or one that holds the placeholder of the image; a
             template or a processor that fails
     """
@@ -133,7 +138,7 @@ def prepare(
     else:
         text = f"USER: {token}\n{question} ASSISTANT:"
     try:
-        inputs = processor(images=image, text=text, return_tensors="pt")
+        inputs = processor(images=image, text=text, return_tensors="pt", **options)
     except Exception as error:  # what a folder says of sizes and tokens may be anything
         raise ValueError(
             f"the model's processor cannot take the picture: {first_line(error)}"
@@ -157,7 +162,8 @@ def _unreadable(name, part, error, mend):
             f"{name}: the {part} cannot be read without running program code that comes with the "
             "model, and trpts runs none: expected a model of transformers' own classes"
         )
-    return ValueError(f"{name}: the {part} cannot be read: {first_line(error)}; {mend}")
+    mend = "" if isinstance(error, ImportError) else f"; {mend}"  # a package that is not installed
+    return ValueError(f"{name}: the {part} cannot be read: {first_line(error)}{mend}")
 
 
 def first_line(error: Exception) -> str:
