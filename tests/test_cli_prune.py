@@ -474,7 +474,7 @@ def test_command_prints_and_draws(folders, tmp_path, capsys, monkeypatch, family
     assert f"kept: {kept}\n" in printed
     others = f"drawn are {n_drawn} image tokens, which cover the picture, not the"
     assert (f"{others} {n_image - n_drawn} others" in printed) == (n_drawn < n_image)
-    assert ("parts of the score behind layer" in printed) == (plan.score == "transprune")
+    assert ("weighted parts of the score behind layer" in printed) == (plan.score == "transprune")
     assert printed.splitlines()[-1] == "noise.kept.png"
     with Image.open(tmp_path / "noise.kept.png") as drawn:
         assert drawn.width > 400
@@ -573,9 +573,9 @@ def test_a_smaller_picture_of_equal_cost(family, image, share, size, n_image):
     options = {"size": {"longest_edge": size[0]}} if family in ("smolvlm", "idefics3") else {}
     copy = prepare(model, processor, original.resize(size), QUESTION, **options)
     assert small.said.text == ask.answer(model, processor, copy, 1).text
-    assert f"smaller picture, {size[0]} x {size[1]} pixels, {n_image} image" in "".join(
-        found.lines()
-    )
+    lines = "\n".join(found.lines())
+    assert f"smaller picture, {size[0]} x {size[1]} pixels, {n_image} image tokens: " in lines
+    assert f"; smaller picture {small.macs:.3e}" in lines
 
 
 @pytest.mark.parametrize(("family", "n_image"), [("llava", 16), ("llava_next", 32)])

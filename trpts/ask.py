@@ -86,7 +86,7 @@ class Comparison:
         )
         small = self.smaller
         size = f"{small.size[0]} x {small.size[1]} pixels"
-        third = f"smaller picture, {size}, {small.n_image} image tokens, honest {small.macs:.3e}"
+        third = f"smaller picture, {size}, {small.n_image} image tokens"
         answers = (("all tokens", self.whole), ("pruned", self.pruned), (third, small.said))
         for name, said in answers:
             if said is None:
@@ -101,13 +101,20 @@ class Comparison:
                 f"{said.whole_s:.3f} s"
             )
         for count, (whole, pruned) in self.macs.items():
+            third = (
+                f"; smaller picture {small.macs:.3e}" if small.said and count == "honest" else ""
+            )
             yield (
                 f"multiply-accumulates, {count}: {whole:.3e} and {pruned:.3e}, {pruned / whole:.1%}"
+                f"{third}"
             )
         for p, parts in zip(self.schedule.prune_after, self.scales, strict=True):
             each = [f"{name} {mean:.2e} ± {sd:.1e}" for name, (mean, sd) in parts.items()]
             if each:
-                yield f"parts of the score behind layer {p}, weighted: {', '.join(each)}"
+                yield (
+                    f"weighted parts of the score behind layer {p}, mean ± standard deviation: "
+                    f"{', '.join(each)}"
+                )
 
 
 def schedule_named(name: str) -> Schedule:

@@ -120,5 +120,5 @@ def cmd_prune(arguments: Namespace) -> int:
         reports.append(report)
     if arguments.json:
         names = {"model": arguments.model, "image": arguments.image}
-        print(json.dumps(names | {"questions": reports}, indent=1))
+        print(json.dumps(names | {"questions": reports}))
     return 0
