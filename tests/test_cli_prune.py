@@ -20,8 +20,8 @@ from trpts.plots import draw_kept, kept_patches
 from trpts.transprune import Schedule
 from trpts.transprune.costs import macs
 from trpts.transprune.families import FAMILIES as REGISTERED
-from trpts.transprune.families import anatomy
-from trpts.vlm import image_view, load_vlm, prepare
+from trpts.transprune.families import anatomy, known
+from trpts.vlm import load_vlm, prepare
 
 QUESTION = "what colour ?"
 FAMILIES = tuple(BUILD)
@@ -51,6 +51,10 @@ def folders(tmp_path_factory):
             part.save_pretrained(root / family)
     picture(90, 60).save(root / "noise.png")
     return {family: root / family for family in FAMILIES} | {"image": root / "noise.png"}
+
+
+def view_of(model, *given):
+    return known(model.config.model_type).view(model, *given)
 
 
 def refusal(capsys, *arguments):
@@ -85,7 +89,7 @@ def test_counts_of_image_tokens(family):
     image = picture(90, 60)
     inputs = prepare(model, processor, image, QUESTION)
     n_image = int((inputs["input_ids"] == model.config.image_token_id).sum())
-    assert (n_image, image_view(model, processor, inputs, image)[1].size) == TOKENS[family]
+    assert (n_image, view_of(model, processor, inputs, image)[1].size) == TOKENS[family]
 
 
 def embedded(model, processor, image):
@@ -114,7 +118,7 @@ def test_a_token_saw_its_rectangle(family):
     # LLaVA's processors crop or squash to a square; InternVL's small view is one
     width = 56 if family.startswith(("llava", "internvl")) else 84
     image = picture(width, 56)
-    places = image_view(model, processor, prepare(model, processor, image, "?"), image)[1]
+    places = view_of(model, processor, prepare(model, processor, image, "?"), image)[1]
     rows, columns = places.shape
     at = (1, min(2, columns - 1))
     changed, h, w = np.array(image), 56 // rows, width // columns
@@ -142,7 +146,7 @@ def test_damaged_chat_template():
 def test_view_undoes_the_normalisation():
     model, processor = vlm("llava")
     image = picture(28, 28)
-    view = image_view(model, processor, prepare(model, processor, image, "?"), image)[0]
+    view = view_of(model, processor, prepare(model, processor, image, "?"), image)[0]
     np.testing.assert_allclose(view, np.asarray(image) / 255, atol=1e-6)
 
 
@@ -151,7 +155,7 @@ def test_view_of_llava_next_is_the_whole_picture():
     image = Image.fromarray(
         np.repeat(np.uint8([0] * 28 + [255] * 28), 3).reshape(1, 56, 3).repeat(56, 0)
     )
-    view = image_view(model, processor, prepare(model, processor, image, "?"), image)[0]
+    view = view_of(model, processor, prepare(model, processor, image, "?"), image)[0]
     assert view[:, :12].max() < 0.1
     assert view[:, 16:].min() > 0.9
 
@@ -527,17 +531,13 @@ def test_scales_are_of_what_the_score_adds_up(normalise):
     with transprune.pruning(model, plan) as trace:
         model(**prepare(model, processor, picture(90, 60), QUESTION))
     for stage, parts in zip((2, 4), found.scales, strict=True):
-        scores = trace.scores[stage][0]
-        if normalise == "rank":
-            assert parts == {}
-        else:
-            mean = sum(mean for mean, _ in parts.values())
-            assert mean == pytest.approx(float(scores.nanmean()), rel=1e-4)
-            # eq. 6 with alpha = 0.75: of the parts as they are, or made to sum to 1
-            ttv = trace.parts[stage]["ttv"][0]
-            ttv = ttv[~ttv.isnan()] / (float(ttv.nansum()) if normalise else 1)
-            spread = 0.75 * float(ttv.std(correction=0))
-            assert parts["ttv"][1] == pytest.approx(spread, rel=1e-4)
+        mean = sum(mean for mean, _ in parts.values())
+        assert mean == pytest.approx(float(trace.scores[stage][0].nanmean()), rel=1e-4)
+        n = int((~trace.scores[stage][0].isnan()).sum())
+        if normalise:  # sums of 1, or ranks from 0 to 1, times the weight
+            each = 1 / n if normalise is True else 1 / 2
+            assert parts["ttv"][0] == pytest.approx(0.75 * each, rel=1e-4)
+            assert parts["iga"][0] == pytest.approx(0.25 * each, rel=1e-4)
 
 
 def kept_at_once(share):

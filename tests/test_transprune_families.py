@@ -268,7 +268,7 @@ def test_the_scale_of_both_parts_is_in_the_trace():
         last(model, row)
     parts = trace.parts[3]
     torch.testing.assert_close(
-        trace.scores[3][0], 0.5 * parts["ttv"][0] + 0.5 * parts["iga"][0], equal_nan=True
+        trace.scores[3][0], parts["ttv"][0] + parts["iga"][0], equal_nan=True
     )
     left = parts["iga"][0][trace.kept[2][0]]
     assert left.isfinite().all()
@@ -282,16 +282,8 @@ def test_the_scale_of_both_parts_is_in_the_trace():
     assert trace.scale(3) == {}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_names_a_class_of_transformers(family):
-    import transformers
-
-    found = families.family_of(vlm(family))
-    assert found is families.known(vlm(family).config.model_type)
-    assert isinstance(vlm(family), getattr(transformers, found.model))
-    assert {f.model for f in families.FAMILIES.values()} == {
-        families.family_of(vlm(f)).model for f in FAMILIES
-    }
+def test_every_kind_is_tried_here():
+    assert {vlm(family).config.model_type for family in FAMILIES} == set(families.FAMILIES)
 
 
 def test_released_code_runs_on_every_family():

@@ -724,7 +724,7 @@ def test_refuses_no_token_kept():
 
 def test_refuses_models_and_nesting():
     with (
-        pytest.raises(ValueError, match="a LlamaForCausalLM: expected one of LlavaFor"),
+        pytest.raises(ValueError, match="a LlamaForCausalLM of the type 'llama': expected"),
         pruning(LlamaForCausalLM(LlamaConfig(**TEXT)), S),
     ):
         pass

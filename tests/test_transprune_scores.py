@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trpts.transprune import combine, guided_attention, transition_variation
+from trpts.transprune import guided_attention, transition_variation, weighted
 
 E1 = math.exp(1)
 
@@ -110,6 +110,10 @@ def test_guided_attention_does_not_see_what_comes_later():
     torch.testing.assert_close(found, torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
 
 
+def combine(*parts, **options):
+    return sum(weighted(*parts, **options).values())
+
+
 def test_combine_by_hand():
     """α = 1/4 of (6, 2) and (1, 3): 1.5 + .75, .5 + 2.25; normalised (3/4, 1/4) and (1/4, 3/4):
     3/8, 5/8.
@@ -122,6 +126,19 @@ def test_combine_by_hand():
     # α = 1/2, the paper's
     torch.testing.assert_close(combine(ttv, iga), torch.tensor([[3.5, 2.5]]))
     assert torch.equal(combine(ttv * 0, iga * 0, normalise=True), torch.zeros(1, 2))
+
+
+def test_ranks_by_hand():
+    """Of 4, 9, 4 and text: 1/2, 1, 0 (of equals the first is higher); of 3, 1, 2: 1, 0, 1/2."""
+    ttv, iga = torch.tensor([[4.0, 9.0, 4.0, 0.0]]), torch.tensor([[3.0, 1.0, 2.0, 0.0]])
+    image = torch.tensor([[True, True, True, False]])
+    parts = weighted(ttv, iga, 0.5, "rank", image)
+    torch.testing.assert_close(2 * parts["ttv"], torch.tensor([[0.5, 1.0, 0.0, 0.0]]))
+    torch.testing.assert_close(2 * parts["iga"], torch.tensor([[1.0, 0.0, 0.5, 0.0]]))
+    assert weighted(torch.ones(1, 1), torch.ones(1, 1), normalise="rank")["ttv"].item() == 0.5
+    # scales say nothing any more
+    big = weighted(1000 * ttv, iga, 0.5, "rank", image)
+    assert torch.equal(big["ttv"], parts["ttv"])
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def compare(
     with transprune.pruning(model, schedule) as trace:
         pruned = answer(model, processor, inputs, new_tokens)
     kept = [rows[0].tolist() for rows in trace.kept.values()]
-    scales = [_weighted(schedule, trace, stage) for stage in trace.kept]
+    scales = [trace.scale(stage) for stage in trace.kept]
     small, inputs_of_it = _smaller(model, processor, image, question, counts["honest"][1])
     if small.macs <= counts["honest"][1]:
         small.said = answer(model, processor, inputs_of_it, new_tokens)
@@ -221,15 +221,3 @@ def _counts(model, inputs):
         n_text,
         lambda schedule=None, honest=True: macs(config, n_image, schedule, n_text, honest, asked),
     )
-
-
-def _weighted(schedule, trace, stage):
-    """{part: (mean, standard deviation)} of TransPrune's parts, as the score adds them up."""
-    found = trace.scale(stage)
-    if "ttv" not in found or schedule.normalise == "rank":
-        return {}
-    weights = {"ttv": schedule.alpha, "iga": 1 - schedule.alpha}
-    if schedule.normalise:  # each sums to 1 first
-        parts = trace.parts[stage]
-        weights = {name: w / float(parts[name][0].nansum()) for name, w in weights.items()}
-    return {name: tuple(weights[name] * x for x in found[name]) for name in found}

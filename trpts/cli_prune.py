@@ -72,6 +72,7 @@ def cmd_prune(arguments: Namespace) -> int:
     from trpts.data.reading import open_image
     from trpts.places import check_place, fresh_file
     from trpts.plots import draw_kept, kept_patches
+    from trpts.transprune.families import known
 
     out = Path(arguments.out or f"{Path(arguments.image).stem}.kept.png")
     if out.suffix != ".png":
@@ -86,7 +87,8 @@ def cmd_prune(arguments: Namespace) -> int:
     image = open_image(arguments.image, upright=True)
     model, processor = vlm.load_vlm(arguments.model, device_named(arguments.device))
     prompts = [vlm.prepare(model, processor, image, text) for text in arguments.question]
-    picture, places = vlm.image_view(model, processor, prompts[0], image)
+    family = known(model.config.model_type)
+    picture, places = family.view(model, processor, prompts[0], image)
     depth = model.config.get_text_config().num_hidden_layers
     if depth != ask.DEPTH:
         schedule = schedule.scaled(depth)

@@ -5,7 +5,6 @@ what its image tokens stand for.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -144,16 +143,6 @@ def prepare(
             f"the model's processor cannot take the picture: {first_line(error)}"
         ) from error
     return inputs.to(model.device, model.dtype)
-
-
-def image_view(
-    model: "PreTrainedModel",
-    processor: "ProcessorMixin",
-    inputs: "BatchFeature",
-    image: Image.Image,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What the image tokens stand for: (picture, places), see `trpts.transprune.views`."""
-    return known(model.config.model_type).view(model, processor, inputs, image)
 
 
 def _unreadable(name, part, error, mend):

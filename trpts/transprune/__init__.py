@@ -12,7 +12,7 @@ PRESETS += ["DIVPRUNE", "CDPRUNER", "VISIONZIP", "SPARSEVLM"]
 HOMES = {
     "transition_variation": "trpts.transition",
     "guided_attention": "trpts.transprune.scores",
-    "combine": "trpts.transprune.scores",
+    "weighted": "trpts.transprune.scores",
     "Schedule": "trpts.transprune.schedule",
     **dict.fromkeys(PRESETS, "trpts.transprune.schedule"),
     "Candidates": "trpts.transprune.criteria",

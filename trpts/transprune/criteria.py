@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy
 import torch
 
-from trpts.transprune.scores import combine
+from trpts.transprune.scores import weighted
 
 if TYPE_CHECKING:
     from trpts.transprune.schedule import Schedule
@@ -116,8 +116,8 @@ class Candidates:
 @criterion(products=3, asks="instruction")
 def transprune(c: Candidates) -> torch.Tensor:
     """Eq. 6."""
-    c.parts |= {"ttv": c.ttv, "iga": iga(c)}
-    return combine(**c.parts, alpha=c.schedule.alpha, normalise=c.schedule.normalise, image=c.image)
+    c.parts |= weighted(c.ttv, iga(c), c.schedule.alpha, c.schedule.normalise, c.image)
+    return c.parts["ttv"] + c.parts["iga"]
 
 
 @criterion(products=3)

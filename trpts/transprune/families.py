@@ -4,7 +4,7 @@ FAMILIES a kind.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -29,17 +29,13 @@ LANGUAGE_MODELS = (
 class Family:
     """All that is known of a kind of model.
 
-    name     as people call it
-    model    transformers' class
-    view     (model, processor, inputs, image) -> (picture, token numbers over it), see `views`
-    text     where the core keeps its language model
-    frames   (arguments of the core's get_video_features) -> frames of each run of video tokens;
-             None: it takes no video
+    view    (model, processor, inputs, image) -> (picture, token numbers over it), see `views`
+    text    where the core keeps its language model
+    frames  (arguments of the core's get_video_features) -> frames of each run of video tokens;
+            None: it takes no video
     """
 
-    name: str
-    model: str
-    view: Callable[..., Any]
+    view: Callable[..., views.View]
     text: str = "language_model"
     frames: Callable[[dict[str, Any]], list[int]] | None = None
 
@@ -62,27 +58,16 @@ def pixel_frames(given: dict[str, Any]) -> list[int]:
 
 # By config.json's model_type
 FAMILIES = {
-    "llava": Family("LLaVA-1.5, Pixtral", "LlavaForConditionalGeneration", views.processed),
-    "llava_next": Family("LLaVA-NeXT", "LlavaNextForConditionalGeneration", views.processed),
-    "llava_onevision": Family(
-        "LLaVA-OneVision",
-        "LlavaOnevisionForConditionalGeneration",
-        views.processed,
-        frames=pixel_frames,
-    ),
-    "qwen2_vl": Family(
-        "Qwen2-VL", "Qwen2VLForConditionalGeneration", views.grid, frames=grid_frames
-    ),
-    "qwen2_5_vl": Family(
-        "Qwen2.5-VL", "Qwen2_5_VLForConditionalGeneration", views.grid, frames=grid_frames
-    ),
-    "qwen3_vl": Family(
-        "Qwen3-VL", "Qwen3VLForConditionalGeneration", views.grid, frames=timed_frames
-    ),
-    "smolvlm": Family("SmolVLM", "SmolVLMForConditionalGeneration", views.tiles, "text_model"),
-    "idefics3": Family("Idefics3", "Idefics3ForConditionalGeneration", views.tiles, "text_model"),
-    "internvl": Family("InternVL", "InternVLForConditionalGeneration", views.thumbnail),
-    "mistral3": Family("Mistral3", "Mistral3ForConditionalGeneration", views.processed),
+    "llava": Family(views.processed),  # LLaVA-1.5, Pixtral
+    "llava_next": Family(views.processed),
+    "llava_onevision": Family(views.processed, frames=pixel_frames),
+    "qwen2_vl": Family(views.grid, frames=grid_frames),
+    "qwen2_5_vl": Family(views.grid, frames=grid_frames),
+    "qwen3_vl": Family(views.grid, frames=timed_frames),
+    "smolvlm": Family(views.tiles, "text_model"),
+    "idefics3": Family(views.tiles, "text_model"),  # SmolVLM's first models too
+    "internvl": Family(views.thumbnail),
+    "mistral3": Family(views.processed),
 }
 # Kinds that cannot be pruned so, and why
 REFUSED = {
@@ -105,12 +90,6 @@ class Anatomy:
     video_token_id: int | None
 
 
-def family_of(model: nn.Module) -> Family | None:
-    """The Family of a model, by its class's name: transformers need not be loaded for that."""
-    classes = {c.__name__ for c in type(model).__mro__}
-    return next((family for family in FAMILIES.values() if family.model in classes), None)
-
-
 def known(kind: object) -> Family:
     """The Family of a model_type, or a ValueError that says what can be pruned, or why not."""
     if isinstance(kind, str) and kind in REFUSED:
@@ -125,21 +104,23 @@ def known(kind: object) -> Family:
 def whole_model(model: nn.Module) -> nn.Module:
     """The vision-language model inside a `PeftModel`, whose layers are its own; else the model."""
     inner = getattr(getattr(model, "base_model", None), "model", None)
-    inside = isinstance(inner, nn.Module) and family_of(model) is None and family_of(inner)
-    return inner if inside else model  # type: ignore[return-value]  # a module where it is inside
+    return model if _answers(model) or not _answers(inner) else cast(nn.Module, inner)
+
+
+def _answers(model):
+    return type(model).__name__.endswith("ForConditionalGeneration")
 
 
 def anatomy(model: nn.Module) -> Anatomy:
     """The Anatomy of a model, or a ValueError that says why it cannot be pruned."""
-    family = family_of(model)
-    if family is None:
-        reason = REFUSED.get(getattr(getattr(model, "config", None), "model_type", ""))
-        raise ValueError(
-            f"a {type(model).__name__}: expected one of "
-            f"{', '.join(f.model for f in FAMILIES.values())}"
-            + (f"; here {reason}" if reason else "")
-        )
-    config, text = model.config, getattr(model.model, family.text)
+    config: Any = getattr(model, "config", None)
+    try:
+        family = known(getattr(config, "model_type", None))
+    except ValueError as error:
+        raise ValueError(f"a {type(model).__name__} {error}") from None
+    if not _answers(model):
+        raise ValueError(f"a {type(model).__name__}: expected its ForConditionalGeneration")
+    text: Any = getattr(model.model, family.text)
     if type(text).__name__ not in LANGUAGE_MODELS:
         raise ValueError(
             f"the language model is a {type(text).__name__}: expected one of "

@@ -56,14 +56,14 @@ def guided_attention(
     return (total / queries.sum(1, keepdim=True)).masked_fill(~image, 0.0)
 
 
-def combine(
+def weighted(
     ttv: torch.Tensor,
     iga: torch.Tensor,
     alpha: float = 0.5,
     normalise: bool | str = False,
     image: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Score (eq. 6), [B, N] of both: α · TTV + (1 − α) · IGA.
+) -> dict[str, torch.Tensor]:
+    """The two parts of the score (eq. 6), which is their sum: α · TTV and (1 − α) · IGA, [B, N].
 
     normalise  False: as they are (the paper); True: each sums to 1 in its row first (the released
                code); "rank": each is its rank among the row's image tokens first, 0 for the
@@ -78,7 +78,7 @@ def combine(
         ttv, iga = (
             x / x.sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny) for x in (ttv, iga)
         )
-    return alpha * ttv + (1 - alpha) * iga
+    return {"ttv": alpha * ttv, "iga": (1 - alpha) * iga}
 
 
 def _ranks(x, image):

@@ -15,7 +15,7 @@ class Trace:
     kept      {stage: B × int64 [kept]}: numbers among the row's image tokens, ascending
     scores    {stage: B × float32 [n_image]}: NaN for tokens that were dropped before; none where
               all stay anyway
-    parts     {stage: {name: B × float32 [n_image]}}: what a criterion adds up, as "ttv" and "iga"
+    parts     {stage: {name: B × float32 [n_image]}}: what a criterion adds up, weighted
     n_tokens  {stage: int}: length of the sequence behind the stage, text and filling included
     """
 
