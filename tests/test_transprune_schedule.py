@@ -69,7 +69,7 @@ def test_presets_cost_what_the_paper_says(schedule, n_image, published):
         (DIVPRUNE, "divprune", (0,), [192]),
         (CDPRUNER, "cdpruner", (0,), [192]),
         (VISIONZIP, "visionzip", (0,), [192]),
-        (SPARSEVLM, "sparsevlm", (2, 6, 15), [300, 200, 110]),
+        (SPARSEVLM, "sparsevlm", (3, 7, 16), [300, 200, 110]),
     ],
 )
 def test_rivals_keep_what_their_papers_keep_of_576(schedule, score, stages, counts):

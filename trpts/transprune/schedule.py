@@ -241,7 +241,8 @@ FASTV = Schedule((2,), (0.5,), accumulate=(), score="fastv", iga="all_keys", iga
 DIVPRUNE, CDPRUNER, VISIONZIP = (
     Schedule((0,), (1 / 3,), score=score) for score in ("divprune", "cdpruner", "visionzip")
 )
-# SparseVLM: 300, 200 and 110 of 576 tokens behind layers 2, 6 and 15, its setting "192"
+# SparseVLM: 300, 200 and 110 of 576 tokens, its setting "192", behind layers that its code calls 2,
+# 6 and 15, from 0
 SPARSEVLM = replace(
-    FASTV, prune_after=(2, 6, 15), keep=(300 / 576, 200 / 576, 110 / 576), score="sparsevlm"
+    FASTV, prune_after=(3, 7, 16), keep=(300 / 576, 200 / 576, 110 / 576), score="sparsevlm"
 )

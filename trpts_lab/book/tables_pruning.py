@@ -1,5 +1,7 @@
 """The tables of chapter 05; `mean` as in `trpts_lab.book.draw_pruning`."""
 
+import torch
+
 from trpts_lab.book.tables import markdown_table
 from trpts_lab.lvlm.questions import CHANCE, KINDS
 
@@ -66,3 +68,27 @@ def kept_on_objects(mean):
             "on clutter": share["share[clutter]"].map("{:.0%}".format),
         }
     )
+
+
+def spreads(trace, stages):
+    """A table of both parts of TransPrune's score, with their weights, over the tokens that a stage
+    ranks: mean ± standard deviation, pooled over the rows of the batch, and whose spread is larger.
+    """
+    lines = []
+    for stage in stages:
+        each = {
+            name: torch.stack([part[~part.isnan()].std(correction=0) for part in parts]).mean()
+            for name, parts in trace.parts[stage].items()
+        }
+        means = {name: torch.cat(parts).nanmean() for name, parts in trace.parts[stage].items()}
+        ttv, iga = float(each["ttv"]), float(each["iga"])
+        lines.append(
+            {
+                "behind layer": stage,
+                "α · TTV": f"{means['ttv']:.2g} ± {ttv:.1g}",
+                "(1 − α) · IGA": f"{means['iga']:.2g} ± {iga:.1g}",
+                "spread of TTV over IGA's": f"{ttv / iga:.1f}",
+            }
+        )
+    note = "Of the six questions above: mean ± standard deviation over the tokens of a question."
+    return markdown_table(lines, note)
