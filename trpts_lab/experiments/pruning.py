@@ -16,6 +16,7 @@ from trpts.hashes import short_hash
 from trpts.transprune.costs import macs
 from trpts.transprune.plugin import pruning
 from trpts.transprune.schedule import Schedule
+from trpts_lab.lvlm import schedules
 from trpts_lab.lvlm.answers import right_answers
 from trpts_lab.lvlm.model import load_lvlm
 from trpts_lab.lvlm.questions import KINDS, encode, questions_of
@@ -27,6 +28,8 @@ VERSION = 1
 BATCH_SIZE = 64
 # Switches of a Schedule that came later than rows, and what these had
 LATER = {"frames": "all"}
+# Variants whose kept tokens are drawn as a map: a hundred numbers a row, of which no other is read
+MAPPED = {f"{criterion}, High" for criterion in schedules.CRITERIA}
 
 
 def cell(variant, seed, **common):
@@ -81,7 +84,10 @@ def run(config):
         for s in (schedule, None)
     ]
     metrics["macs_ratio_all"] = costs[0] / costs[1]
-    return metrics | (kept_metrics(looks) if looks else {})
+    kept = kept_metrics(looks) if looks else {}
+    if config["variant"] not in MAPPED:
+        kept.pop("place", None)
+    return metrics | kept
 
 
 def own_draws(schedule, n, seed, kind, first):
