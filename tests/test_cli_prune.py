@@ -574,7 +574,12 @@ def test_a_smaller_picture_of_equal_cost(family, image, share, size, n_image):
     copy = prepare(model, processor, original.resize(size), QUESTION, **options)
     assert small.said.text == ask.answer(model, processor, copy, 1).text
     lines = "\n".join(found.lines())
-    assert f"smaller picture, {size[0]} x {size[1]} pixels, {n_image} image tokens: " in lines
+    of = "{} x {}".format(*small.whole)
+    told = f"smaller picture, {size[0]} x {size[1]} pixels of {of}, {n_image} image tokens: "
+    assert told in lines
+    assert max(small.whole) > max(size)
+    if family not in ("smolvlm", "idefics3"):  # which first enlarge every picture
+        assert small.whole == original.size
     assert f"; smaller picture {small.macs:.3e}" in lines
 
 
@@ -586,8 +591,8 @@ def test_no_smaller_picture_costs_as_little(family, n_image):
     assert found.smaller.said is None
     assert found.smaller.n_image >= n_image
     assert (
-        "no smaller picture costs as little: the number of image tokens does not follow its size "
-        f"(16 x 16 pixels have {found.smaller.n_image})"
+        "no smaller picture costs as little: the smallest copy tried, 16 x 16 pixels of 56 x 56, "
+        f"has {found.smaller.n_image} image tokens"
     ) in list(found.lines())
 
 

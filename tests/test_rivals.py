@@ -228,7 +228,6 @@ def test_before_the_model_what_is_chosen_is_all_that_it_reads(family, name):
         stay = ~is_image
         stay[is_image.nonzero().flatten()[trace.kept[0][0]]] = True
         places = torch.arange(len(is_image))[stay][None]
-        short = text(inputs_embeds=embeds["inputs_embeds"][:, stay], position_ids=places)
         # gaps in positions would pass for a seam between two texts: a mask says that there is none
         short = text(
             inputs_embeds=embeds["inputs_embeds"][:, stay],
@@ -287,21 +286,31 @@ def test_sparsevlm_keeps_its_count_and_puts_means_in_the_centres_places():
     model, row, seen = vlm("llava"), rows("llava", 1)[0], {}
 
     def look(c):
-        before = c.hidden
         scores = CRITERIA["sparsevlm"].function(c)
-        seen.update(before=before[0], after=c.hidden[0], scores=scores[0], image=c.image[0])
+        seen.update(before=c.hidden[0], merged=c.merged, scores=scores[0], image=c.image[0])
         return scores
 
     named = Schedule((2,), (0.5,), score="sparsevlm")
-    logits, trace = prefill(model, row, replace(named, score=look))
+    with pruning(model, replace(named, score=look)) as trace:
+        layer = model.model.language_model.layers[2]  # its hook stands behind the pruning's
+        handle = layer.register_forward_pre_hook(lambda m, args: seen.update(after=args[0][0]))
+        logits = model(**row).logits[:, -1]
     image, scores = seen["image"].nonzero().flatten(), seen["scores"]
     assert len(trace.kept[2][0]) == 8
-    (centre,) = (seen["before"] != seen["after"]).any(1).nonzero().flatten().tolist()
+    handle.remove()
+    ((row_number, centre, places),) = seen["merged"]
+    assert row_number == 0
     assert centre in image[trace.kept[2][0]].tolist()
     assert int((scores >= 2).sum()) == 7
     dropped = [i for i in image.tolist() if scores[i] < 2]
     recycled = sorted(dropped, key=lambda i: -scores[i].frac())[:3]
-    torch.testing.assert_close(seen["after"][centre], seen["before"][recycled].mean(0), **SAME)
+    assert sorted(places.tolist()) == sorted(recycled)
+    stay = torch.ones(len(seen["before"]), dtype=torch.bool)
+    stay[image] = False
+    stay[image[trace.kept[2][0]]] = True
+    wanted = seen["before"].clone()
+    wanted[centre] = seen["before"][recycled].mean(0)
+    torch.testing.assert_close(seen["after"], wanted[stay], **SAME)
     again, _ = prefill(model, row, named)
     assert torch.equal(again, logits)
 
@@ -398,6 +407,72 @@ def test_what_the_choice_costs_by_hand():
     # no layer holds 16; two hold 8, four hold 4; queries of 4 and keys of 12 tokens in layer 3
     assert terms["mlp"] == 3 * 32 * 48 * (2 * 12 + 4 * 8)
     assert terms["guidance"] == 4 * (32 + 12) * 32 + 12 * 32 * 16
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_gradient_flows_through_what_every_criterion_keeps(name):
+    """And through merged tokens, to the first layer and the vision tower."""
+    model, row = copy.deepcopy(vlm("llava")), rows("llava", 1)[0]
+    places = (0,) if CRITERIA[name].first else (2,)
+    relevant = torch.ones(1, 16, dtype=torch.bool)
+    with torch.enable_grad(), pruning(model, Schedule(places, (0.5,), score=name), relevant):
+        model(**row).logits[:, -1].sum().backward()
+    none = {n for n, p in model.named_parameters() if p.grad is None}
+    assert all("post_layernorm" in n for n in none), none
+    assert model.model.vision_tower.get_input_embeddings().weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["divprune", "cdpruner", "sparsevlm"])
+def test_autocast_does_not_choose(name):
+    """Near tokens would tie in half precision: the same layer's states are ranked alike."""
+    model, row, seen = vlm("next"), rows("next")[1], {}
+
+    def twice(c):
+        scores = CRITERIA[name].function(c)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.is_autocast_enabled("cpu")
+        seen["enabled"] = torch.is_autocast_enabled("cpu")
+        seen["kind"] = scores.dtype
+        return scores
+
+    with torch.autocast("cpu", torch.bfloat16):
+        prefill(model, row, Schedule((2,), (0.5,), score=twice))
+        prefill(model, row, Schedule((2,), (0.5,)))  # the model's own products may be half
+    assert seen == {"enabled": False, "kind": torch.float32}
+
+
+def test_visionzip_does_not_take_another_prompts_scores():
+    model, row = vlm("llava"), rows("llava", 1)[0]
+    with pruning(model, ZIP):
+        model(**row)
+        blind = {name: v for name, v in row.items() if name != "pixel_values"}
+        with pytest.raises(ValueError, match="the vision tower has not run"):
+            model(**blind)
+        wanted = model.generate(**row, max_new_tokens=3, do_sample=False)
+    with pruning(model, ZIP, instruction=instruction_of(row)):
+        anew = model.generate(**row, max_new_tokens=3, do_sample=False, use_cache=False)
+    assert torch.equal(anew, wanted)
+
+
+def test_visionzip_looks_at_the_tower():
+    for name, value in (("strategy", "full"), ("layer", 0), ("layer", 7)):
+        model = copy.deepcopy(vlm("llava"))
+        key = {"strategy": "select_strategy"}.get(name, name)
+        setattr(model.config, f"vision_feature_{key}", value)
+        with pytest.raises(ValueError, match="with a tower of the type"), pruning(model, ZIP):
+            pass
+
+
+def test_attention_of_the_layer_before_the_first_is_a_sentence():
+    def own(c):
+        return c.attention(c.instruction)
+
+    plan = Schedule((0, 2), (0.5, 0.25), score=(own, "iga"), iga_layer="same")
+    model, row = vlm("llava"), rows("llava", 1)[0]
+    with pruning(model, plan):
+        for _ in range(2):
+            with pytest.raises(ValueError, match="iga_layer='same' behind layer 0"):
+                model(**row)
 
 
 def test_schedules_and_models_are_left_alone():

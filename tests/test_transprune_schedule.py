@@ -155,6 +155,9 @@ def test_scaled_stays_in_range_at_every_depth():
     assert late.scaled(4).prune_after == (1, 2, 3)
     with pytest.raises(ValueError, match="3 stages in 3 layers: expected at least 4"):
         PAPER.scaled(3)
+    assert PAPER.scaled(3, distinct=False).prune_after == (1,)
+    with pytest.raises(ValueError, match="3 stages in 1 layers: expected at least 2"):
+        PAPER.scaled(1, distinct=False)
 
 
 @pytest.mark.parametrize(

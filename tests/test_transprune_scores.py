@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from trpts.transprune import guided_attention, transition_variation, weighted
+from trpts.transprune import Schedule, guided_attention, transition_variation, weighted
+from trpts.transprune.criteria import CRITERIA, Candidates
 
 E1 = math.exp(1)
 
@@ -129,16 +130,28 @@ def test_combine_by_hand():
 
 
 def test_ranks_by_hand():
-    """Of 4, 9, 4 and text: 1/2, 1, 0 (of equals the first is higher); of 3, 1, 2: 1, 0, 1/2."""
-    ttv, iga = torch.tensor([[4.0, 9.0, 4.0, 0.0]]), torch.tensor([[3.0, 1.0, 2.0, 0.0]])
+    """TTV 4, 9, 4: 1/2, 1, 0 (of equals the first is higher); IGA 3, 1, 2: 1, 0, 1/2. Of two
+    groups each has ranks of its own, and scales say nothing.
+    """
     image = torch.tensor([[True, True, True, False]])
-    parts = weighted(ttv, iga, 0.5, "rank", image)
-    torch.testing.assert_close(2 * parts["ttv"], torch.tensor([[0.5, 1.0, 0.0, 0.0]]))
-    torch.testing.assert_close(2 * parts["iga"], torch.tensor([[1.0, 0.0, 0.5, 0.0]]))
-    assert weighted(torch.ones(1, 1), torch.ones(1, 1), normalise="rank")["ttv"].item() == 0.5
-    # scales say nothing any more
-    big = weighted(1000 * ttv, iga, 0.5, "rank", image)
-    assert torch.equal(big["ttv"], parts["ttv"])
+    iga = torch.tensor([[3.0, 1.0, 2.0, 0.0]])
+    for group, ttv, wanted in (
+        ([0, 0, 0, 0], [4.0, 9.0, 4.0, 0.0], [[0.5, 1.0, 0.0, 0.0], [1.0, 0.0, 0.5, 0.0]]),
+        ([0, 0, 0, 0], [4e3, 9e3, 4e3, 0.0], [[0.5, 1.0, 0.0, 0.0], [1.0, 0.0, 0.5, 0.0]]),
+        ([0, 1, 1, 0], [4.0, 9.0, 4.0, 0.0], [[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]]),
+    ):
+        c = Candidates(
+            schedule=Schedule((2,), (0.5,), normalise="rank"),
+            image=image,
+            group=torch.tensor([group]),
+            ttv=torch.tensor([ttv]),
+            attention=lambda queries: iga,
+            **dict.fromkeys(("hidden", "index", "instruction", "raters", "n_keep", "norm")),
+            **dict.fromkeys(("ids", "relevant")),
+        )
+        CRITERIA["transprune"].function(c)
+        for name, ranks in zip(("ttv", "iga"), wanted, strict=True):
+            torch.testing.assert_close(2 * c.parts[name], torch.tensor([ranks]))
 
 
 @pytest.mark.parametrize(

@@ -43,11 +43,13 @@ class Answer:
 
 @dataclass
 class Smaller:
-    """A smaller copy of the picture: its size (width, height), what its prompt costs in honest
-    multiply-accumulates, and what the model said; None: the smallest copy still costs too much.
+    """A smaller copy of the picture: at which size (width, height) the model read it and the whole,
+    what its prompt costs in honest multiply-accumulates, and what the model said; None: the
+    smallest copy still costs too much.
     """
 
     size: tuple[int, int]
+    whole: tuple[int, int]
     n_image: int
     macs: int
     said: Answer | None = None
@@ -85,14 +87,15 @@ class Comparison:
             f"tokens: {self.n_image} of the image, {self.n_text} of text; kept: {', '.join(stages)}"
         )
         small = self.smaller
-        size = f"{small.size[0]} x {small.size[1]} pixels"
+        width, height = small.size
+        size = f"{width} x {height} pixels of {small.whole[0]} x {small.whole[1]}"
         third = f"smaller picture, {size}, {small.n_image} image tokens"
         answers = (("all tokens", self.whole), ("pruned", self.pruned), (third, small.said))
         for name, said in answers:
             if said is None:
                 yield (
-                    "no smaller picture costs as little: the number of image tokens does not "
-                    f"follow its size ({size} have {small.n_image})"
+                    "no smaller picture costs as little: the smallest copy tried, "
+                    f"{size}, has {small.n_image} image tokens"
                 )
                 continue
             yield f"{name}: {said.text!r}"
@@ -192,12 +195,17 @@ def _smaller(model, processor, image, question, budget):
     tiled = hasattr(images, "max_image_size") and images.size.longest_edge
     high = tiled or longest
 
+    def size_at(side):
+        return tuple(max(1, round(n * side / longest)) for n in image.size)
+
+    whole = size_at(high)
+
     def copy(side):
-        size = tuple(max(1, round(n * side / longest)) for n in image.size)
+        size = size_at(side)
         options = {"size": {"longest_edge": side}} if tiled else {}
         inputs = prepare(model, processor, image.resize(size), question, **options)
         n_image, _, cost = _counts(model, inputs)
-        return Smaller(size, n_image, cost()), inputs
+        return Smaller(size, whole, n_image, cost()), inputs
 
     low = min(high, SMALLEST * longest // min(image.size))
     found = copy(low)

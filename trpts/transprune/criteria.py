@@ -22,9 +22,10 @@ class Criterion(NamedTuple):
     """All that is known of a criterion.
 
     function  (Candidates) -> [B, N]
-    products  of each token, its width and module, that the transitions it reads take: 3 for TTV, 1
-              for a norm alone, 0: it reads none
-    asks      whose attention it reads: the "instruction"'s, that of its "last" token, or None
+    products  multiply-accumulates for each token, number of its width and module, for the
+              transitions that it reads: 3 for TTV, 1 for a norm alone, 0: it reads none
+    asks      whose attention it reads: the "instruction"'s, that of its "last" token or of its
+              "raters", or None
     relevant  whether it must be told the relevant tokens
     macs      (n tokens, of which kept stay, tokens that ask, width d) -> multiply-accumulates of
               what it computes beside transitions and attention
@@ -59,12 +60,12 @@ class Candidates:
     """What a criterion may look at, at one stage, with N positions left of B rows.
 
     schedule     the Schedule
-    hidden       [B, N, D], residual stream behind the stage's layer, in the model's own type; a
-                 criterion that merges tokens puts another in its place
+    hidden       [B, N, D], residual stream behind the stage's layer, in the model's own type
     image        bool [B, N]: image tokens still there
     index        int64 [B, N]: number of an image token among those of its row's prompt; -1
                  elsewhere
     instruction  bool [B, N]: instruction tokens
+    raters       bool [B, N]: those of them that SparseVLM asks, see `rivals.raters`
     group        int64 [B, N]: which image tokens are chosen among each other: 0, all; with
                  frames="each", 1, 2, … for those of a video's frames
     n_keep       int64 [B, N]: how many of the token's group will stay
@@ -74,9 +75,10 @@ class Candidates:
                  the schedule names
     ids          per row: int array of its instruction's token ids
     relevant     bool [B, most image tokens of a row]: given to `pruning`, or None
-    before       (embeddings [B, L, D], image and instruction bool [B, L]) in front of layer 1
     tower        float32 [views, patches]: what the vision tower made of each, for "visionzip"
     parts        {name: [B, N]}: what a criterion adds up, for the Trace
+    merged       [(row, place, places int64)]: tokens whose mean is put into a place; a criterion
+                 that merges adds to it
     """
 
     schedule: "Schedule"
@@ -84,6 +86,7 @@ class Candidates:
     image: torch.Tensor
     index: torch.Tensor
     instruction: torch.Tensor
+    raters: torch.Tensor
     group: torch.Tensor
     n_keep: torch.Tensor
     ttv: torch.Tensor
@@ -91,9 +94,9 @@ class Candidates:
     attention: Callable[[torch.Tensor], torch.Tensor]
     ids: list[numpy.ndarray]
     relevant: torch.Tensor | None
-    before: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     tower: torch.Tensor | None = None
     parts: dict[str, torch.Tensor] = field(default_factory=dict)
+    merged: list[tuple[int, int, torch.Tensor]] = field(default_factory=list)
 
     def ranks(self, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(rank of each image token by scores [B, N] in its group, 0 the best, ties to the first;
@@ -115,8 +118,14 @@ class Candidates:
 
 @criterion(products=3, asks="instruction")
 def transprune(c: Candidates) -> torch.Tensor:
-    """Eq. 6."""
-    c.parts |= weighted(c.ttv, iga(c), c.schedule.alpha, c.schedule.normalise, c.image)
+    """Eq. 6; with normalise="rank" of each part's rank in its group, 1 for the largest, 0 for the
+    smallest: their spreads no longer decide which of the two counts.
+    """
+    turned, asked, normalise = c.ttv, iga(c), c.schedule.normalise
+    if normalise == "rank":
+        ranks = (c.ranks(part) for part in (turned, asked))
+        turned, asked = ((1 - rank / (n - 1).clamp_min(1)) * c.image for rank, n in ranks)
+    c.parts |= weighted(turned, asked, c.schedule.alpha, normalise is True)
     return c.parts["ttv"] + c.parts["iga"]
 
 
@@ -183,19 +192,17 @@ def oracle(c: Candidates) -> torch.Tensor:
 def choose(c: Candidates, score: str | Callable[..., Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores [B, N] of the candidates, and bool [B, N]: each group's n_keep best image tokens."""
     name = score if isinstance(score, str) else getattr(score, "__name__", "score")
-    scores = CRITERIA[score].function(c) if isinstance(score, str) else score(c)
-    if (
-        not isinstance(scores, torch.Tensor)
-        or scores.shape != c.image.shape
-        or not scores[c.image].isfinite().all()
-    ):
-        found = (
-            f"{list(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
-        )
-        raise ValueError(
-            f"the scores by {name} are {found}: expected {list(c.image.shape)}, "
-            "finite for image tokens"
-        )
+    # products of half precision would make ties of what is near
+    with torch.autocast(c.image.device.type, enabled=False):
+        scores = CRITERIA[score].function(c) if isinstance(score, str) else score(c)
+    for each in (scores, *c.parts.values()):
+        tensor = isinstance(each, torch.Tensor)
+        if not tensor or each.shape != c.image.shape or not each[c.image].isfinite().all():
+            found = list(each.shape) if tensor else type(each).__name__
+            raise ValueError(
+                f"the scores by {name} are {found}: expected {list(c.image.shape)}, "
+                "finite for image tokens"
+            )
     # float64: draws differ as they were drawn
     rank, _ = c.ranks(scores.detach().double())
     return scores.float(), (rank < c.n_keep) & c.image

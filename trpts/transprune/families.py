@@ -32,7 +32,7 @@ class Family:
     view    (model, processor, inputs, image) -> (picture, token numbers over it), see `views`
     text    where the core keeps its language model
     frames  (arguments of the core's get_video_features) -> frames of each run of video tokens;
-            None: it takes no video
+            None: it has no video tokens (a video's frames are images to it, or it takes none)
     """
 
     view: Callable[..., views.View]
@@ -136,6 +136,9 @@ def anatomy(model: nn.Module) -> Anatomy:
             f"attention slides in a window of {text.config.sliding_window}: expected full "
             "attention: windows are counted in positions that move"
         )
+    devices = {str(p.device) for p in text.parameters()}
+    if len(devices) > 1:
+        raise ValueError(f"the language model lies on {', '.join(sorted(devices))}: expected one")
     return Anatomy(
         family,
         model.model,

@@ -69,6 +69,10 @@ def pruning(
                 f"score={score!r} without relevant: expected bool [B, image tokens], "
                 "the ground truth"
             )
+    if schedule.frames == "each" and parts.family.frames is None:
+        raise ValueError(
+            f"frames='each' on a {type(model).__name__}, which has no video tokens: expected 'all'"
+        )
     schedule.check(len(parts.layers))
     if parts.text in _OPEN:
         raise ValueError("the model is being pruned already: pruning cannot be nested")
@@ -79,8 +83,11 @@ def pruning(
         for handle in _hooks(pruner):
             stack.callback(handle.remove)
         for module, name, wrapped in _methods(pruner):
+            if name in vars(module):
+                stack.callback(setattr, module, name, getattr(module, name))  # the user's own
+            else:
+                stack.callback(vars(module).pop, name)
             vars(module)[name] = wrapped
-            stack.callback(vars(module).pop, name)
         yield pruner.trace
 
 
@@ -98,7 +105,7 @@ def _hooks(pruner: Pruner) -> Iterator[RemovableHandle]:
         yield layer.self_attn.register_forward_hook(pruner.watch_attention, with_kwargs=True)
         yield layer.mlp.register_forward_hook(pruner.watch)
     if pruner.schedule.iga_layer == "same":
-        for number in pruner.schedule.prune_after:
+        for number in filter(None, pruner.schedule.prune_after):
             yield layers[number - 1].self_attn.register_forward_pre_hook(
                 pruner.note_normed, with_kwargs=True
             )

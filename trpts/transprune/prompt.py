@@ -8,6 +8,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from trpts.transprune.families import Anatomy
+from trpts.transprune.rivals import raters
 
 Rope = tuple[torch.Tensor, torch.Tensor]  # cos and sin [B, N, d]
 
@@ -44,7 +45,7 @@ class Prompt:
     index, group  int64 [B, N], see `criteria.Candidates`
     n_image      int64 [B], image tokens of the prompt
     n_group      int64 [B, groups], those of each group
-    before       see `criteria.Candidates`
+    raters       bool [B, N], those of the instruction, or all until `find_raters`
     ttv, norm    float32 [B, N], 0 outside the image
     """
 
@@ -60,7 +61,7 @@ class Prompt:
     norm: torch.Tensor
     ids: list[numpy.ndarray]
     relevant: torch.Tensor | None
-    before: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    raters: torch.Tensor
     idle: bool = False  # no stage drops a token
     cache: Cache | None = None
     positions: torch.Tensor = field(init=False)  # as rope, set in front of the first layer
@@ -72,9 +73,14 @@ class Prompt:
         """The latest stage in front of layer number `layer` (from 1), or None."""
         return next((s for s in reversed(self.stages) if s.after < layer), None)
 
+    def find_raters(self, embeds: torch.Tensor) -> None:
+        """Set `raters` by the embeddings [B, N, D] in front of the first layer."""
+        rows = zip(embeds.detach(), self.image, self.instruction, strict=True)
+        self.raters = torch.stack([raters(*row) for row in rows])
+
     def take(self, places: torch.Tensor, valid: torch.Tensor) -> None:
-        """Leave the positions int64 [B, N'] of those there are."""
-        for name in ("image", "instruction"):
+        """Keep only the positions int64 [B, N'] of those there are."""
+        for name in ("image", "instruction", "raters"):
             setattr(self, name, getattr(self, name).gather(1, places) & valid)
         self.index = self.index.gather(1, places).masked_fill(~self.image, -1)
         self.group = self.group.gather(1, places)
@@ -86,14 +92,13 @@ def start_prompt(
     anatomy: Anatomy,
     ids: torch.Tensor | None,
     mask: torch.Tensor | None,
-    embeds: torch.Tensor,
     video_frames: list[int] | None = None,
     instruction: torch.Tensor | None = None,
     relevant: torch.Tensor | None = None,
     frames: str = "all",
 ) -> Prompt:
-    """The Prompt of ids [B, L], a mask [B, L] or None, embeds [B, L, D] and the frames of each run
-    of video tokens; ValueError: why it cannot be pruned.
+    """The Prompt of ids [B, L], a mask [B, L] or None, and the frames of each run of video tokens;
+    ValueError: why it cannot be pruned.
     """
     if ids is None:
         raise ValueError(
@@ -169,7 +174,7 @@ def start_prompt(
         norm=zeros,
         ids=asked,
         relevant=relevant,
-        before=(embeds, image, instruction),
+        raters=instruction,
     )
 
 
@@ -177,8 +182,9 @@ def frames_of(video: torch.Tensor, n_frames: list[int]) -> torch.Tensor:
     """int64 [B, L]: 1, 2, … for the tokens of a row's frames, 0 elsewhere.
 
     video     bool [B, L]: video tokens
-    n_frames  frames of each run of them, in the order of rows; each frame has as many tokens of its
-              run, and the last what is over (LLaVA-OneVision's newline). Beams repeat rows
+    n_frames  frames of each run of them, in the order of rows. All frames of a run have equally
+              many tokens; the last also takes the remainder (LLaVA-OneVision's newline). Beams
+              repeat rows
     raises    ValueError: another number of runs
     """
     first = video & ~torch.nn.functional.pad(video[:, :-1], (1, 0))

@@ -10,20 +10,23 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.masking_utils import create_causal_mask
 
 from trpts.transition import transition_variation
-from trpts.transprune import stages
 from trpts.transprune.calls import begins
-from trpts.transprune.criteria import Candidates, choose
+from trpts.transprune.criteria import CRITERIA, Candidates, choose
 from trpts.transprune.families import Anatomy, queries_and_keys
-from trpts.transprune.prompt import Prompt, start_prompt
+from trpts.transprune.prompt import Prompt, Rope, Stage, start_prompt
 from trpts.transprune.schedule import Schedule
 from trpts.transprune.scores import guided_attention
+from trpts.transprune.stages import prune
 from trpts.transprune.trace import Trace
 from trpts.transprune.vision_tower import Zip
 
 Args = tuple[Any, ...]  # of a module's forward
 Kwargs = dict[str, Any]
+# what a criterion may look at as the prompt has it
+SHARED = ("image", "index", "instruction", "raters", "group", "ttv", "norm", "ids", "relevant")
 
 
 class Pruner:
@@ -46,20 +49,27 @@ class Pruner:
         self.prompt: Prompt = None  # type: ignore[assignment]  # before one begins
         self.ids: torch.Tensor | None = None
         self.given_positions: torch.Tensor | None = None
-        self.video_frames: list[int] | None = None  # of the next prompt
+        self.video_frames: list[int] | None = None  # of the videos read last
         self.mask: torch.Tensor | None = None
         self.zip = Zip(model, schedule) if "visionzip" in schedule.scores else None
         # set by hooks before anything reads them
         self.positions: Any = None
         self.normed: Any = None
         self.compact = schedule.positions == "compact"
+        self.asks_raters = any(
+            callable(score) or CRITERIA[score].asks == "raters" for score in schedule.scores
+        )
 
     def note_ids(self, core: nn.Module, args: Args, kwargs: Kwargs) -> None:
         self.ids = kwargs.get("input_ids", args[0] if args else None)
         self.given_positions = kwargs.get("position_ids")
+        if self.zip and not kwargs.get("mm_encoder_outputs") and kwargs.get("pixel_values") is None:
+            self.zip.scores = None  # of another prompt
 
     def note_video(self, method: Any) -> Any:
-        """`generate` reads videos before the first pass, which is told nothing of them."""
+        """`generate` calls this before the first pass, which is not told how many frames a video
+        has: the counts are noted here.
+        """
 
         @wraps(method)  # generation looks at its arguments' names
         def get_video_features(*args: Any, **kwargs: Any) -> Any:
@@ -75,8 +85,10 @@ class Pruner:
         self.decoding = not begins(kwargs, self.prompt, self.given_positions)
         if not self.decoding:
             self.prompt = None  # type: ignore[assignment]  # stays so where the prompt is refused
-            frames, self.video_frames = self.video_frames, None
-            self.prompt = self.start(self.ids, self.mask, kwargs["inputs_embeds"], frames)
+            embeds, self.normed = kwargs["inputs_embeds"], None
+            self.prompt = self.start(self.ids, self.mask, video_frames=self.video_frames)
+            if self.asks_raters:
+                self.prompt.find_raters(embeds)
             self.prompt.idle = self.shortcut and not any(map(self.drops, self.schedule.prune_after))
         for stage in self.prompt.stages:
             stage.decoding.clear()
@@ -130,20 +142,28 @@ class Pruner:
         if stage is None:
             return None
         if self.decoding:
-            own = stages.decode(
-                self.prompt,
-                self.parts,
-                stage,
-                number,
-                hidden,
-                self.mask,
-                self.positions,
-                kwargs["position_embeddings"],
-                self.compact,
-            )
+            own = self.newest(stage, number, hidden, kwargs["position_embeddings"])
         else:
             own = {"attention_mask": stage.mask, "position_embeddings": stage.rope}
         return (hidden, *args[1:]), kwargs | own | {"position_ids": None}
+
+    def newest(self, stage: Stage, number: int, hidden: torch.Tensor, rope: Rope) -> Kwargs:
+        """Mask and rope of the newest token, hidden [B, 1, D], for layer `number` behind a stage;
+        made once for all layers of the stage.
+        """
+        if not stage.decoding:
+            cache, mask, config = self.prompt.cache, self.mask, self.parts.text.config
+            assert cache is not None  # tokens come one by one behind a cache alone
+            n_new = cache.get_seq_length(number - 1) + 1 - stage.valid.shape[1]
+            new = stage.valid.new_ones(len(hidden), n_new)
+            new = new if mask is None else mask[:, -n_new:].bool()
+            seen = torch.cat([stage.valid, new], dim=1).long()
+            masked = create_causal_mask(config, hidden, seen, cache, layer_idx=number - 1)
+            if self.compact:
+                moved = self.positions - stage.shift[:, None]
+                rope = self.parts.text.rotary_emb.forward(hidden, position_ids=moved)
+            stage.decoding |= {"attention_mask": masked, "position_embeddings": rope}
+        return stage.decoding
 
     def n_keep(self, after: int) -> torch.Tensor:
         """How many tokens of each group stay behind a stage, int64 [B, groups]."""
@@ -160,38 +180,33 @@ class Pruner:
         prompt, done = self.prompt, self.prompt.stages
         rope = done[-1].rope if done else prompt.rope
 
+        kind = hidden.device.type
+        usual = torch.autocast(
+            kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
+        )
+
         def attention(queries):
-            if self.schedule.iga_layer == "same":
-                module, normed = self.normed
-            else:
-                module, normed = layer.self_attn, layer.input_layernorm(hidden)
+            if self.schedule.iga_layer == "same" and self.normed is None:
+                raise ValueError("iga_layer='same' behind layer 0: expected 'next', there is none")
             first = int(queries.any(0).long().argmax())
-            q, k = queries_and_keys(module, normed, rope, first)
+            with usual:  # the model's own products are of its own kind
+                if self.schedule.iga_layer == "same":
+                    module, normed = self.normed
+                else:
+                    module, normed = layer.self_attn, layer.input_layernorm(hidden)
+                q, k = queries_and_keys(module, normed, rope, first)
+            queries, scaling = queries[:, first:], module.scaling
             return guided_attention(
-                q,
-                k,
-                queries[:, first:],
-                prompt.valid,
-                prompt.image,
-                module.scaling,
-                self.schedule.iga,
+                q, k, queries, prompt.valid, prompt.image, scaling, self.schedule.iga
             )
 
         return Candidates(
             schedule=self.schedule,
             hidden=hidden,
-            image=prompt.image,
-            index=prompt.index,
-            instruction=prompt.instruction,
-            group=prompt.group,
             n_keep=n_keep.gather(1, prompt.group),
-            ttv=prompt.ttv,
-            norm=prompt.norm,
             attention=attention,
-            ids=prompt.ids,
-            relevant=prompt.relevant,
-            before=prompt.before,
             tower=self.zip.scores if self.zip else None,
+            **{name: getattr(prompt, name) for name in SHARED},
         )
 
     @torch.no_grad()
@@ -217,9 +232,9 @@ class Pruner:
             self.trace._record(after, prompt)
             return hidden
         candidates, scores, chosen = self.choose(after, layer, hidden, n_keep)
-        index = prompt.index
-        hidden = stages.prune(
-            prompt, self.parts, after, chosen | ~prompt.image, candidates.hidden, self.compact
-        )
+        index, merged = prompt.index, hidden.clone() if candidates.merged else hidden
+        for row, place, places in candidates.merged:
+            merged[row, place] = hidden[row, places].mean(0)
+        hidden = prune(prompt, self.parts, after, chosen | ~prompt.image, merged, self.compact)
         self.trace._record(after, prompt, scores, index, candidates.parts)
         return hidden

@@ -6,6 +6,9 @@ al., CVPR 2025) choose before the language model: that is behind layer 0. Behind
 first two choose among its hidden states, which is not what their papers measured. SparseVLM (Zhang
 et al., ICML 2025) chooses behind layers. FastV and PyramidDrop are in `criteria`: they ask as
 TransPrune asks.
+
+In the four papers' codes what is left is numbered anew (positions="compact"), and a LLaVA-NeXT's
+ends of lines are no candidates, which they are here.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,7 +52,7 @@ def farthest(x: torch.Tensor, n: int) -> list[int]:
         chosen.append(int(nearest.argmax()))
         latest = distance[chosen[-1]]
         nearest = torch.minimum(nearest, latest) if step else latest.clone()
-        nearest[chosen] = -torch.inf
+        nearest[chosen[-1]] = -torch.inf
     return chosen
 
 
@@ -88,7 +91,7 @@ def likeliest(x: torch.Tensor, r: torch.Tensor, n: int) -> list[int]:
         factor[step] = (kernel[j] - known) / left[j].clamp_min(EPS**2).sqrt()
         left = left - factor[step] ** 2
         chosen.append(j)
-        left[chosen] = -torch.inf
+        left[j] = -torch.inf
     return chosen
 
 
@@ -140,32 +143,28 @@ def clusters(x: torch.Tensor, m: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @criterion(
-    asks="instruction",
+    asks="raters",
     macs=lambda n, kept, asked, d: n * asked * d + int(RECYCLED * (n - kept) + 1) ** 2 * d,
 )
 def sparsevlm(c: Candidates) -> torch.Tensor:
     """SparseVLM: attention of the `raters` to image tokens. The best of what it would drop is
     recycled: tokens alike are one cluster, whose mean stays in its centre's place.
 
-    The counts are the Schedule's in place of the paper's, which follow the attention's rank; the
-    released code has tables of counts too.
+    The counts are the Schedule's. In the paper they follow the attention's rank, and in the
+    released code, which puts clusters behind the kept tokens and beside their count, a table.
     """
-    N = c.image.shape[1]
-    asked = torch.stack([raters(*row) for row in zip(*c.before, strict=True)])[:, -N:]
-    attention = c.attention(torch.where(c.image.any(1, keepdim=True), asked, c.instruction))
-    scores, hidden = attention.clone(), c.hidden.clone()  # attention is at most 1
+    attention = c.attention(c.raters)
+    scores = attention.clone()  # attention is at most 1
     for row, places, n in _groups(c):
         m = n_clusters(len(places), n) if n < len(places) else 0
         order = places[attention[row, places].argsort(descending=True, stable=True)]
         scores[row, order[: n - m]] += 2
         if m:
             recycled = order[n - m :][: max(m, int(RECYCLED * (len(places) - n)) + 1)].sort().values
-            x = c.hidden[row, recycled]
-            centres, of = clusters(x, m)
+            centres, of = clusters(c.hidden[row, recycled], m)
             scores[row, recycled[centres]] += 1
-            for number, centre in enumerate(recycled[centres]):
-                hidden[row, centre] = x[of == number].mean(0)
-    c.hidden = hidden
+            for number, centre in enumerate(recycled[centres].tolist()):
+                c.merged.append((row, centre, recycled[of == number]))
     return scores
 
 
@@ -174,6 +173,7 @@ def visionzip(c: Candidates) -> torch.Tensor:
     """VisionZip: as `vision_tower.Zip` found in the vision tower, which also merged tokens there.
 
     macs: its products have the tower's width; the language model's, which is larger, is counted.
+    A tower without a class token takes n · n · d more.
     """
     if c.tower is None:
         raise ValueError("score='visionzip': the vision tower has not run: expected pixel_values")

@@ -78,18 +78,12 @@ class Schedule:
     frames: str = "all"
 
     def __post_init__(self) -> None:
-        given = (
-            ("prune_after", "keep")
-            if self.accumulate is None
-            else ("prune_after", "keep", "accumulate")
-        )
-        for name in given:
+        for name in ("prune_after", "keep", "accumulate"):
+            given = getattr(self, name)
             try:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+                object.__setattr__(self, name, given if given is None else tuple(given))
             except TypeError:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r}: expected several, as in (7, 9, 12)"
-                ) from None
+                raise ValueError(f"{name}={given!r}: expected several, as in (7, 9, 12)") from None
         for value in (*self.keep, self.alpha):
             if not isinstance(value, Real):
                 raise ValueError(
@@ -135,7 +129,7 @@ class Schedule:
             if known.products > 0 and (not layers or layers[0] > after):
                 raise ValueError(
                     f"accumulate={layers} has no layer up to {after}: score={self.score!r} needs "
-                    "one; left out, it follows prune_after"
+                    "one, and a stage behind layer 1 or later; left out, it follows prune_after"
                 )
             if known.first and after:
                 raise ValueError(
@@ -184,8 +178,9 @@ class Schedule:
         layers follow their stages, and a range of layers stays one.
         """
         n = len(self.prune_after)
-        if n_layers <= n:
-            raise ValueError(f"{n} stages in {n_layers} layers: expected at least {n + 1}")
+        fewest = n + 1 if distinct else 2
+        if n_layers < fewest:
+            raise ValueError(f"{n} stages in {n_layers} layers: expected at least {fewest}")
         self.check(of)
         stages: list[int] = []
         for i, p in enumerate(self.prune_after):
@@ -239,10 +234,15 @@ FASTV = Schedule((2,), (0.5,), accumulate=(), score="fastv", iga="all_keys", iga
 # DivPrune, CDPruner and VisionZip: 192 of 576 tokens before the first layer, the largest of the
 # counts 192, 128 and 64 that each paper has
 DIVPRUNE, CDPRUNER, VISIONZIP = (
-    Schedule((0,), (1 / 3,), score=score) for score in ("divprune", "cdpruner", "visionzip")
+    Schedule((0,), (1 / 3,), positions="compact", score=score)
+    for score in ("divprune", "cdpruner", "visionzip")
 )
-# SparseVLM: 300, 200 and 110 of 576 tokens, its setting "192", behind layers that its code calls 2,
-# 6 and 15, from 0
+# SparseVLM: 300, 200 and 110 of 576 tokens, as its code has for "192", and its layers 2, 6 and 15,
+# which it counts from 0
 SPARSEVLM = replace(
-    FASTV, prune_after=(3, 7, 16), keep=(300 / 576, 200 / 576, 110 / 576), score="sparsevlm"
+    FASTV,
+    prune_after=(3, 7, 16),
+    keep=(300 / 576, 200 / 576, 110 / 576),
+    positions="compact",
+    score="sparsevlm",
 )

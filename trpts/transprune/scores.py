@@ -28,7 +28,7 @@ def guided_attention(
 
     q, k     [B, H, M, d] of the last M positions, [B, G, N, d] of all, G key heads shared by H / G
              query heads each; with their position embedding
-    queries  bool [B, M], the instruction tokens among the last M; at least one in each row
+    queries  bool [B, M], the instruction tokens among the last M; at least one in a row with images
     keys     bool [B, N], tokens that may be seen: no padding. What comes after a query is never
              seen
     image    bool [B, N]
@@ -38,9 +38,10 @@ def guided_attention(
     raises   ValueError: unknown iga, a row without a query
     """
     check_name("iga", iga, IGA)
-    if not queries.any(1).all():
+    asked = queries.any(1) | ~image.any(1)  # a row of text is not ranked
+    if not asked.all():
         raise ValueError(
-            f"row {queries.any(1).long().argmin()} has no instruction token: expected text behind "
+            f"row {asked.long().argmin()} has no instruction token: expected text behind "
             "images, and the prompt in one piece"
         )
     with torch.autocast(q.device.type, enabled=False):
@@ -53,36 +54,19 @@ def guided_attention(
             seen = seen & image[:, None, None]
         each = softmax_within(logits, seen.expand_as(logits)).mean(1)  # [B, M, N]
         total = (each * queries[:, :, None]).sum(1)  # [B, N]
-    return (total / queries.sum(1, keepdim=True)).masked_fill(~image, 0.0)
+    return (total / queries.sum(1, keepdim=True).clamp_min(1)).masked_fill(~image, 0.0)
 
 
 def weighted(
-    ttv: torch.Tensor,
-    iga: torch.Tensor,
-    alpha: float = 0.5,
-    normalise: bool | str = False,
-    image: torch.Tensor | None = None,
+    ttv: torch.Tensor, iga: torch.Tensor, alpha: float = 0.5, normalise: bool = False
 ) -> dict[str, torch.Tensor]:
     """The two parts of the score (eq. 6), which is their sum: α · TTV and (1 − α) · IGA, [B, N].
 
     normalise  False: as they are (the paper); True: each sums to 1 in its row first (the released
-               code); "rank": each is its rank among the row's image tokens first, 0 for the
-               smallest, 1 for the largest, ties to the first: their spreads no longer decide which
-               of the two counts
-    image      bool [B, N]: image tokens; None: all. Both are 0 elsewhere
+               code)
     """
-    if normalise == "rank":
-        image = torch.ones_like(ttv, dtype=torch.bool) if image is None else image
-        ttv, iga = (_ranks(x, image) for x in (ttv, iga))
-    elif normalise:
+    if normalise:
         ttv, iga = (
             x / x.sum(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny) for x in (ttv, iga)
         )
     return {"ttv": alpha * ttv, "iga": (1 - alpha) * iga}
-
-
-def _ranks(x, image):
-    """Rank of each image token of a row, 1 for the largest and first, 0 for the last; else 0."""
-    order = x.masked_fill(~image, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    last = (image.sum(1, keepdim=True) - 1).clamp_min(1)
-    return (1 - order.argsort(dim=1) / last) * image

@@ -1,12 +1,10 @@
 """What the layers behind a stage are given: hidden states, mask and positions of what is left."""
 
-from typing import Any
-
 import torch
 from transformers.masking_utils import create_causal_mask
 
 from trpts.transprune.families import Anatomy
-from trpts.transprune.prompt import Prompt, Rope, Stage
+from trpts.transprune.prompt import Prompt, Stage
 
 
 def prune(
@@ -17,7 +15,7 @@ def prune(
     hidden: torch.Tensor,
     compact: bool,
 ) -> torch.Tensor:
-    """Leave the positions `keep` bool [B, N]; hidden [B, N, D] -> [B, N', D], and the Stage is
+    """Keep only the positions `keep` bool [B, N]; hidden [B, N, D] -> [B, N', D], and the Stage is
     noted in the prompt.
 
     Rows end alike: what is left of each moves to the right, and dropped tokens fill the left,
@@ -52,37 +50,6 @@ def prune(
     mask = create_causal_mask(anatomy.text.config, hidden, valid.long(), past_key_values=None)
     prompt.stages.append(Stage(after, valid, mask, rope, positions, shift))
     return hidden
-
-
-def decode(
-    prompt: Prompt,
-    anatomy: Anatomy,
-    stage: Stage,
-    layer: int,
-    hidden: torch.Tensor,
-    mask: torch.Tensor | None,
-    positions: torch.Tensor,
-    rope: Rope,
-    compact: bool,
-) -> dict[str, Any]:
-    """Mask and rope of the newest token, hidden [B, 1, D], for `layer` (from 1) behind a stage."""
-    if not stage.decoding:
-        assert prompt.cache is not None  # tokens come one by one behind a cache alone
-        n_new = prompt.cache.get_seq_length(layer - 1) + 1 - stage.valid.shape[1]
-        new = stage.valid.new_ones(len(hidden), n_new) if mask is None else mask[:, -n_new:].bool()
-        stage.decoding["attention_mask"] = create_causal_mask(
-            anatomy.text.config,
-            hidden,
-            torch.cat([stage.valid, new], dim=1).long(),
-            prompt.cache,
-            layer_idx=layer - 1,
-        )
-        if compact:
-            rope = anatomy.text.rotary_emb.forward(
-                hidden, position_ids=positions - stage.shift[:, None]
-            )
-        stage.decoding["position_embeddings"] = rope
-    return stage.decoding
 
 
 def _close_gaps(positions, valid):

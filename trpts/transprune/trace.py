@@ -47,11 +47,12 @@ class Trace:
             self.parts[stage] = {name: by_number(values) for name, values in (parts or {}).items()}
 
     def scale(self, stage: int, row: int = 0) -> dict[str, tuple[float, float]]:
-        """{part: (mean, standard deviation)} over the image tokens that a stage ranked: which of
-        two parts decides a sum is a question of their spreads, whatever their weights say.
+        """{part: (mean, standard deviation)} over the image tokens that a stage ranked. The part
+        with the larger spread decides the order of their sum.
         """
         return {
             name: (float(x.mean()), float(x.std(correction=0)))
             for name, rows in self.parts.get(stage, {}).items()
             for x in [rows[row][~rows[row].isnan()]]
+            if len(x)
         }

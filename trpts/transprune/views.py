@@ -42,7 +42,7 @@ def grid(model: Any, processor: Any, inputs: Any, image: Image.Image) -> View:
 
 def tiles(model: Any, processor: Any, inputs: Any, image: Image.Image) -> View:
     """SmolVLM, Idefics3: the whole picture, cut into tiles, whose tokens come one tile after the
-    other; those of the small view of the whole, which come last, only where there are no tiles.
+    other. A small view of the whole comes last; its tokens are shown where there are no tiles.
     """
     found = processor.image_processor([[image]], return_row_col_info=True, return_tensors="pt")
     rows, columns = (max(1, int(found[name][0][0])) for name in ("rows", "cols"))

@@ -1,6 +1,9 @@
 """VisionZip's choice and merging, in the vision tower and in front of the projector (Yang et al.,
 CVPR 2025), for models whose projector keeps one token a patch.
 
+Its code hands the class token on to the language model too, and puts contextual tokens last. Here
+the class token stays behind, as the model has it, and tokens stand in their places.
+
 Of n_keep tokens most are *dominant*: those that the tower's class token attends to, or, where it
 has none, all tokens do on average. The others are *contextual*: targets that lie evenly among the
 rest, each of which takes in the mean of those whose keys are most like its own.
@@ -16,9 +19,8 @@ from torch.utils.hooks import RemovableHandle
 
 from trpts.transprune.schedule import Schedule
 
-CONTEXTUAL = (
-    10 / 64
-)  # of the kept, in all three of the paper's settings: 30, 20, 10 of 192, 128, 64
+# Share of the kept, in all three of the paper's settings: 30, 20, 10 of 192, 128, 64
+CONTEXTUAL = 10 / 64
 
 
 def received_attention(q: torch.Tensor, k: torch.Tensor, n_patches: int) -> torch.Tensor:
@@ -58,6 +60,10 @@ def zipped(
     return merged, scores
 
 
+# type of a tower, and the strategy that hands on its patches and no class token
+TOWERS = {"clip_vision_model": "default", "siglip_vision_model": "full"}
+
+
 class Zip:
     """The hooks: they look on in the layer whose features the model reads, and merge in front of
     the projector. `scores` [views, patches] is what the Pruner ranks by.
@@ -66,14 +72,16 @@ class Zip:
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
         config: Any = model.config
         inner: Any = model.model
+        tower = config.vision_config.model_type
         encoder = getattr(getattr(inner, "vision_tower", None), "encoder", None)
         number, layers = getattr(config, "vision_feature_layer", 0), getattr(encoder, "layers", [])
         given = number in range(-len(layers), len(layers) + 1) and number != 0
-        if config.model_type != "llava" or not given:
+        strategy = getattr(config, "vision_feature_select_strategy", None)
+        if config.model_type != "llava" or not given or TOWERS.get(tower) != strategy:
             raise ValueError(
-                f"score='visionzip' on a {type(model).__name__}: expected a "
-                "LlavaForConditionalGeneration with a tower of CLIP's or SigLIP's kind, whose "
-                "projector keeps one token a patch"
+                f"score='visionzip' on a {type(model).__name__} with a tower of the type "
+                f"{tower!r}, {strategy!r}: expected a LlavaForConditionalGeneration with one of "
+                f"{TOWERS}, whose projector keeps one token a patch"
             )
         # hidden_states[0] is what goes into the first layer: no layer made it
         self.attention = layers[number if number < 0 else number - 1].self_attn
@@ -89,19 +97,18 @@ class Zip:
             )
         yield self.projector.register_forward_pre_hook(self.merge)
 
-    @torch.no_grad()
     def merge(self, projector: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Features [views, patches, D] with their contextual ones merged."""
-        features = args[0]
+        features, heads = args[0], self.attention.num_heads
         n = features.shape[1]
-        n_keep = self.schedule.n_kept(n)[0]
-        heads = self.attention.num_heads
         q, k = (
-            self.seen[name].unflatten(2, (heads, -1)).transpose(1, 2)
+            self.seen.pop(name).detach().unflatten(2, (heads, -1)).transpose(1, 2)
             for name in ("q_proj", "k_proj")
         )
-        attention = received_attention(q * self.attention.scale, k, n)
+        with torch.autocast(features.device.type, enabled=False):
+            attention = received_attention(q * self.attention.scale, k, n)
         keys = k.mean(1)[:, -n:]  # over heads, [views, patches, d]
+        n_keep = self.schedule.n_kept(n)[0]
         if not 0 < n_keep < n:
             self.scores = attention
             return args
