@@ -159,7 +159,8 @@ def roll_out(evidence):
 @check("P18")
 def architectures(evidence):
     words = (
-        "Qwen2.5-VL runs here with drawn weights (tests); its accuracy needs the real ones. "
+        "ten families run here with drawn weights, Qwen2.5-VL and video tokens among them (tests); "
+        "their accuracy needs the real ones. "
         "No theory"
     )
     return UNTESTABLE, words, "tests"
