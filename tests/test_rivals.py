@@ -475,6 +475,22 @@ def test_attention_of_the_layer_before_the_first_is_a_sentence():
                 model(**row)
 
 
+def test_attention_behind_layer_0_does_not_read_another_prompts_states():
+    """The first prompt leaves what layer 2 was given; the second asks for it before layer 1."""
+    asking = []
+
+    def own(c):
+        return c.attention(c.instruction) if asking else c.ttv
+
+    plan = Schedule((0, 2), (0.5, 0.25), score=(own, "iga"), iga_layer="same")
+    model, row = vlm("llava"), rows("llava", 1)[0]
+    with pruning(model, plan):
+        model(**row)
+        asking.append(True)
+        with pytest.raises(ValueError, match="iga_layer='same' behind layer 0"):
+            model(**row)
+
+
 def test_schedules_and_models_are_left_alone():
     model = copy.deepcopy(vlm("qwen3"))
     names = {name: set(vars(m)) for name, m in model.named_modules()}

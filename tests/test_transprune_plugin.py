@@ -533,6 +533,16 @@ def test_decoding_scores_nothing(monkeypatch):
     assert calls == [21, 21, 21, 21] + 2 * [trace.n_tokens[2]] + 4 * [trace.n_tokens[3]]
 
 
+def test_a_schedule_that_drops_nothing_watches_nothing(monkeypatch):
+    calls, real = [], pruner.transition_variation
+    monkeypatch.setattr(pruner, "transition_variation", lambda *a: calls.append(1) or real(*a))
+    model, row = vlm("llava"), rows("llava", 1)[0]
+    for shortcut, n in ((True, 0), (False, 10)):  # two modules of five layers
+        with pruning(model, replace(S, keep=(1, 1, 1)), shortcut=shortcut):
+            last(model, row)
+        assert len(calls) == n
+
+
 def test_half_precision_runs():
     model, row = copy.deepcopy(vlm("llava")).bfloat16(), rows("llava", 1)[0]
     row["pixel_values"] = row["pixel_values"].bfloat16()
