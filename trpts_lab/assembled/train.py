@@ -1,0 +1,283 @@
+"""Train what joins the parts: a projector alone, or LoRA matrices in the language model as well.
+
+    trpts assemble --condition projector --seed 0     # goes on from its checkpoint if there is one
+
+In the condition "projector" the language model stays as it was pre-trained. First the projector
+learns to name each patch: its output moves towards the sum of the language model's own embeddings
+of the words for what the patch shows and where it lies. Then it learns from the answers to
+questions that are packed behind each image (`trpts_lab.assembled.packing`). Every image is new.
+The features of the frozen tower are not kept: they take a twentieth of a step.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.helpers import disable_input_dtype_casting
+from torch import nn
+from torch.nn import functional
+
+from trpts.img_focus import TITLE
+from trpts.training import warmup_cosine
+from trpts_lab.assembled.answers import accuracy
+from trpts_lab.assembled.compositions import PARTS, SIDE, compose
+from trpts_lab.assembled.model import READ, create_assembled, load_assembled, pixels, save_trained
+from trpts_lab.assembled.packing import IGNORED, pack
+from trpts_lab.assembled.parts import LANGUAGE, tokenizer
+from trpts_lab.assembled.questions import CHANCE, COLUMNS, KINDS, ROWS, ask, questions_of
+from trpts_lab.resumable import Resumable
+
+CONDITIONS = ("projector", "lora")
+# Kinds of the questions behind each image: more of those that are learned last
+ASKED = (
+    *2 * ("exist",),
+    *2 * ("what",),
+    "colour",
+    *3 * ("where",),
+    *2 * ("count",),
+    *2 * ("relation",),
+    "digit",
+)
+BACKGROUND = "background"
+SCALE = 2  # of a product of LoRA matrices: α / r
+LOOKED_AT = 10  # questions at a time
+N_STANDARDISED = 64  # images whose features say mean and spread of each channel
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the weights: everything but the machine."""
+
+    condition: str = "projector"
+    naming_steps: int = 500
+    naming_batch_size: int = 8  # images
+    naming_lr: float = 2e-3
+    steps: int = 2500
+    batch_size: int = 4  # images
+    lr: float = 1e-3  # of the projector
+    rank: int = 8  # of the LoRA matrices, at the attention's four layers
+    lora_lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    clip: float = 1.0
+    n_held_out: int = 50  # questions of each kind
+    evaluate_every: int = 500  # steps
+    seed: int = 0
+
+
+class Projector(nn.Module):
+    """LLaVA's projector behind features that are standardised channel by channel."""
+
+    def __init__(self, projector, mean, spread):
+        super().__init__()
+        self.linear_1, self.act, self.linear_2 = (
+            projector.linear_1,
+            projector.act,
+            projector.linear_2,
+        )
+        self.register_buffer("mean", mean)
+        self.register_buffer("spread", spread)
+
+    def forward(self, features):
+        """[B, N, 3 · 384] -> [B, N, 576]."""
+        return self.linear_2(self.act(self.linear_1((features - self.mean) / self.spread)))
+
+    def folded(self):
+        """LLaVA's own tensors that do the same to features as they are."""
+        weight = self.linear_1.weight / self.spread
+        return {
+            "linear_1.weight": weight,
+            "linear_1.bias": self.linear_1.bias - weight @ self.mean,
+            "linear_2.weight": self.linear_2.weight,
+            "linear_2.bias": self.linear_2.bias,
+        }
+
+
+class Assembling(Resumable):
+    """A run in progress."""
+
+    command = "assemble"
+
+    def __init__(self, recipe=None):
+        r = recipe or Recipe()
+        if r.condition not in CONDITIONS:
+            raise ValueError(
+                f"condition={r.condition!r} is unknown: expected {' or '.join(CONDITIONS)}"
+            )
+        self.name = f"assembled_{r.condition}_{r.seed}"
+        self.folder, self.clip = f"assembled/{r.condition}_{r.seed}", r.clip
+        self.model = create_assembled(r.seed)
+        some = self.features([compose("train", n, r.seed).image for n in range(N_STANDARDISED)])
+        mean, spread = some.mean((0, 1)), some.std((0, 1)) + 1e-6
+        self.projector = Projector(self.model.model.multi_modal_projector, mean, spread)
+        self.projector.requires_grad_(True)
+        self.known = {}  # word: its embedding
+        self.words = self.model.get_input_embeddings().weight.clone()  # [vocabulary, D], float32
+        self.language = self.model.model.language_model.bfloat16()  # twice as fast
+        self.language.set_attn_implementation("eager")  # on a CPU, faster than SDPA by a seventh
+        self.model.lm_head.bfloat16()
+        if r.condition == "lora":
+            self._inject(r)
+        self.matrices = [p for name, p in self.language.named_parameters() if "lora_" in name]
+        module = nn.ModuleDict(
+            {"projector": self.projector, "lora": nn.ParameterList(self.matrices)}
+        )
+        trained = [list(self.projector.parameters()), self.matrices]
+        optimizer = torch.optim.AdamW(
+            [{"params": some} for some in trained if some],
+            betas=(0.9, 0.99),
+            weight_decay=r.weight_decay,
+            fused=True,
+        )
+        super().__init__(r, module, (optimizer,), r.naming_steps + r.steps, r.evaluate_every)
+
+    def _inject(self, recipe):
+        """LoRA matrices, in float32, beside the attention's layers of the language model."""
+        config = LoraConfig(
+            r=recipe.rank,
+            lora_alpha=SCALE * recipe.rank,
+            target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            inject_adapter_in_model(config, self.language)
+        for name, parameter in self.language.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.float()
+
+    def features(self, images):
+        """What the frozen tower says of images, float32 [B, N, 3 · 384], without CLS."""
+        with torch.no_grad():
+            states = self.model.model.vision_tower(
+                pixels(images), output_hidden_states=True
+            ).hidden_states
+        return torch.cat([states[layer][:, 1:] for layer in READ], -1)
+
+    def data(self):
+        return ()
+
+    @cached_property
+    def held_out(self):
+        """Questions that no step asks, by kind."""
+        r = self.recipe
+        return {kind: questions_of("val", kind, r.n_held_out, r.seed) for kind in KINDS}
+
+    def right(self):
+        """In half precision, as it is trained: a look at how far it is."""
+        right = {}
+        for kind, pairs in self.held_out.items():
+            found = []
+            for start in range(0, len(pairs), LOOKED_AT):
+                shown, asked = zip(*pairs[start : start + LOOKED_AT], strict=True)
+                with torch.no_grad():
+                    logits, labels = self._answered(shown, [[question] for question in asked])
+                rows, _ = torch.nonzero(labels != IGNORED, as_tuple=True)
+                wrong = rows[logits.argmax(-1) != labels[labels != IGNORED]]
+                found += [row not in wrong for row in range(len(asked))]
+            right[kind] = float(np.mean(found))
+        return right
+
+    def point(self, losses):
+        return {"step": self.step, "loss": float(np.mean(losses))}
+
+    def loss(self):
+        """Of a step: of naming patches, then of answering questions."""
+        r, naming = self.recipe, self.step < self.recipe.naming_steps
+        if naming:
+            self._set_rates(r.naming_lr * warmup_cosine(self.step, 10, r.naming_steps), 0.0)
+            return self._naming_loss(self._compositions(r.naming_batch_size))
+        factor = warmup_cosine(self.step - r.naming_steps, r.warmup_steps, r.steps)
+        self._set_rates(factor * r.lr, factor * r.lora_lr)
+        rng = np.random.default_rng([r.seed, self.step])
+        shown = self._compositions(r.batch_size)
+        rows = [[ask(one, kind, rng) or ask(one, "where", rng) for kind in ASKED] for one in shown]
+        logits, labels = self._answered(shown, rows)
+        return functional.cross_entropy(logits, labels[labels != IGNORED])
+
+    def _set_rates(self, projector, lora):
+        self.optimizer.set_lr(*([projector, lora] if self.matrices else [projector]))
+
+    def _compositions(self, n):
+        """The n compositions of this step: new ones each step, the same in a resumed run."""
+        first = N_STANDARDISED + self.step * max(
+            self.recipe.naming_batch_size, self.recipe.batch_size
+        )
+        return [compose("train", first + b, self.recipe.seed) for b in range(n)]
+
+    def _naming_loss(self, shown):
+        """Mean squared error to the sum of the words' embeddings, over that sum's variance."""
+        target = torch.stack([self._named(one) for one in shown])  # [B, N, D]
+        output = self.projector(self.features([one.image for one in shown]))
+        return functional.mse_loss(output, target) / target.var()
+
+    def _named(self, composition):
+        """Sum of the embeddings of the words for each patch: float [N_TOKENS, D]."""
+        parts = (2 * np.arange(SIDE) + 1) * PARTS // (2 * SIDE)  # of a row or column of patches
+        places = [[ROWS[row], COLUMNS[column]] for row in parts for column in parts]
+        things = [[] for _ in places]
+        for thing, tokens in zip(composition.things, composition.tokens, strict=True):
+            for n in np.flatnonzero(tokens):
+                things[n] += thing.name.split()
+                things[n] += [] if thing.digit is None else [str(thing.digit)]
+        return torch.stack(
+            [
+                sum(self._word(word) for word in [*place, *(thing or [BACKGROUND])])
+                for place, thing in zip(places, things, strict=True)
+            ]
+        )
+
+    def _word(self, word):
+        """Mean embedding of a word's tokens, as it stands inside a sentence: float [D]."""
+        if word not in self.known:
+            text = word if word.isdigit() else f" {word}"
+            ids = tokenizer()(text, add_special_tokens=False).input_ids
+            self.known[word] = self.words[ids].mean(0)
+        return self.known[word]
+
+    def _answered(self, shown, rows):
+        """(logits of the tokens of all answers [n, vocabulary], labels [B, T]) of B compositions
+        with a list of questions each.
+        """
+        ids, labels, seen, places = pack(rows)
+        tokens = self.projector(self.features([one.image for one in shown]))  # [B, N, D]
+        image = (ids == self.model.config.image_token_id)[..., None]
+        embedded = self.words[ids].masked_scatter(image, tokens)  # [B, T, D]
+        unseen = torch.zeros(seen.shape, dtype=torch.bfloat16).masked_fill(~seen, -torch.inf)
+        with torch.autocast("cpu", torch.bfloat16), disable_input_dtype_casting(self.language):
+            hidden = self.language(
+                inputs_embeds=embedded.bfloat16(),
+                attention_mask=unseen,
+                position_ids=places,
+                use_cache=False,
+            ).last_hidden_state
+            logits = self.model.lm_head(hidden[labels != IGNORED])
+        return logits.float(), labels
+
+    def finish(self, path):
+        tensors = {f"projector.{name}": t for name, t in self.projector.folded().items()}
+        for name, matrix in self.language.named_parameters():
+            if "lora_" in name:  # layers.0.self_attn.q_proj.lora_A.default.weight
+                layer, _, rest = name.partition(".lora_")
+                tensors[f"lora_{rest[0]}.{layer}"] = matrix
+        save_trained(path, tensors, SCALE if self.matrices else None)
+        written, asked = load_assembled(path), questions_held_out(self.recipe)
+        return {
+            "language_model": LANGUAGE,
+            "vision_tower": TITLE,
+            "parameters": sum(t.numel() for t in tensors.values()),
+            "steps_done": self.step,
+            "held_out_questions_per_kind": self.recipe.n_held_out,
+            "held_out_accuracy": self.right(),
+            "held_out_accuracy_half_precision": accuracy(written, self.held_out),
+            "held_out_accuracy_new_phrases": accuracy(written, asked),
+            "held_out_accuracy_blank_image": accuracy(written, self.held_out, blank=True),
+            "chance": CHANCE,
+        }
+
+
+def questions_held_out(recipe):
+    """As `Assembling.held_out`, in words that no step asks either."""
+    n, seed = recipe.n_held_out, recipe.seed
+    return {kind: questions_of("val", kind, n, seed, phrase=-1) for kind in KINDS}
