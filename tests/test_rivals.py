@@ -320,10 +320,14 @@ def zipped_reference(model, row, n_keep):
     eager attention, merging, the projector, and the language model on what is left.
     """
     tower, seen = model.model.vision_tower, {}
-    attention = tower.encoder.layers[-1].self_attn
+    dino = hasattr(tower.encoder, "layer")
+    attention = tower.encoder.layer[-1].attention if dino else tower.encoder.layers[-1].self_attn
     handle = attention.register_forward_hook(lambda m, a, o: seen.update(weights=o[1]))
     key = attention.k_proj.register_forward_hook(lambda m, a, o: seen.update(keys=o))
-    features = tower(row["pixel_values"], output_hidden_states=True).hidden_states[-1][0, 1:]
+    states = tower(row["pixel_values"], output_hidden_states=True).hidden_states
+    read = model.config.vision_feature_layer
+    some = read if isinstance(read, list) else [read]
+    features = torch.cat([states[layer][0, 1:] for layer in some], -1)
     handle.remove()
     key.remove()
     received = seen["weights"][0, :, 0, 1:].mean(0)
@@ -345,8 +349,9 @@ def zipped_reference(model, row, n_keep):
     return kept, model.lm_head(out.last_hidden_state)[:, -1]
 
 
-def test_visionzip_in_a_model_equals_the_plain_way():
-    model = vlm("llava", "eager")
+@pytest.mark.parametrize("model", ["llava", "dinov2"])
+def test_visionzip_in_a_model_equals_the_plain_way(model):
+    model = vlm(model, "eager")
     for row in rows("llava"):
         kept, wanted = zipped_reference(model, row, 8)
         logits, trace = prefill(model, row, ZIP)
@@ -455,7 +460,7 @@ def test_visionzip_does_not_take_another_prompts_scores():
 
 
 def test_visionzip_looks_at_the_tower():
-    for name, value in (("strategy", "full"), ("layer", 0), ("layer", 7)):
+    for name, value in (("strategy", "full"), ("layer", 0), ("layer", 7), ("layer", [0, -1])):
         model = copy.deepcopy(vlm("llava"))
         key = {"strategy": "select_strategy"}.get(name, name)
         setattr(model.config, f"vision_feature_{key}", value)

@@ -7,6 +7,7 @@ import functools
 import torch
 from transformers import (
     CLIPVisionConfig,
+    Dinov2Config,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     InternVLConfig,
@@ -168,6 +169,18 @@ BUILD = {
 FAMILIES = tuple(BUILD)
 
 
+def dinov2_llava():
+    """LLaVA with another tower, of which the projector reads two layers side by side."""
+    vision = {name: value for name, value in VISION.items() if name != "intermediate_size"}
+    return _llava(
+        LlavaForConditionalGeneration,
+        LlavaConfig,
+        Dinov2Config(**vision | dict(num_hidden_layers=2), mlp_ratio=1),
+        LlamaConfig(**TEXT),
+        vision_feature_layer=[1, 2],
+    )
+
+
 @functools.cache
 def vlm(family, attention="sdpa"):
     """The model, with weights large enough for attention that prefers some tokens; made once: copy
@@ -175,7 +188,7 @@ def vlm(family, attention="sdpa"):
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = BUILD[family]()
+        model = dinov2_llava() if family == "dinov2" else BUILD[family]()
         for name, p in model.named_parameters():
             if "norm" not in name:
                 p.data = (0.05 if "lm_head" in name else 0.35) * torch.randn_like(p)

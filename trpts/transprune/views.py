@@ -23,10 +23,10 @@ def processed(model: Any, processor: Any, inputs: Any, image: Image.Image) -> Vi
     pixels = pixels[0] if pixels.ndim == 4 else pixels
     config = model.config
     unit = config.vision_config.patch_size * getattr(config, "spatial_merge_size", 1)
-    # CLIP's class token stays then; other towers have none
+    # CLIP's and DINOv2's class token stays then; other towers have none
     first = int(
         getattr(config, "vision_feature_select_strategy", None) == "full"
-        and config.vision_config.model_type == "clip_vision_model"
+        and config.vision_config.model_type in ("clip_vision_model", "dinov2")
     )
     return _unnormalized(pixels, processor), _grid(
         pixels.shape[1] // unit, pixels.shape[2] // unit, first

@@ -10,7 +10,7 @@ rest, each of which takes in the mean of those whose keys are most like its own.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -60,31 +60,47 @@ def zipped(
     return merged, scores
 
 
-# type of a tower, and the strategy that hands on its patches and no class token
-TOWERS = {"clip_vision_model": "default", "siglip_vision_model": "full"}
+class Tower(NamedTuple):
+    """A type of vision tower: the strategy that hands on its patches and no class token, and the
+    names of its list of layers and of a layer's attention.
+    """
+
+    strategy: str
+    layers: str
+    attention: str
+
+
+TOWERS = {
+    "clip_vision_model": Tower("default", "encoder.layers", "self_attn"),
+    "siglip_vision_model": Tower("full", "encoder.layers", "self_attn"),
+    "dinov2": Tower("default", "encoder.layer", "attention"),
+}
 
 
 class Zip:
-    """The hooks: they look on in the layer whose features the model reads, and merge in front of
-    the projector. `scores` [views, patches] is what the Pruner ranks by.
+    """The hooks: they look on in the layer whose features the model reads, the deepest of several,
+    and merge in front of the projector. `scores` [views, patches] is what the Pruner ranks by.
     """
 
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
         config: Any = model.config
         inner: Any = model.model
-        tower = config.vision_config.model_type
-        encoder = getattr(getattr(inner, "vision_tower", None), "encoder", None)
-        number, layers = getattr(config, "vision_feature_layer", 0), getattr(encoder, "layers", [])
-        given = number in range(-len(layers), len(layers) + 1) and number != 0
+        kind = config.vision_config.model_type
         strategy = getattr(config, "vision_feature_select_strategy", None)
-        if config.model_type != "llava" or not given or TOWERS.get(tower) != strategy:
+        tower = TOWERS.get(kind)
+        number = None
+        if config.model_type == "llava" and tower and tower.strategy == strategy:
+            layers = inner.vision_tower.get_submodule(tower.layers)
+            number = _deepest(config.vision_feature_layer, len(layers))
+        if tower is None or number is None:
+            known = ", ".join(f"{kind} ({tower.strategy!r})" for kind, tower in TOWERS.items())
             raise ValueError(
                 f"score='visionzip' on a {type(model).__name__} with a tower of the type "
-                f"{tower!r}, {strategy!r}: expected a LlavaForConditionalGeneration with one of "
-                f"{TOWERS}, whose projector keeps one token a patch"
+                f"{kind!r}, {strategy!r}: expected a LlavaForConditionalGeneration with one of "
+                f"{known}, whose projector keeps one token a patch"
             )
-        # hidden_states[0] is what goes into the first layer: no layer made it
-        self.attention = layers[number if number < 0 else number - 1].self_attn
+        self.attention = getattr(layers[number - 1], tower.attention)
+        self.heads = config.vision_config.num_attention_heads
         self.projector, self.schedule = inner.multi_modal_projector, schedule
         self.seen: dict[str, torch.Tensor] = {}
         self.scores: torch.Tensor | None = None
@@ -99,14 +115,14 @@ class Zip:
 
     def merge(self, projector: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Features [views, patches, D] with their contextual ones merged."""
-        features, heads = args[0], self.attention.num_heads
+        features = args[0]
         n = features.shape[1]
         q, k = (
-            self.seen.pop(name).detach().unflatten(2, (heads, -1)).transpose(1, 2)
+            self.seen.pop(name).detach().unflatten(2, (self.heads, -1)).transpose(1, 2)
             for name in ("q_proj", "k_proj")
         )
         with torch.autocast(features.device.type, enabled=False):
-            attention = received_attention(q * self.attention.scale, k, n)
+            attention = received_attention(q * q.shape[-1] ** -0.5, k, n)
         keys = k.mean(1)[:, -n:]  # over heads, [views, patches, d]
         n_keep = self.schedule.n_kept(n)[0]
         if not 0 < n_keep < n:
@@ -115,3 +131,14 @@ class Zip:
         each = [zipped(*view, n_keep) for view in zip(features, attention, keys, strict=True)]
         self.scores = torch.stack([scores for _, scores in each])
         return (torch.stack([merged for merged, _ in each]), *args[1:])
+
+
+def _deepest(given, n_layers):
+    """The deepest layer, from 1, of `vision_feature_layer`; None if one names no layer's output.
+
+    hidden_states[0] is what goes into the first layer: no layer made it.
+    """
+    numbers = [given] if isinstance(given, int) else given
+    counted = [n if n > 0 else n_layers + 1 + n for n in numbers if n]
+    fits = len(counted) == len(numbers) and all(1 <= n <= n_layers for n in counted)
+    return max(counted) if fits else None

@@ -12,14 +12,15 @@ from trpts_lab.assembled.model import prompt
 from trpts_lab.assembled.parts import tokenizer
 
 LONGEST = 5  # tokens of an answer with its end
+BATCH = 20  # questions
 
 
 @torch.no_grad()
-def answer(model, images, questions, batch_size=20):
+def answer(model, images, questions):
     """The model's answers, B texts, to B questions in words about as many images."""
     answers = []
-    for start in range(0, len(questions), batch_size):
-        part = slice(start, start + batch_size)
+    for start in range(0, len(questions), BATCH):
+        part = slice(start, start + BATCH)
         inputs = prompt(images[part], questions[part])
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         tokens = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)

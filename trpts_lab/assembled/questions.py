@@ -160,11 +160,8 @@ def _exist(composition, rng):
     colours, kinds = {thing.colour for thing in shapes}, {thing.kind for thing in shapes}
     absent = [(c, s) for c in COLOURS for s in SHAPES if f"{c} {s}" not in there]
     near = [(c, s) for c, s in absent if c in colours and s in kinds]
-    return (
-        _named("{} {}".format(*_pick(rng, near if near and rng.random() < 0.5 else absent))),
-        "no",
-        [],
-    )
+    colour, kind = _pick(rng, near if near and rng.random() < 0.5 else absent)
+    return _named(f"{colour} {kind}"), "no", []
 
 
 def _what(composition, rng):

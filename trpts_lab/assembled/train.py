@@ -255,12 +255,17 @@ class Assembling(Resumable):
             logits = self.model.lm_head(hidden[labels != IGNORED])
         return logits.float(), labels
 
-    def finish(self, path):
-        tensors = {f"projector.{name}": t for name, t in self.projector.folded().items()}
+    def tensors(self):
+        """What `save_trained` writes."""
+        found = {f"projector.{name}": t.detach() for name, t in self.projector.folded().items()}
         for name, matrix in self.language.named_parameters():
             if "lora_" in name:  # layers.0.self_attn.q_proj.lora_A.default.weight
                 layer, _, rest = name.partition(".lora_")
-                tensors[f"lora_{rest[0]}.{layer}"] = matrix
+                found[f"lora_{rest[0]}.{layer}"] = matrix.detach()
+        return found
+
+    def finish(self, path):
+        tensors = self.tensors()
         save_trained(path, tensors, SCALE if self.matrices else None)
         written, asked = load_assembled(path), questions_held_out(self.recipe)
         return {
