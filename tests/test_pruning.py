@@ -92,7 +92,7 @@ def test_the_same_words_are_drawn_for_anew(untrained):
     """Questions of the same words about other scenes lose other tokens; the seed draws again."""
     plan = schedules.schedule_of("random")
     drawn = [
-        pruning.own_draws(plan, 3, seed, "count", first).score
+        pruning.own_draws(plan, 3, seed, 4, first).score
         for seed, first in ((0, 0), (0, 0), (1, 0), (0, 1))
     ]
     ask = SimpleNamespace(index=torch.zeros(3, 1), of_tokens=lambda values: values)
@@ -100,7 +100,7 @@ def test_the_same_words_are_drawn_for_anew(untrained):
     assert values[0] == values[1] != values[2]
     assert values[0][1:] == values[3][:2]  # of the question, wherever its batch begins
     assert len({tuple(row) for row in values[0]}) == 3
-    assert pruning.own_draws(schedules.schedule_of("ttv"), 3, 0, "count", 0).score == "ttv"
+    assert pruning.own_draws(schedules.schedule_of("ttv"), 3, 0, 4, 0).score == "ttv"
 
 
 def test_the_oracle_is_told(untrained):

@@ -4,6 +4,7 @@ from collections import Counter
 from contextlib import contextmanager
 from statistics import median
 
+from trpts.device import pick_device
 from trpts.errors import TrptsError
 from trpts.options import SEEDS, Different, filled, whole
 from trpts_lab.project import Project
@@ -48,6 +49,11 @@ def add_commands(command):
         action=Different,
         metavar="EXPERIMENT",
         help="runs beside the comparison; default: all",
+    )
+    which.add_argument(
+        "--pruning",
+        action="store_true",
+        help="what is asked of the assembled vision-language model; with --profile real",
     )
     several = {"nargs": "+", "action": Different}
     sub.add_argument("--tasks", metavar="TASK", help="default: as the profile says", **several)
@@ -109,8 +115,15 @@ def cmd_sweep(arguments):
     project = Project.find()
     profile, store = load_profile(project, arguments.profile), project.results(arguments.profile)
     device = "cuda" if arguments.gpu else None  # None: as this machine has it
-    if arguments.tuning:
-        cells = grid.tuning_cells(profile, store, arguments.methods, device)
+
+    def known_so_far():
+        if arguments.pruning:
+            return pruning_cells(project, store, profile, device)
+        return grid.tuning_cells(profile, store, arguments.methods, device)
+
+    in_turns = arguments.tuning or arguments.pruning  # what is measured says what comes next
+    if in_turns:
+        cells = known_so_far()
     elif arguments.ablations is not None:
         cells = grid.ablation_cells(profile, store, arguments.ablations, arguments.seeds, device)
     elif arguments.further is not None:
@@ -131,9 +144,9 @@ def cmd_sweep(arguments):
             arguments.workers,
             {"GPU": 1} if arguments.gpu else None,
         )
-        if failed or left or not arguments.tuning:
+        if failed or left or not in_turns:
             break
-        known, cells = cells, grid.tuning_cells(profile, store, arguments.methods, device)
+        known, cells = cells, known_so_far()
         if len(cells) == len(known) and not missing(cells, store):
             break
     for name, error in failed.items():
@@ -141,6 +154,15 @@ def cmd_sweep(arguments):
     if left:
         say(f"{left} runs are another sweep's: run the command again when it is done")
     return 1 if failed or left else 0
+
+
+def pruning_cells(project, store, profile, device):
+    """The cells of `trpts_lab.assembled.compared`; its models belong to the profile "real"."""
+    from trpts_lab.assembled.compared import cells
+
+    if profile["profile"] != "real":
+        raise TrptsError(f"--pruning with --profile {profile['profile']}: expected --profile real")
+    return cells(project, store, device or pick_device())
 
 
 def cmd_pack(arguments):
@@ -161,13 +183,14 @@ def _refuse_unused(arguments):
     """Raise TrptsError for an option that the chosen part of the grid would silently ignore."""
     chosen = [
         name
-        for name in ("tuning", "ablations", "further")
+        for name in ("tuning", "ablations", "further", "pruning")
         if getattr(arguments, name) not in (None, False)
     ]
     unused = {
         "tuning": ("tasks", "seeds"),
         "ablations": ("tasks", "methods"),
         "further": ("tasks", "methods"),
+        "pruning": ("tasks", "methods", "seeds"),
     }
     for option in unused[chosen[0]] if chosen else ():
         if getattr(arguments, option) is not None:

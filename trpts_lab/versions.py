@@ -22,7 +22,6 @@ EXPERIMENTS = Path(__file__).parent / "experiments"
 RAISED: dict[str, int] = {}
 
 # experiments that tune by a method
-# experiments that tune by a method
 TUNING = ("tuned", "remedy", "continual", "many_tasks", "drift", "text")
 
 
@@ -40,7 +39,7 @@ def version_of(config: dict) -> dict[str, int]:
 def families_of(config: dict) -> list[str]:
     """The method that tunes and the score that selects connections, or the pruning criterion."""
     kind, method, variant = config["kind"], config["method"], config["variant"]
-    if kind == "pruning":
+    if kind in ("pruning", "assembled"):
         # None: nothing is pruned
         return [f"criterion {config['schedule']['score']}"] if config["schedule"] else []
     if kind == "subtle":

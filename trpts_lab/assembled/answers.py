@@ -7,7 +7,9 @@ answer can steer what is pruned.
 
 import numpy as np
 import torch
+from PIL import Image
 
+from trpts_lab.assembled.compositions import PATCH
 from trpts_lab.assembled.model import prompt
 from trpts_lab.assembled.parts import tokenizer
 
@@ -31,16 +33,25 @@ def answer(model, images, questions):
     return answers
 
 
-def right_answers(model, pairs, blank=False):
+def right_answers(model, pairs, blank=False, side=None):
     """Whether each of the pairs (composition, question) is answered rightly: bool [n].
 
     blank   show every question a grey image instead: what the words alone give away
+    side    patches along the side of a smaller copy of each image, which is shown instead
     """
     images = [np.full_like(shown.image, 127) if blank else shown.image for shown, _ in pairs]
+    if side is not None:
+        images = [smaller(image, side) for image in images]
     given = answer(model, images, [question.words for _, question in pairs])
     return np.array(
         [text == question.answer for text, (_, question) in zip(given, pairs, strict=True)]
     )
+
+
+def smaller(image, side):
+    """An image scaled down to `side` patches a side, averaging what falls on a pixel."""
+    pixels = side * PATCH
+    return np.asarray(Image.fromarray(image).resize((pixels, pixels), Image.Resampling.BOX))
 
 
 def accuracy(model, pairs_by_kind, blank=False):

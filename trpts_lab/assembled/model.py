@@ -74,23 +74,26 @@ def create_assembled(seed=0):
 
 
 def pixels(images):
-    """uint8 [B, SIZE, SIZE, 3] -> float [B, 3, SIZE, SIZE], standardised as for ImageNet."""
+    """uint8 [B, S, S, 3] -> float [B, 3, S, S], standardised as for ImageNet."""
     scaled = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     return (scaled - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
-def told(words):
+def told(words, n_image=N_TOKENS):
     """A question as the language model's chat template tells it, image tokens first."""
     asked = [
         {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": f"{IMAGE * N_TOKENS}\n{words}"},
+        {"role": "user", "content": f"{IMAGE * n_image}\n{words}"},
     ]
     return tokenizer().apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
 
 
 def prompt(images, questions):
-    """Inputs of `generate` for B images and B questions in words; pads shorter ones on the left."""
-    texts = [told(words) for words in questions]
+    """Inputs of `generate` for B images of one size, whole patches, and B questions in words; pads
+    shorter ones on the left.
+    """
+    height, width, _ = images[0].shape
+    texts = [told(words, height * width // PATCH**2) for words in questions]
     inputs = tokenizer()(texts, padding=True, add_special_tokens=False, return_tensors="pt")
     return {**inputs, "pixel_values": pixels(images)}
 

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from transformers.utils import logging
 
 from trpts import img_focus
@@ -37,6 +37,12 @@ def language_model() -> LlamaForCausalLM:
     return AutoModelForCausalLM.from_pretrained(
         language_folder(), dtype=torch.float32, local_files_only=True
     ).eval()
+
+
+@cache
+def language_config():
+    """Its configuration; raises as `language_folder`."""
+    return AutoConfig.from_pretrained(language_folder(), local_files_only=True)
 
 
 @cache

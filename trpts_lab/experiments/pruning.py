@@ -68,7 +68,7 @@ def run(config):
                 )
                 continue
             relevant = torch.from_numpy(np.stack([question.tokens for _, question in part]))
-            plan = own_draws(schedule, len(part), config["seed"], kind, start)
+            plan = own_draws(schedule, len(part), config["seed"], KINDS.index(kind), start)
             with pruning(model, plan, relevant.to(config["device"])) as trace:
                 right.append(right_answers(model, part))
             looks += [
@@ -91,8 +91,8 @@ def run(config):
 
 
 def own_draws(schedule, n, seed, kind, first):
-    """The schedule, with a draw of its own for each of the n questions of a kind that begin at
-    number `first`.
+    """The schedule, with a draw of its own for each of the n questions of a kind, by its number,
+    that begin at number `first`.
 
     The library draws by the words of the question, so that a question asked again is pruned alike:
     here, where the same words are asked of a hundred scenes, that would be one draw for all of
@@ -100,10 +100,7 @@ def own_draws(schedule, n, seed, kind, first):
     """
     if schedule.score not in ("random", "oracle"):
         return schedule
-    drawn = [
-        np.random.default_rng([seed, KINDS.index(kind), first + i]).random(N_TOKENS)
-        for i in range(n)
-    ]
+    drawn = [np.random.default_rng([seed, kind, first + i]).random(N_TOKENS) for i in range(n)]
     draws = torch.from_numpy(np.stack(drawn))
 
     def random(c):

@@ -47,7 +47,8 @@ def run(config):
     for kind in KINDS:
         pairs = questions_of("test", kind, config["n_questions"], config["seed"])
         plain = distributions(model, pairs)
-        with pruning(model, pruned.own_draws(schedule, len(pairs), config["seed"], kind, 0)):
+        drawn = pruned.own_draws(schedule, len(pairs), config["seed"], KINDS.index(kind), 0)
+        with pruning(model, drawn):
             changed[kind], distance[kind] = compare(plain, distributions(model, pairs))
     return {
         "changed": changed,
