@@ -16,6 +16,7 @@ from jupyter_book.config import get_final_config
 
 from trpts.errors import TrptsError
 from trpts.hashes import file_hash
+from trpts_lab.book.benchmarks import benchmarks_page
 from trpts_lab.book.chapters import find_chapters
 from trpts_lab.book.claims_page import claims_page
 from trpts_lab.book.launch import repository, theme_options
@@ -56,6 +57,7 @@ def build_book(project, profile_name, folder=None, edit=lambda nb: nb):
         source / "status.md", status_page(project, load_profile(project, profile_name), chapters)
     )
     write_if_new(source / "claims.md", claims_page(project))
+    write_if_new(source / "benchmarks.md", benchmarks_page(project))
     put_mathjax(folder / "assets" / "mathjax")
     write_conf(source, folder / "assets", theme_options(repository(project)))
     command = [

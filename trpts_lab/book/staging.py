@@ -13,7 +13,11 @@ from trpts_lab.book.runner import write_notebook
 HIDDEN_IN_BOOK = "remove-cell"
 # around what `trpts_lab.book.student` leaves out
 BEGIN, END = ("### BEGIN SOLUTION", "### END SOLUTION")
-GENERATED = ("claims.md", "status.md")  # written into the staged book by `trpts_lab.book.build`
+GENERATED = (
+    "benchmarks.md",
+    "claims.md",
+    "status.md",
+)  # written into the staged book by `trpts_lab.book.build`
 
 
 def stage(project, chapters, runs, target, edit=lambda nb: nb):
