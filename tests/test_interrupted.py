@@ -17,7 +17,7 @@ from trpts.cli import main
 from trpts.places import claimed
 
 MINI = dict(img_size=8, patch_size=4, in_chans=3, embed_dim=16, depth=2, num_heads=2)
-OUTCOME = ["o.confusion.png", "o.report.json", "o.safetensors"]
+OUTCOME = ["o.confusion.png", "o.md", "o.report.json", "o.safetensors"]
 
 
 @pytest.fixture

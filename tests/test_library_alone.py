@@ -188,7 +188,7 @@ def test_a_command_of_the_laboratory_says_that_it_is_not_installed(alone, comman
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(
-        f"trpts: '{command}' is no command: expected one of tune, predict, export, prune; the"
+        f"trpts: '{command}' is no command: expected one of tune, predict, export, diff, prune; the"
     )
     assert "laboratory, which is not installed: run pip install ./trpts_lab" in done.stderr
 

@@ -24,12 +24,12 @@ from torch.nn.utils.prune import l1_unstructured
 import trpts.peers  # noqa: F401 - registers them
 from trpts.data import Split, Task
 from trpts.data.reading import NORMALIZATIONS
-from trpts.delta import backbone_hash, check_saveable, save_delta
+from trpts.delta import backbone_hash, save_delta
 from trpts.device import device_named
 from trpts.fisher import fisher_scores
 from trpts.layers import classifier, heads, scored_layers
 from trpts.methods import METHODS, check_method
-from trpts.own_images import reading_of
+from trpts.own_images import check_saveable, reading_of
 from trpts.probe import put_head
 from trpts.scores import SCORES, score_named
 from trpts.sparse import attach, detach, sparse_layers

@@ -387,6 +387,7 @@ def test_needs_no_checkout_and_nothing_of_the_book(place, tmp_path):
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "o.confusion.png",
+        "o.md",
         "o.report.json",
         "o.safetensors",
         "whole.safetensors",

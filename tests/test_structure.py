@@ -9,8 +9,8 @@ LIBRARY = (
     "moved threads errors options texts device meter hashes places files packages img_focus "
     "layers data backbones probe signals fisher scores budget placement allocation "
     "sparse_gradient sparse transition transprune tokens checkpoint training training_run "
-    "delta methods tuning peers saved_models own_images vlm ask lmms plots cli_images cli_prune "
-    "cli"
+    "delta difference card adapter methods tuning peers saved_models own_images exchange vlm "
+    "ask lmms plots cli_images cli_prune cli"
 )
 ORDER = [*(f"trpts.{name}" for name in LIBRARY.split()), "trpts_lab"]
 

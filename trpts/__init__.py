@@ -21,6 +21,7 @@ HOMES = {
     "detach": "trpts.sparse",
     "create_backbone": "trpts.backbones",
     "load_delta": "trpts.delta",
+    "save_adapter": "trpts.adapter",
     "save_delta": "trpts.delta",
     "unload_delta": "trpts.delta",
     "fisher_scores": "trpts.fisher",

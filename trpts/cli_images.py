@@ -1,4 +1,4 @@
-"""The commands for your own images: `trpts tune | predict | export`."""
+"""The commands for your own images: `trpts tune | predict | export | diff`."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ OF_TRPTS = {
 
 
 def add_commands(command: Callable[..., ArgumentParser]) -> None:
-    """Add the three commands; `command` makes a subparser of (name, function, summary)."""
+    """Add the four commands; `command` makes a subparser of (name, function, summary)."""
     tune = command("tune", cmd_tune, "tune a backbone on your own images; writes a small file")
     tune.add_argument(
         "data",
@@ -92,16 +92,31 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
         "--device", default=None, help="cpu, cuda or mps (default: cuda where there is one)"
     )
 
-    export = command("export", cmd_export, "write a tuned model as an ordinary timm checkpoint")
+    export = command("export", cmd_export, "write a tuned model as others load it: timm, PEFT")
     export.add_argument("model", type=filled, metavar="DELTA", help="what `trpts tune` wrote")
     export.add_argument("--weights", default="hub", metavar="FILE", help="the backbone's")
+    export.add_argument(
+        "--format",
+        choices=("timm", "peft"),
+        default="timm",
+        help="an ordinary timm checkpoint (default), or a folder with a LoRA adapter",
+    )
     export.add_argument(
         "--out",
         type=filled,
         required=True,
-        metavar="FILE",
-        help="the file to write, name.safetensors",
+        metavar="PLACE",
+        help="the file to write, name.safetensors; with --format peft a new folder",
     )
+
+    diff = command("diff", cmd_diff, "write the delta between two timm checkpoints")
+    diff.add_argument("base", type=filled, metavar="BASE", help='safetensors, or "hub"')
+    diff.add_argument(
+        "tuned", type=filled, metavar="TUNED", help="safetensors of the whole model, head included"
+    )
+    diff.add_argument("--backbone", type=filled, required=True, metavar="TAG", help="a timm tag")
+    diff.add_argument("--image-size", type=whole(1, 4096), metavar="PIXELS", help="as of tune")
+    diff.add_argument("--out", type=filled, required=True, metavar="FILE", help="the delta")
 
 
 def cmd_tune(arguments: Namespace) -> int:
@@ -180,13 +195,39 @@ def cmd_predict(arguments: Namespace) -> int:
 
 
 def cmd_export(arguments: Namespace) -> int:
-    """Write backbone and delta as one timm checkpoint.
+    """Write backbone and delta as one timm checkpoint, or the delta as a LoRA adapter.
 
-    Load it with timm.create_model(tag, num_classes=K, checkpoint_path=...), and img_size=... where
-    it was tuned with --image-size; plain timm keeps all tokens.
+    Load a checkpoint with timm.create_model(tag, num_classes=K, checkpoint_path=...), and
+    img_size=... where it was tuned with --image-size; an adapter as its README.md says. Both keep
+    all tokens.
     """
-    from trpts.saved_models import export_model
+    from trpts.exchange import export_adapter, export_model
 
+    if arguments.format == "peft":
+        sizes = export_adapter(arguments.model, arguments.out, arguments.weights)
+        larger = {name: size for name, size in sizes.items() if size > 1}
+        print(f"{arguments.out}: a LoRA adapter of {len(sizes)} layers")
+        if larger:
+            most = max(larger, key=lambda name: larger[name])
+            print(
+                f"in {len(larger)} of them the matrices are larger than the layer itself, up to "
+                f"{larger[most]:.1f} times ({most}): the delta is the smaller file"
+            )
+        return 0
     notes = export_model(arguments.model, arguments.out, arguments.weights)
     print(f"{arguments.out}: {notes['backbone']} with {len(notes['class_names'])} classes")
+    return 0
+
+
+def cmd_diff(arguments: Namespace) -> int:
+    """Write the delta that turns one checkpoint into the other, where few connections of each
+    neuron differ.
+    """
+    from trpts.exchange import write_difference
+
+    delta = write_difference(
+        arguments.base, arguments.tuned, arguments.backbone, arguments.out, arguments.image_size
+    )
+    most = max(index.shape[1] for index, _, _ in delta.layers.values())
+    print(f"{arguments.out}: {len(delta.layers)} layers, at most {most} connections of a neuron")
     return 0

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from trpts.files import read_header, read_tensors, write_tensors
-from trpts.layers import classifier
+from trpts.layers import classifier, head_name
 from trpts.sparse import attached, check_index, sparse_layers
 from trpts.texts import capped
 
@@ -39,16 +39,6 @@ class Delta:
     origin: str = "the delta"
 
 
-def check_saveable(model: nn.Module) -> None:
-    """Raise ValueError for a model of which training changes more than a delta holds."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-            raise ValueError(
-                f"{name} is batch normalisation, whose running statistics training changes and a "
-                "delta does not hold: expected a model without it, as most vision transformers are"
-            )
-
-
 def save_delta(model: nn.Module, path: str | Path, **notes: Any) -> Delta:
     """Write what an attached model has learnt; the Delta.
 
@@ -56,27 +46,39 @@ def save_delta(model: nn.Module, path: str | Path, **notes: Any) -> Delta:
             …
     raises  ValueError: the model is not attached
     """
+    delta = delta_of(model, **notes)
+    write_delta(delta, path)
+    return delta
+
+
+def write_delta(delta: Delta, path: str | Path) -> None:
+    """Write a Delta, whole or not at all."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, (index, values, bias) in delta.layers.items():
+        small = torch.uint16 if index.max() < 2**16 else torch.uint32
+        tensors |= {f"index.{name}": index.to(small), f"values.{name}": values}
+        if bias is not None:
+            tensors[f"bias.{name}"] = bias
+    tensors |= dict(zip(("head.weight", "head.bias"), delta.head, strict=True))
+    write_tensors(path, tensors, delta.notes)
+
+
+def delta_of(model: nn.Module, **notes: Any) -> Delta:
+    """What an attached model has learnt, as a copy; `notes` and errors as of `save_delta`."""
     if not attached(model):
         raise ValueError(
             "the model has no selected connections: a delta is saved from an attached model"
         )
     head, layers = classifier(model), {}
-    tensors: dict[str, torch.Tensor] = {}
     for name, layer in sparse_layers(model).items():
-        bias = (
-            layer.bias.detach().clone()
-            if layer.bias is not None and layer.bias.requires_grad
-            else None
-        )
+        trained = layer.bias is not None and layer.bias.requires_grad
+        bias = layer.bias.detach().clone() if trained else None
         layers[name] = layer.index, layer.values.detach().clone(), bias
-        small = torch.uint16 if layer.weight[0].numel() <= 2**16 else torch.uint32
-        tensors |= {f"index.{name}": layer.index.to(small), f"values.{name}": layers[name][1]}
-        if bias is not None:
-            tensors[f"bias.{name}"] = bias
-    tensors |= {"head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
-    notes = {"format": FORMAT, "backbone_hash": backbone_hash(model), **notes}
-    write_tensors(path, tensors, notes)
-    return Delta(layers, (tensors["head.weight"].clone(), tensors["head.bias"].clone()), notes)
+    return Delta(
+        layers,
+        (head.weight.detach().clone(), head.bias.detach().clone()),
+        {"format": FORMAT, "backbone_hash": backbone_hash(model), **notes},
+    )
 
 
 def read_delta(path: str | Path) -> Delta:
@@ -185,7 +187,7 @@ def backbone_hash(model: nn.Module) -> str:
 
     Of an attached model, as they were before `attach`.
     """
-    digest, head = hashlib.sha256(), _head_name(model)
+    digest, head = hashlib.sha256(), head_name(model)
     before = vars(model).get("_before_attach", {"tensors": {}})["tensors"]
     for name, tensor in model.state_dict().items():
         layer, _, part = name.rpartition(".")
@@ -205,12 +207,8 @@ def backbone_hash(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _head_name(model):
-    return next(name for name, module in model.named_modules() if module is classifier(model))
-
-
 def _set_head(model, head):
-    setattr(model, _head_name(model), head)
+    setattr(model, head_name(model), head)
     model.num_classes = head.out_features
 
 

@@ -57,9 +57,10 @@ def write_tensors(
         raise OSError(f"{path} cannot be written: {error}") from error
 
 
-def read_header(path: str | Path, expected: str) -> tuple[Header, dict]:
+def read_header(path: str | Path, expected: str, noted: bool = True) -> tuple[Header, dict]:
     """({name: (dtype, shape)}, notes) of what `write_tensors` wrote with notes; no tensor is read.
 
+    noted   False: a file of somebody else's, which may have none: they are {} then
     raises  ValueError: not a file of that kind; `expected` says in words what it should be
     """
     path = Path(path)
@@ -78,9 +79,9 @@ def read_header(path: str | Path, expected: str) -> tuple[Header, dict]:
                 name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()
             }
             metadata = file.metadata() or {}
-        if "notes" not in metadata:
+        if noted and "notes" not in metadata:
             raise ValueError("it has no notes")
-        notes = parse_json(metadata["notes"])
+        notes = parse_json(metadata.get("notes", "{}"))
         if not isinstance(notes, dict):
             raise ValueError(f"its notes are a {type(notes).__name__}, expected a table")
         for name, (dtype, _) in found.items():
@@ -97,9 +98,12 @@ def read_notes(path: str | Path, expected: str) -> dict:
 
 
 def read_tensors(
-    path: str | Path, expected: str, wanted: Mapping[str, torch.Tensor] | None = None
+    path: str | Path,
+    expected: str,
+    wanted: Mapping[str, torch.Tensor] | None = None,
+    noted: bool = True,
 ) -> tuple[dict[str, torch.Tensor], dict]:
-    """({name: tensor}, notes) of what `write_tensors` wrote with notes.
+    """({name: tensor}, notes) of what `write_tensors` wrote with notes; `noted`: see `read_header`.
 
     wanted  {name: tensor}: the file must hold exactly these names, in these shapes; what is of
             floats there must be of floats in the file, whatever their width, and finite in the
@@ -107,7 +111,7 @@ def read_tensors(
     raises  ValueError: as `read_header`; names, types or shapes that are not those wanted; numbers
             that are not finite
     """
-    found, notes = read_header(path, expected)
+    found, notes = read_header(path, expected, noted)
     if wanted is not None:
         _check_fit(path, expected, found, wanted)
     try:

@@ -80,6 +80,12 @@ def classifier(model: nn.Module) -> nn.Linear:
     return found[0]
 
 
+def head_name(model: nn.Module) -> str:
+    """The name of the model's one linear head; raises as `classifier`."""
+    head = classifier(model)
+    return next(name for name, module in model.named_modules() if module is head)
+
+
 class WeightUses(TorchFunctionMode):
     """While it is open, notes every function of PyTorch that is given one of the layers' weights.
 

@@ -18,7 +18,7 @@ from trpts.data.images import FileSplit
 from trpts.data.load import load_task
 from trpts.data.reading import NORMALIZATIONS
 from trpts.data.task import AnySplit, Split, Task
-from trpts.delta import check_saveable, save_delta
+from trpts.delta import save_delta
 from trpts.methods import METHODS
 from trpts.places import check_place, claimed
 from trpts.probe import largest_logit
@@ -74,7 +74,8 @@ def tune_images(
     weights       path of the backbone's weights, or "hub" for the local Hugging Face cache
     overwrite     whether files that are there already may be replaced. Those of an interrupted run
                   always are
-    report_files  {path: function (report, path) that writes it}: files that are made of the report
+    report_files  {path: function (report, path) that writes it}: files that are made of the report,
+                  which has the delta's "notes" there
     image_size    pixels per side that the backbone is made for, its positions resampled; None: its
                   own
     options       of `tune`, the method's own included
@@ -108,6 +109,7 @@ def tune_images(
                 report = held_out(model, task.test, names)
             notes = {
                 "backbone": backbone,
+                "data": Path(data).name,
                 "reading": reading,
                 "class_names": names,
                 "tokens": result.tokens,
@@ -117,9 +119,19 @@ def tune_images(
             }
             save_delta(model, out, **notes)
             for path, write in report_files.items():
-                write(report, path)
+                write(report | {"notes": notes}, path)
             checkpoint.unlink()
     return result, report
+
+
+def check_saveable(model: nn.Module) -> None:
+    """Raise ValueError for a model of which training changes more than a delta holds."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+            raise ValueError(
+                f"{name} is batch normalisation, whose running statistics training changes and a "
+                "delta does not hold: expected a model without it, as most vision transformers are"
+            )
 
 
 def _load(data, backbone, seed, image_size):

@@ -64,6 +64,30 @@ def fresh_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
+def fresh_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder to fill; at the end, it takes the name `path`. An error leaves nothing.
+
+    raises  ValueError: something is there already, or the folder cannot be made
+    """
+    path = Path(path)
+    try:
+        if os.path.lexists(path):
+            raise FileExistsError(None, "it is there already")
+        temporary = _temporary_folder(path)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written: {error.strerror or error}; expected the name of a new "
+            "folder, in a folder that exists and may be written to"
+        ) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
 def claimed(path: str | Path, *others: str | Path) -> Iterator[None]:
     """Hold `path` for one process at a time, and remove what killed writers of `path` and `others`
     left behind.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,6 +12,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from trpts.card import model_card
 from trpts.places import fresh_file
 
 LONGEST = 40  # characters of a name in the picture
@@ -20,19 +21,29 @@ MAX_NAMED = 40  # classes up to which names and numbers are written into the pic
 
 
 def report_files(out: str | Path) -> dict[Path, Callable[[dict, Path], None]]:
-    """{path: writer (report, path)}: `out` with .report.json or .confusion.png for .safetensors."""
+    """{path: writer (report, path)}: `out` with .report.json, .confusion.png, or .md for the model
+    card, in place of .safetensors.
+    """
     stem = Path(out)
     name = stem.name.removesuffix(".safetensors")
     return {
         stem.with_name(f"{name}.report.json"): write_report,
         stem.with_name(f"{name}.confusion.png"): write_picture,
+        stem.with_name(f"{name}.md"): partial(write_card, file=stem.name),
     }
 
 
 def write_report(report: dict, path: str | Path) -> None:
-    """Write the report as JSON."""
+    """Write the report as JSON, without the delta's own notes."""
+    told = {key: value for key, value in report.items() if key != "notes"}
     with fresh_file(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def write_card(report: dict, path: str | Path, file: str) -> None:
+    """Write the card of the delta in `file`."""
+    with fresh_file(path) as temporary:
+        temporary.write_text(model_card(report["notes"], file), encoding="utf-8")
 
 
 def write_picture(report: dict, path: str | Path) -> None:

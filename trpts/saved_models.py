@@ -1,5 +1,4 @@
-"""Models that were tuned on your own images: load, predict, export. What `trpts predict` and `trpts
-export` call.
+"""Models that were tuned on your own images: load them, predict. What `trpts predict` calls.
 
 A delta or an exported model carries in its notes all that prediction needs: backbone, how images
 are read, class names and token selection.
@@ -17,8 +16,7 @@ from trpts.backbones import create_backbone, image_size_of, skeleton
 from trpts.data.reading import NORMALIZATIONS, RESIZES, read_image
 from trpts.delta import FORMAT as DELTA_FORMAT
 from trpts.delta import check_delta, load_delta, read_delta
-from trpts.files import check_notes, read_header, read_tensors, write_tensors
-from trpts.places import check_place, claimed
+from trpts.files import check_notes, read_header, read_tensors
 from trpts.probe import Diverged
 from trpts.texts import capped
 from trpts.tokens import MERGE, ROUNDING, SCORES, token_selection
@@ -147,19 +145,6 @@ def predict(
                     )
                 ranked = p.argsort(descending=True).tolist()
                 yield path, {notes["class_names"][k]: p[k].item() for k in ranked}
-
-
-def export_model(
-    path: str | Path, out: str | Path, weights: str | Path | None = "hub"
-) -> dict[str, Any]:
-    """Write a delta's tuned model as a plain timm checkpoint, with the notes in its metadata."""
-    out = Path(out)
-    check_place(out, path, weights)
-    with claimed(out):
-        model, notes = load_model(path, weights)
-        notes = {key: notes.get(key) for key in ("backbone", "reading", "class_names", "tokens")}
-        write_tensors(out, model.state_dict(), notes | {"format": MODEL_FORMAT})
-    return notes
 
 
 def _check_tokens(model, tokens):
