@@ -31,8 +31,7 @@ def model():
 @pytest.fixture
 def untrained(model, monkeypatch):
     """Experiments get a model whose projector is random."""
-    for module in (assembled, depth):
-        monkeypatch.setattr(module, "load_assembled", lambda path: model)
+    monkeypatch.setattr(assembled, "load_assembled", lambda path: model)
     yield {"project": Project.find()}
     model.set_attn_implementation("sdpa")
 

@@ -41,6 +41,9 @@ ACCURACIES = (
 OF_ALL_KINDS = ("mean_accuracy", "mean_changed", "recall", "by_stage", "share", "place")
 
 
+# metrics of `trpts_lab.experiments.depth` that are made of ranks
+OF_RANKS = ("_asked", "_things", "_place", "ttv_norm")
+
 KINDS = {  # how this machine is made to compute as another one
     "as it is": {},
     "without AVX-512": {
@@ -104,9 +107,11 @@ def _tolerance(metric, values, config):
 def _one_of(metric, config):
     """The share of one image or question in a metric's average; 0 of a metric of another kind."""
     family = metric.partition("[")[0]
+    if config["kind"] == "depth":  # of ranks of a hundred tokens: a pair that trades places
+        return 1 / 200 if family.endswith(OF_RANKS) else 0
     if "n_questions" in config:
         n_kinds = {"accuracy": 1, "changed": 1} | dict.fromkeys(
-            OF_ALL_KINDS, len(KINDS_OF_QUESTIONS)
+            OF_ALL_KINDS, len(config.get("kinds", KINDS_OF_QUESTIONS))
         )
         return 1 / (n_kinds[family] * config["n_questions"]) if family in n_kinds else 0
     if "accuracy" not in family and family not in ACCURACIES:

@@ -51,11 +51,10 @@ class Schedule:
     positions     what is left is numbered as before ("keep"), or anew without gaps ("compact", the
                   released code). The paper does not say; we keep
     score         "transprune"; "ttv", "iga": either part alone; "norm": ‖T_out‖ in place of TTV;
-                  "fastv": attention of the last instruction token; "random", "uniform": every
-                  so-manieth token; "oracle": the relevant tokens first; "sparsevlm",
-                  "divprune", "cdpruner", and behind layer 0 "visionzip", see
-                  `trpts.transprune.rivals`; or a function, see `trpts.transprune.criteria`.
-                  Several: one for each stage
+                  "fastv": attention of the last instruction token; "random"; "uniform": evenly
+                  spread tokens; "oracle": the relevant tokens first; "sparsevlm", "divprune",
+                  "cdpruner", and behind layer 0 "visionzip", see `trpts.transprune.rivals`; or a
+                  function, see `trpts.transprune.criteria`. Several: one for each stage
     seed          of "random", and of what "oracle" does with the rest
     frames        keep is of "all" image and video tokens of a row together, or of "each" video
                   frame's own (the paper has no video tokens but Video-LLaVA's, and does not say)

@@ -91,7 +91,8 @@ def read_inputs(project):
 def data_name(config):
     """What a record was made from, as inputs.json names it."""
     size = f", {config['image_size']} px" if "image_size" in config else ""
-    return f"{config['kind']}: {config['task']}{size}, seed {config['seed']}"
+    split = f", {config['split']}" if "split" in config else ""
+    return f"{config['kind']}: {config['task']}{size}{split}, seed {config['seed']}"
 
 
 def record_rows(project):

@@ -14,7 +14,7 @@ from trpts.transprune.plugin import pruning
 from trpts.transprune.schedule import Schedule
 from trpts_lab.assembled.answers import right_answers
 from trpts_lab.assembled.compositions import N_TOKENS
-from trpts_lab.assembled.model import load_assembled
+from trpts_lab.assembled.model import create_assembled, load_assembled
 from trpts_lab.assembled.questions import KINDS, questions_of
 from trpts_lab.assembled.schedules import GREY, price, switches
 from trpts_lab.experiments.pruning import kept_masks, own_draws
@@ -53,9 +53,17 @@ def cell(
     }
 
 
+def model_of(config):
+    """The model of a configuration on its device; its projector is random where it has no weights,
+    for canaries.
+    """
+    path = weights_path(config)
+    return (create_assembled() if path is None else load_assembled(path)).to(config["device"])
+
+
 def run(config):
     """Metrics of a configuration that `cell` made."""
-    model = load_assembled(weights_path(config)).to(config["device"])
+    model = model_of(config)
     schedule = None if config["schedule"] is None else Schedule(**config["schedule"])
     side, blank = config.get("side"), config["variant"] == GREY
     accuracy, looks = {}, []

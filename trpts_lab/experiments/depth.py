@@ -10,10 +10,9 @@ import torch
 from scipy.stats import rankdata
 
 from trpts.transition import transition_variation
-from trpts_lab.assembled.model import load_assembled, prompt
+from trpts_lab.assembled.model import prompt
 from trpts_lab.assembled.questions import questions_of
 from trpts_lab.experiments import assembled
-from trpts_lab.tasks import weights_path
 
 VERSION = 1
 AT_ONCE = 12  # questions
@@ -40,7 +39,7 @@ def run(config):
     ttv_place, iga_place  rank correlation with the token's number in the image
     ttv_norm            rank correlation of TTV with the length of what both modules add
     """
-    model = load_assembled(weights_path(config)).to(config["device"])
+    model = assembled.model_of(config)
     model.set_attn_implementation("eager")  # which gives its weights
     rows = []
     for kind in config["kinds"]:
