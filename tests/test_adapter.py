@@ -12,7 +12,7 @@ import torch
 from trpts.adapter import save_adapter, untuned
 from trpts.delta import delta_of, save_delta
 from trpts.layers import scored_layers
-from trpts.sparse import attach, sparse_layers
+from trpts.sparse import attach, detach, sparse_layers
 
 # three architectures: LayerScale, no LayerScale, average pooling and no bias in patches
 MODELS = {
@@ -148,6 +148,10 @@ def test_bad_input_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     model, folder = plain("vit_tiny_patch16_224"), tmp_path / "adapter"
     with pytest.raises(ValueError, match=r"of an attached model, or of a plain one .*neither was"):
         save_adapter(model, folder)
+    attach(model, {})
+    with pytest.raises(ValueError, match="the head alone was tuned: an adapter holds changed la"):
+        save_adapter(model, folder)
+    detach(model)
     tuned(model)
     with pytest.raises(ValueError, match="both was given"):
         save_adapter(model, folder, delta_of(model))

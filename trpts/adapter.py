@@ -39,7 +39,7 @@ def save_adapter(
     base    name of the backbone, noted in the folder; None: none
     card    text of the folder's README.md; None: PEFT's own
     raises  ValueError: PEFT is not installed, an attached model with a delta, a plain one without,
-            a delta of another backbone, a folder that is there already
+            a delta of another backbone or of the head alone, a folder that is there already
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -55,9 +55,11 @@ def save_adapter(
     with fresh_folder(folder) as made:
         found = delta_of(model) if delta is None else delta
         found = found if isinstance(found, Delta) else read_delta(found)
+        if not found.layers:
+            raise ValueError("the head alone was tuned: an adapter holds changed layers")
         plain = untuned(model)
         load_delta(plain, found)  # which refuses what does not fit
-        changes = _changes(plain, found)
+        changes = _changes(plain)
         ranks = {name: change.shape[1] for name, (_, change) in changes.items()}
         config = LoraConfig(
             r=1,
@@ -87,7 +89,7 @@ def save_adapter(
 
 
 @torch.no_grad()
-def _changes(plain, delta):
+def _changes(plain):
     """{layer: (columns U [|U|], ΔW[:, U] [out, |U|])} of a plain model with a delta inside, whose
     weights become the backbone's again. Its biases and its head stay the delta's.
     """

@@ -32,7 +32,11 @@ def model_card(notes: Mapping[str, Any], file: str, kind: str = "delta") -> str:
         "pipeline_tag": "image-classification",
         "tags": ["trpts", "timm", *(["lora"] if kind == "adapter" else [])],
     }
-    told = [f"`{backbone}`, tuned with TR-PTS: a few connections of each neuron, and the head."]
+    tuned = {"linear": "The head was tuned", "trpts": "A few connections of each neuron were tuned"}
+    told = [
+        f"{tuned.get(notes.get('method', ''), 'A few connections of each neuron differ')} in "
+        f"`{backbone}`."
+    ]
     if data:
         told.append(f"Images: {_plain(data)}. Classes: {len(names)}.")
     if "test_accuracy" in notes:

@@ -113,6 +113,7 @@ def tune_images(
                 "reading": reading,
                 "class_names": names,
                 "tokens": result.tokens,
+                "method": method,
                 "settings": result.options,
                 "test_accuracy": report["accuracy"],
                 "n_test": report["n_test"],
