@@ -46,24 +46,27 @@ def place(tmp_path_factory):
     return root
 
 
+def arguments(place, out, *more):
+    """Of a short tuning."""
+    given = ["--backbone", "vit_lab", "--weights", place / "lab.safetensors", "--epochs", 2]
+    given += ["--device", "cpu", "--keep", 0.8, *more]
+    return ["tune", *map(str, [place / "photos", *given, "--out", out])]
+
+
 @pytest.fixture(scope="module")
 def tuned(place):
     """The delta of a short tuning."""
-    arguments = [
-        "--backbone",
-        "vit_lab",
-        "--weights",
-        place / "lab.safetensors",
-        "--epochs",
-        2,
-        "--device",
-        "cpu",
-        "--keep",
-        0.8,
-    ]
     out = place / "colours.safetensors"
-    assert main(["tune", *map(str, [place / "photos", *arguments, "--out", out])]) == 0
+    assert main(arguments(place, out)) == 0
     return out
+
+
+def test_mixed_precision_is_another_run(place, tuned, tmp_path):
+    out = tmp_path / "mixed.safetensors"
+    assert main(arguments(place, out, "--autocast")) == 0
+    mixed, full = (read_delta(path).layers for path in (out, tuned))
+    moved = [(mixed[name][1] - full[name][1]).abs().max().item() for name in mixed if name in full]
+    assert 0 < max(moved) < 0.1  # rounding alone
 
 
 def test_tune_writes_delta_report_and_picture(place, tuned):

@@ -67,6 +67,11 @@ def add_commands(command: Callable[..., ArgumentParser]) -> None:
         help="per side; positions are resampled (default: the backbone's own)",
     )
     tune.add_argument(
+        "--autocast",
+        action="store_true",
+        help="train in bfloat16 where PyTorch thinks it safe (mixed precision)",
+    )
+    tune.add_argument(
         "--device", default=None, help="cpu, cuda or mps (default: cuda where there is one)"
     )
 
@@ -124,7 +129,9 @@ def cmd_tune(arguments: Namespace) -> int:
     from trpts.own_images import tune_images
     from trpts.plots import report_files
 
-    options = {"epochs": arguments.epochs, "lr": arguments.lr, "batch_size": arguments.batch_size}
+    options = {
+        name: getattr(arguments, name) for name in ("epochs", "lr", "batch_size", "autocast")
+    }
     of_trpts = {
         name: getattr(arguments, name) for name in OF_TRPTS if getattr(arguments, name) is not None
     }
