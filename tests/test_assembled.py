@@ -37,6 +37,7 @@ from trpts_lab.project import Project
 SHORT = Recipe(
     naming_steps=2,
     naming_batch_size=1,
+    early_steps=2,
     steps=3,
     batch_size=1,
     warmup_steps=1,
@@ -207,7 +208,8 @@ def test_answers_stop_where_the_model_ends_them(model, monkeypatch):
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "ASKED", ("exist", "where"))
+    monkeypatch.setattr(train, "EARLY", ("exist",))
+    monkeypatch.setattr(train, "LATE", ("where",))
     monkeypatch.setattr(train, "KINDS", ("exist", "where"))
     straight, broken = Project(tmp_path / "a"), Project(tmp_path / "b")
     card = Assembling(SHORT).train(straight)

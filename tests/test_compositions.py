@@ -29,6 +29,8 @@ from trpts_lab.assembled.questions import (
     PHRASES,
     ROWS,
     ask,
+    describe,
+    places,
     questions_of,
 )
 
@@ -174,6 +176,16 @@ def test_the_last_phrase_of_each_kind_is_never_trained():
         for seed in range(60):
             assert not last.fullmatch(ask(SHOWN, kind, np.random.default_rng(seed)).words)
         assert last.fullmatch(ask(SHOWN, kind, np.random.default_rng(0), phrase=-1).words)
+
+
+def test_descriptions_name_all_that_is_shown():
+    assert describe(SHOWN).answer == (
+        "red star, nothing, red heart, nothing, digit, nothing, nothing, cat, nothing"
+    )
+    assert places(SHOWN).answer == (
+        "cat bottom center, digit middle center, red heart top right, red star top left"
+    )
+    assert np.flatnonzero(describe(SHOWN).tokens).tolist() == [0, 1, 2, 3]
 
 
 def test_a_question_that_a_composition_does_not_allow_is_none():

@@ -122,6 +122,21 @@ def ask(composition, kind, rng, phrase=None):
     return Question(kind, words.format(**fields), answer, tokens)
 
 
+def describe(composition):
+    """All nine parts, row by row, in one answer: many words to learn from behind one image."""
+    there = {(thing.row, thing.column): thing.name for thing in composition.things}
+    parts = [(row, column) for row in range(len(ROWS)) for column in range(len(COLUMNS))]
+    answer = ", ".join(there.get(part, "nothing") for part in parts)
+    return Question("describe", "Name what is in each part.", answer, composition.tokens.any(0))
+
+
+def places(composition):
+    """All things by name, from a to z, each with its place, in one answer."""
+    things = sorted(composition.things, key=lambda thing: thing.name)
+    answer = ", ".join(f"{thing.name} {_place(thing)}" for thing in things)
+    return Question("places", "Name the place of each thing.", answer, composition.tokens.any(0))
+
+
 def questions_of(split, kind, n, seed=0, phrase=None):
     """n pairs (composition, question) of a kind from a split, one question a composition."""
     pairs, number = [], 0

@@ -5,7 +5,8 @@
 In the condition "projector" the language model stays as it was pre-trained. First the projector
 learns to name each patch: its output moves towards the sum of the language model's own embeddings
 of the words for what the patch shows and where it lies. Then it learns from the answers to
-questions that are packed behind each image (`trpts_lab.assembled.packing`). Every image is new.
+questions that are packed behind each image (`trpts_lab.assembled.packing`), and from a description
+of all that it shows, which has more words to learn from than all the questions. Every image is new.
 The features of the frozen tower are not kept: they take a twentieth of a step.
 """
 
@@ -26,20 +27,23 @@ from trpts_lab.assembled.compositions import PARTS, SIDE, compose
 from trpts_lab.assembled.model import READ, create_assembled, load_assembled, pixels, save_trained
 from trpts_lab.assembled.packing import IGNORED, pack
 from trpts_lab.assembled.parts import LANGUAGE, tokenizer
-from trpts_lab.assembled.questions import CHANCE, COLUMNS, KINDS, ROWS, ask, questions_of
+from trpts_lab.assembled.questions import (
+    CHANCE,
+    COLUMNS,
+    KINDS,
+    ROWS,
+    ask,
+    describe,
+    places,
+    questions_of,
+)
 from trpts_lab.resumable import Resumable
 
 CONDITIONS = ("projector", "lora")
-# Kinds of the questions behind each image: more of those that are learned last
-ASKED = (
-    *2 * ("exist",),
-    *2 * ("what",),
-    "colour",
-    *3 * ("where",),
-    *2 * ("count",),
-    *2 * ("relation",),
-    "digit",
-)
+# Kinds of the questions behind each image, beside a description: in `early_steps`, whose images are
+# listed by place as well, and from there on
+EARLY = ("exist", "what", "where", "count", "relation")
+LATE = (*2 * ("exist",), "what", "colour", *2 * ("where", "count", "relation"), "digit")
 BACKGROUND = "background"
 SCALE = 2  # of a product of LoRA matrices: α / r
 LOOKED_AT = 10  # questions at a time
@@ -54,7 +58,8 @@ class Recipe:
     naming_steps: int = 500
     naming_batch_size: int = 8  # images
     naming_lr: float = 2e-3
-    steps: int = 2500
+    early_steps: int = 1000
+    steps: int = 2500  # of answering, the early ones included
     batch_size: int = 4  # images
     lr: float = 1e-3  # of the projector
     rank: int = 8  # of the LoRA matrices, at the attention's four layers
@@ -191,8 +196,12 @@ class Assembling(Resumable):
         factor = warmup_cosine(self.step - r.naming_steps, r.warmup_steps, r.steps)
         self._set_rates(factor * r.lr, factor * r.lora_lr)
         rng = np.random.default_rng([r.seed, self.step])
-        shown = self._compositions(r.batch_size)
-        rows = [[ask(one, kind, rng) or ask(one, "where", rng) for kind in ASKED] for one in shown]
+        shown, early = self._compositions(r.batch_size), self.step - r.naming_steps < r.early_steps
+        rows = [
+            [describe(one), *([places(one)] if early else [])]
+            + [ask(one, kind, rng) or ask(one, "where", rng) for kind in (EARLY if early else LATE)]
+            for one in shown
+        ]
         logits, labels = self._answered(shown, rows)
         return functional.cross_entropy(logits, labels[labels != IGNORED])
 
