@@ -8,6 +8,7 @@ from copy import deepcopy
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from trpts.adapter import save_adapter, untuned
 from trpts.delta import delta_of, save_delta
@@ -56,21 +57,22 @@ def images(model):
 def test_peft_alone_gives_the_tuned_model(name, tmp_path):
     """In a process that never imports trpts."""
     model = plain(name)
-    torch.save(model.state_dict(), tmp_path / "base.pt")
+    save_file(model.state_dict(), tmp_path / "base.safetensors")
     tuned(model)
     x = images(model)
     with torch.no_grad():
         wanted = model(x)
-    torch.save((x, wanted), tmp_path / "wanted.pt")
+    save_file({"x": x, "wanted": wanted}, tmp_path / "wanted.safetensors")
     save_adapter(model, tmp_path / "adapter")
     tag, _, gap = name.partition(".augreg_")
     pooling = {"global_pool": "avg", "class_token": False} if gap else {}
     program = f"""
 import sys, timm, torch
 from peft import PeftModel
-x, wanted = torch.load({str(tmp_path / "wanted.pt")!r})
+from safetensors.torch import load_file
+x, wanted = map(load_file({str(tmp_path / "wanted.safetensors")!r}).get, ("x", "wanted"))
 model = timm.create_model({tag!r}, num_classes=4, img_size={MODELS[name]}, depth=2, **{pooling!r})
-model.load_state_dict(torch.load({str(tmp_path / "base.pt")!r}))
+model.load_state_dict(load_file({str(tmp_path / "base.safetensors")!r}))
 loaded = PeftModel.from_pretrained(model.eval(), {str(tmp_path / "adapter")!r}).eval()
 with torch.no_grad():
     print(float((loaded(x) - wanted).abs().max()), end=" ")
