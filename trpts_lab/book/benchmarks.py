@@ -44,11 +44,11 @@ def benchmarks_page(project):
             label: f"{paper.LLAVA[label][name]:.{0 if name == 'MME' else 1}f}"
             for label in SCHEDULES
         }
-        | {f"hours, {label}": f"{n * seconds[label] / 3600:,.0f}" for label in ("unpruned", "High")}
-        | {"note": note}
-        for name, (task, n, note) in TASKS.items()
+        | {"hours": " / ".join(f"{n * seconds[x] / 3600:,.0f}" for x in ("unpruned", "High"))}
+        for name, (task, n, _) in TASKS.items()
     ]
     table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+    notes = "\n".join(f"- {name}: {note}." for name, (*_, note) in TASKS.items() if note)
     known = ", ".join(f"`pruned_{base}`" for base in BASES)
     tasks = ",".join(task for task, *_ in TASKS.values())
     named = " ".join((*NAMES.values(), "released", "fastv", "pyramiddrop", "divprune"))
@@ -65,12 +65,12 @@ pip install ".[vlm]" lmms-eval
 hf download llava-hf/llava-1.5-7b-hf    # 14 GB
 
 ARGS=pretrained=llava-hf/llava-1.5-7b-hf,device_map=auto
-MORE="--batch_size 1 --log_samples --output_path lmms"
 TASKS={tasks}
+MORE="--tasks $TASKS --batch_size 1 --log_samples --output_path lmms"
 
-lmms-eval --model llava_hf --model_args $ARGS --tasks $TASKS $MORE
-for SCHEDULE in {named}; do
-    lmms-eval --model pruned_llava_hf --model_args $ARGS,schedule=$SCHEDULE --tasks $TASKS $MORE
+lmms-eval --model llava_hf --model_args $ARGS $MORE
+for NAME in {named}; do
+    lmms-eval --model pruned_llava_hf --model_args $ARGS,schedule=$NAME $MORE
 done
 ```
 
@@ -83,9 +83,11 @@ lmms-eval itself would count it as an empty answer.
 {table}
 
 The accuracies are the paper's (table 1, LLaVA-1.5-7B). MME is a sum of points, the others are per
-cent.
+cent. What differs:
 
-The hours are reckoned, not measured. A question costs LLaVA-1.5-7B's multiply-accumulates, the
+{notes}
+
+The hours, unpruned and at High, are reckoned, not measured. A question costs LLaVA-1.5-7B's multiply-accumulates, the
 vision tower included. At the speed that `trpts bench transprune` measured for a smaller language
 model on {machine["cores"]} cores ({plain(machine["processor"])}), in float32, that is
 {seconds["unpruned"]:.0f} s a question unpruned and {seconds["High"]:.0f} s at High. We have not
