@@ -91,7 +91,8 @@ The hours, unpruned and at High, are reckoned, not measured. A question costs LL
 multiply-accumulates, the vision tower included. At the speed that `trpts bench transprune` measured
 for a smaller language model on {machine["cores"]} cores ({plain(machine["processor"])}), in
 float32, that is {seconds["unpruned"]:.0f} s a question unpruned and {seconds["High"]:.0f} s at
-High. We have not measured a GPU. The paper reports 111 ms a question of MME with TransPrune, on an A100 (table 8).
+High. We have not measured a GPU. The paper reports 111 ms a question of MME with TransPrune, on an
+A100 (table 8).
 
 "Low" is inferred: the paper does not publish its shares (see [chapter 5](notebooks/05_transprune)).
 """
