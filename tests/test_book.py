@@ -22,7 +22,7 @@ SENTENCES = {
     "teaching.html": "A lesson of ninety minutes",
     "faq.html": "Are the twins the real data sets?",
     "cite.html": "luo2025trpts",
-    "benchmarks.html": "The accuracies are the paper's",
+    "benchmarks.html": "MME is a sum of points",
     "claims.html": "inconsistent in itself",
     "related.html": "what the laboratory found of drawn connections was known",
     "notebooks/06_comparison.html": "by hand 0.002 to 0.038",
