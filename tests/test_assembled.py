@@ -30,7 +30,7 @@ from trpts_lab.assembled.model import (
 )
 from trpts_lab.assembled.packing import IGNORED, around, pack
 from trpts_lab.assembled.parts import language_folder, language_model, tokenizer
-from trpts_lab.assembled.questions import KINDS, Question, ask, questions_of
+from trpts_lab.assembled.questions import COLUMNS, KINDS, ROWS, Question, ask, questions_of
 from trpts_lab.assembled.train import Assembling, Recipe
 from trpts_lab.project import Project
 
@@ -238,10 +238,10 @@ def names_of(shown):
 def test_a_patch_is_named_by_the_words_for_it():
     run = Assembling(replace(SHORT, condition="lora"))
     shown = next(c for c in (compose("train", n) for n in range(9)) if "digit" in names_of(c))
-    named, words = run._named(shown), tokenizer()
+    named, words = run.named.of(shown), tokenizer()
     for n in range(N_TOKENS):
         row, column = (int((x + 0.5) * 3 / 10) for x in divmod(n, 10))
-        said = [f" {train.ROWS[row]}", f" {train.COLUMNS[column]}"]
+        said = [f" {ROWS[row]}", f" {COLUMNS[column]}"]
         there = [t for t, tokens in zip(shown.things, shown.tokens, strict=True) if tokens[n]]
         for thing in there:
             said += [f" {word}" for word in thing.name.split()]

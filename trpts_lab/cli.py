@@ -3,8 +3,8 @@
 import time
 
 from trpts.errors import TrptsError
-from trpts.options import real, repeated, whole
-from trpts_lab import cli_claims, cli_data, cli_editions, cli_sweep
+from trpts.options import repeated, whole
+from trpts_lab import cli_claims, cli_data, cli_editions, cli_sweep, cli_train
 from trpts_lab.bench import NAMES as bench_names
 from trpts_lab.profiles import CHAPTERS
 from trpts_lab.project import Project
@@ -40,36 +40,7 @@ def add_commands(command):
 
     command("refresh", cmd_refresh, "write the quick outputs back into notebooks/", keeps=True)
 
-    command("pretrain", cmd_pretrain, "pre-train the laboratory's backbone (resumable)", keeps=True)
-
-    lvlm = command(
-        "lvlm-train", cmd_lvlm_train, "train the tiny vision-language model (resumable)", keeps=True
-    )
-    assemble = command(
-        "assemble",
-        cmd_assemble,
-        "train what joins a pre-trained ViT and a pre-trained language model (resumable)",
-        keeps=True,
-    )
-    assemble.add_argument(
-        "--condition",
-        choices=("projector", "lora"),
-        default="projector",
-        help="train the projector alone, or LoRA matrices in the language model as well",
-    )
-    assemble.add_argument("--seed", type=whole(0), default=0)
-    for training in (lvlm, assemble):
-        training.add_argument(
-            "--minutes",
-            type=real(0, 1e6, above=True),
-            help="stop after so long; the same command goes on from there",
-        )
-        training.add_argument(
-            "--ship",
-            action="store_true",
-            help="write weights and card from the checkpoint as it stands",
-        )
-
+    cli_train.add_commands(command)
     cli_data.add_commands(command)
     cli_sweep.add_commands(command)
     cli_claims.add_commands(command)
@@ -227,44 +198,4 @@ def cmd_bench(arguments):
         record |= provenance(project.root)
         if batch_size == usual:  # what pages and claims read; another size is only shown
             write_bench(project, name, device, record)
-    return 0
-
-
-def cmd_pretrain(arguments):
-    """Pre-train the backbone on formula-driven images; resumes from a checkpoint, if any."""
-    from trpts_lab.weights.pretrain import Pretraining
-
-    project = Project.find()
-    with project.lock():
-        Pretraining().train(project)
-    return 0
-
-
-def cmd_lvlm_train(arguments):
-    """Train the tiny vision-language model on drawn scenes; resumes from a checkpoint, if any."""
-    from trpts_lab.lvlm.train import LvlmTraining
-
-    return _train(LvlmTraining, "lock", arguments)
-
-
-def cmd_assemble(arguments):
-    """Train what joins the pre-trained parts; resumes from a checkpoint, if any."""
-    from trpts_lab.assembled.train import Assembling, Recipe
-
-    recipe = Recipe(condition=arguments.condition, seed=arguments.seed)
-    # runs of other conditions and seeds may go on at the same time
-    lock = f"assembled_{recipe.condition}_{recipe.seed}.lock"
-    return _train(lambda: Assembling(recipe), lock, arguments)
-
-
-def _train(create, lock, arguments):
-    """Train what `create` makes, or write weights and card from its checkpoint."""
-    if arguments.ship and arguments.minutes is not None:
-        raise TrptsError("--minutes says nothing to --ship, which trains no further")
-    project = Project.find()
-    with project.lock(lock):
-        if arguments.ship:
-            create().ship(project)
-        else:
-            create().train(project, arguments.minutes)
     return 0

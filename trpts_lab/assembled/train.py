@@ -23,20 +23,12 @@ from torch.nn import functional
 from trpts.img_focus import TITLE
 from trpts.training import warmup_cosine
 from trpts_lab.assembled.answers import accuracy
-from trpts_lab.assembled.compositions import PARTS, SIDE, compose
+from trpts_lab.assembled.compositions import compose
 from trpts_lab.assembled.model import READ, create_assembled, load_assembled, pixels, save_trained
 from trpts_lab.assembled.packing import IGNORED, pack
-from trpts_lab.assembled.parts import LANGUAGE, tokenizer
-from trpts_lab.assembled.questions import (
-    CHANCE,
-    COLUMNS,
-    KINDS,
-    ROWS,
-    ask,
-    describe,
-    places,
-    questions_of,
-)
+from trpts_lab.assembled.parts import LANGUAGE
+from trpts_lab.assembled.projector import Named, Projector
+from trpts_lab.assembled.questions import CHANCE, KINDS, ask, describe, places, questions_of
 from trpts_lab.resumable import Resumable
 
 CONDITIONS = ("projector", "lora")
@@ -44,7 +36,6 @@ CONDITIONS = ("projector", "lora")
 # listed by place as well, and from there on
 EARLY = ("exist", "what", "where", "count", "relation")
 LATE = (*2 * ("exist",), "what", "colour", *2 * ("where", "count", "relation"), "digit")
-BACKGROUND = "background"
 SCALE = 2  # of a product of LoRA matrices: α / r
 LOOKED_AT = 10  # questions at a time
 N_STANDARDISED = 64  # images whose features say mean and spread of each channel
@@ -72,34 +63,6 @@ class Recipe:
     seed: int = 0
 
 
-class Projector(nn.Module):
-    """LLaVA's projector behind features that are standardised channel by channel."""
-
-    def __init__(self, projector, mean, spread):
-        super().__init__()
-        self.linear_1, self.act, self.linear_2 = (
-            projector.linear_1,
-            projector.act,
-            projector.linear_2,
-        )
-        self.register_buffer("mean", mean)
-        self.register_buffer("spread", spread)
-
-    def forward(self, features):
-        """[B, N, 3 · 384] -> [B, N, 576]."""
-        return self.linear_2(self.act(self.linear_1((features - self.mean) / self.spread)))
-
-    def folded(self):
-        """LLaVA's own tensors that do the same to features as they are."""
-        weight = self.linear_1.weight / self.spread
-        return {
-            "linear_1.weight": weight,
-            "linear_1.bias": self.linear_1.bias - weight @ self.mean,
-            "linear_2.weight": self.linear_2.weight,
-            "linear_2.bias": self.linear_2.bias,
-        }
-
-
 class Assembling(Resumable):
     """A run in progress."""
 
@@ -118,8 +81,8 @@ class Assembling(Resumable):
         mean, spread = some.mean((0, 1)), some.std((0, 1)) + 1e-6
         self.projector = Projector(self.model.model.multi_modal_projector, mean, spread)
         self.projector.requires_grad_(True)
-        self.known = {}  # word: its embedding
         self.words = self.model.get_input_embeddings().weight.clone()  # [vocabulary, D], float32
+        self.named = Named(self.words)
         self.language = self.model.model.language_model.bfloat16()  # twice as fast
         self.language.set_attn_implementation("eager")  # on a CPU, faster than SDPA by a seventh
         self.model.lm_head.bfloat16()
@@ -217,33 +180,9 @@ class Assembling(Resumable):
 
     def _naming_loss(self, shown):
         """Mean squared error to the sum of the words' embeddings, over that sum's variance."""
-        target = torch.stack([self._named(one) for one in shown])  # [B, N, D]
+        target = torch.stack([self.named.of(one) for one in shown])  # [B, N, D]
         output = self.projector(self.features([one.image for one in shown]))
         return functional.mse_loss(output, target) / target.var()
-
-    def _named(self, composition):
-        """Sum of the embeddings of the words for each patch: float [N_TOKENS, D]."""
-        parts = (2 * np.arange(SIDE) + 1) * PARTS // (2 * SIDE)  # of a row or column of patches
-        places = [[ROWS[row], COLUMNS[column]] for row in parts for column in parts]
-        things = [[] for _ in places]
-        for thing, tokens in zip(composition.things, composition.tokens, strict=True):
-            for n in np.flatnonzero(tokens):
-                things[n] += thing.name.split()
-                things[n] += [] if thing.digit is None else [str(thing.digit)]
-        return torch.stack(
-            [
-                sum(self._word(word) for word in [*place, *(thing or [BACKGROUND])])
-                for place, thing in zip(places, things, strict=True)
-            ]
-        )
-
-    def _word(self, word):
-        """Mean embedding of a word's tokens, as it stands inside a sentence: float [D]."""
-        if word not in self.known:
-            text = word if word.isdigit() else f" {word}"
-            ids = tokenizer()(text, add_special_tokens=False).input_ids
-            self.known[word] = self.words[ids].mean(0)
-        return self.known[word]
 
     def _answered(self, shown, rows):
         """(logits of the tokens of all answers [n, vocabulary], labels [B, T]) of B compositions
