@@ -53,6 +53,23 @@ def images(model):
     return torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(2))
 
 
+OUTSIDE = """
+import json, sys, timm, torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+tag, size, pooling = sys.argv[1:]
+x, wanted = map(load_file("wanted.safetensors").get, ("x", "wanted"))
+model = timm.create_model(tag, num_classes=4, img_size=int(size), depth=2, **json.loads(pooling))
+model.load_state_dict(load_file("base.safetensors"))
+loaded = PeftModel.from_pretrained(model.eval(), "adapter").eval()
+with torch.no_grad():
+    print(float((loaded(x) - wanted).abs().max()), end=" ")
+    print(float((loaded.merge_and_unload()(x) - wanted).abs().max()), end=" ")
+print("trpts" in sys.modules)
+"""
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_peft_alone_gives_the_tuned_model(name, tmp_path):
     """In a process that never imports trpts."""
@@ -66,21 +83,13 @@ def test_peft_alone_gives_the_tuned_model(name, tmp_path):
     save_adapter(model, tmp_path / "adapter")
     tag, _, gap = name.partition(".augreg_")
     pooling = {"global_pool": "avg", "class_token": False} if gap else {}
-    program = f"""
-import sys, timm, torch
-from peft import PeftModel
-from safetensors.torch import load_file
-x, wanted = map(load_file({str(tmp_path / "wanted.safetensors")!r}).get, ("x", "wanted"))
-model = timm.create_model({tag!r}, num_classes=4, img_size={MODELS[name]}, depth=2, **{pooling!r})
-model.load_state_dict(load_file({str(tmp_path / "base.safetensors")!r}))
-loaded = PeftModel.from_pretrained(model.eval(), {str(tmp_path / "adapter")!r}).eval()
-with torch.no_grad():
-    print(float((loaded(x) - wanted).abs().max()), end=" ")
-    print(float((loaded.merge_and_unload()(x) - wanted).abs().max()), end=" ")
-print("trpts" in sys.modules)
-"""
+    arguments = [tag, str(MODELS[name]), json.dumps(pooling)]
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=True
+        [sys.executable, "-c", OUTSIDE, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
     )
     loaded, merged, imported = done.stdout.split()[-3:]
     assert float(loaded) < 1e-5

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from trpts.cli import main
 from trpts.errors import TrptsError
 from trpts.transprune.schedule import HIGH, Schedule
 from trpts_lab.assembled import compared, schedules
@@ -234,3 +235,16 @@ def test_layers_are_what_the_model_computes(untrained, model):
         assert found["on_image"][layer] == pytest.approx(float(text[image].sum()), abs=1e-5)
     assert found["on_first"][20] > 0.3  # a pre-trained model's sink
     assert all(len(values) == 30 for values in found.values())
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--profile", "full"], "--pruning with --profile full: expected --profile real"),
+        (["--profile", "real", "--tasks", "digits"], "--tasks says nothing to --pruning"),
+        (["--profile", "real", "--seeds", "0"], "--seeds says nothing to --pruning"),
+    ],
+)
+def test_the_sweep_refuses_what_it_would_ignore(more, words, capsys):
+    assert main(["sweep", "--pruning", "--dry-run", *more]) == 2
+    assert words in capsys.readouterr().err

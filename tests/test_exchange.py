@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_adapter import images, plain, tuned
 
@@ -14,6 +15,7 @@ from trpts.card import model_card
 from trpts.cli import main
 from trpts.delta import delta_of, load_delta, read_delta, save_delta
 from trpts.difference import difference
+from trpts.files import read_tensors, write_tensors
 from trpts.sparse import detach
 
 README = Path(__file__).parent.parent / "README.md"
@@ -201,6 +203,25 @@ def test_from_two_checkpoints_to_a_delta_on_the_command_line(place, tmp_path, ca
         assert torch.equal(found.layers[name][0], index)
         assert torch.equal(found.layers[name][1], values)
     assert found.notes["class_names"] == ["0", "1", "2", "3"]
+    Image.new("RGB", (20, 20)).save(tmp_path / "one.png")
+    predict = ["predict", str(out), str(tmp_path / "one.png")]
+    assert main([*predict, "--weights", str(place / "base.safetensors")]) == 0
+    assert not capsys.readouterr().err  # no word of files of an older version
+
+
+def test_an_exported_model_gives_its_names_to_the_difference(place, tmp_path, capsys):
+    whole, out = tmp_path / "whole.safetensors", tmp_path / "out.safetensors"
+    base = str(place / "base.safetensors")
+    command = ["export", str(place / "delta.safetensors"), "--weights", base, "--out", str(whole)]
+    assert main(command) == 0
+    command = ["diff", base, str(whole), "--backbone", "vit_lab", "--out", str(out)]
+    assert main(command) == 0
+    assert read_delta(out).notes["class_names"] == ["cat", "dog", "cow", "hen"]
+    tensors, notes = read_tensors(whole, "a model")
+    write_tensors(whole, tensors, notes | {"class_names": ["cat", "cat", "cow", "hen"]})
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "'cat' stands at 0 already" in capsys.readouterr().err
 
 
 def test_bad_checkpoints_are_a_sentence(place, tmp_path, capsys):
@@ -226,7 +247,6 @@ def test_bad_checkpoints_are_a_sentence(place, tmp_path, capsys):
 def test_four_lines_from_pictures_to_an_adapter(place, tmp_path, monkeypatch):
     """The README's own lines, with a small backbone and few epochs."""
     import numpy as np
-    from PIL import Image
 
     text = README.read_text(encoding="utf-8")
     (lines,) = re.findall(r"```python\n(task = trpts.load_task.*?)```", text, re.S)

@@ -39,6 +39,8 @@ class Whole:
                 answers.append([])
         return answers
 
+    generate_until_multi_round = generate_until
+
 
 @dataclass
 class Manifest:
@@ -87,6 +89,7 @@ def test_answers_are_those_of_pruning():
     with pruning(MODEL, LOW_INFERRED.scaled(8)):
         wanted = Whole().generate_until(asked)
     assert model.generate_until(asked) == wanted != plain
+    assert model.generate_until_multi_round(asked) == wanted
     assert Whole().generate_until(asked) == plain  # the model is as it was
     assert "generate" not in vars(MODEL)
 
@@ -110,7 +113,5 @@ def test_an_error_is_no_empty_answer():
 def test_bad_requests_are_sentences():
     with pytest.raises(ValueError, match="schedule 'highest' is unknown: expected one of high,"):
         lmms.llava_hf(schedule="highest")
-    for ask in ("loglikelihood", "generate_until_multi_round"):
-        words = "pruned_llava_hf scores no given answers"
-        with pytest.raises(NotImplementedError, match=words):
-            getattr(lmms.llava_hf(), ask)([])
+    with pytest.raises(ValueError, match="pruned_llava_hf scores no given answers"):
+        lmms.llava_hf().loglikelihood([])

@@ -11,11 +11,11 @@ from trpts.card import model_card
 from trpts.delta import FORMAT as DELTA_FORMAT
 from trpts.delta import Delta, unload_delta, write_delta
 from trpts.difference import difference
-from trpts.files import read_header, read_tensors, write_tensors
+from trpts.files import check_notes, read_header, read_tensors, write_tensors
 from trpts.layers import head_name
 from trpts.own_images import reading_of
 from trpts.places import check_place, claimed
-from trpts.saved_models import MODEL_FORMAT, load_model
+from trpts.saved_models import MODEL_FORMAT, NOTES, ORIGIN, check_names, load_model
 
 
 def export_model(
@@ -71,12 +71,15 @@ def write_difference(
     tensors, _ = read_tensors(tuned, expected, model.state_dict(), noted=False)
     model.load_state_dict(tensors)
     delta = difference(create_backbone(backbone, shape[0], base, image_size=image_size), model)
-    delta.notes |= {
-        "backbone": backbone,
-        "reading": notes.get("reading") or reading_of(backbone, image_size),
-        "class_names": notes.get("class_names") or [str(k) for k in range(shape[0])],
-        "tokens": None,
+    told = {  # of somebody else's file nothing is known
+        "reading": reading_of(backbone, image_size) | {"upright": True},
+        "class_names": [str(k) for k in range(shape[0])],
     }
+    if notes.get("format") == MODEL_FORMAT:
+        check_notes(tuned, notes, NOTES, ORIGIN)
+        check_names(tuned, notes["class_names"])
+        told = {key: notes[key] for key in told}
+    delta.notes |= {"backbone": backbone, "tokens": None, **told}
     with claimed(out):
         write_delta(delta, out)
     return delta

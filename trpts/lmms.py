@@ -62,13 +62,15 @@ def _pruned(base):
             with generation_pruned(self.model, self.schedule):
                 return super().generate_until(requests)
 
+        def generate_until_multi_round(self, requests: list[Any]) -> list[Any]:
+            with generation_pruned(self.model, self.schedule):
+                return super().generate_until_multi_round(requests)
+
         def loglikelihood(self, requests: list[Any]) -> list[Any]:
-            raise NotImplementedError(
+            raise ValueError(
                 f"pruned_{base} scores no given answers: their words would count as instruction; "
                 "expected tasks whose answers are generated"
             )
-
-        generate_until_multi_round = loglikelihood
 
     Pruned.__name__ = f"Pruned{whole.__name__}"
     return Pruned

@@ -25,8 +25,8 @@ from trpts_lab.assembled.compositions import N_TOKENS, PATCH, SIZE
 from trpts_lab.assembled.parts import language_model, tokenizer, vision_state
 
 # Hidden states of the ViT that the projector reads side by side: those behind blocks 4, 8 and 12.
-# A linear layer on them names 94 % of the patches of things rightly, on the last alone 84 %, and
-# the colour of 99 % against 87 %.
+# Tried once, before anything was trained: a linear layer names things and their colours better from
+# these three than from the last alone.
 READ = (4, 8, 12)
 IMAGE = "<empty_output>"  # a word that the tokenizer has and no question needs: an image token
 SYSTEM = "Answer in one or two words."

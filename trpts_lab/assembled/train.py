@@ -7,7 +7,7 @@ learns to name each patch: its output moves towards the sum of the language mode
 of the words for what the patch shows and where it lies. Then it learns from the answers to
 questions that are packed behind each image (`trpts_lab.assembled.packing`), and from a description
 of all that it shows, which has more words to learn from than all the questions. Every image is new.
-The features of the frozen tower are not kept: they take a twentieth of a step.
+The features of the frozen tower are not kept: they are a small part of a step.
 """
 
 from dataclasses import dataclass
@@ -83,8 +83,8 @@ class Assembling(Resumable):
         self.projector.requires_grad_(True)
         self.words = self.model.get_input_embeddings().weight.clone()  # [vocabulary, D], float32
         self.named = Named(self.words)
-        self.language = self.model.model.language_model.bfloat16()  # twice as fast
-        self.language.set_attn_implementation("eager")  # on a CPU, faster than SDPA by a seventh
+        self.language = self.model.model.language_model.bfloat16()  # faster, and it stays as it is
+        self.language.set_attn_implementation("eager")  # on a CPU faster than SDPA
         self.model.lm_head.bfloat16()
         if r.condition == "lora":
             self._inject(r)
